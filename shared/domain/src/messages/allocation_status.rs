@@ -1,0 +1,354 @@
+//! What allocation-status answers and emits: funds, allocations, and the copy of upstream's deals.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::message::{Aggregate, Command, Page, Query};
+use crate::messages::deals::Deal;
+use crate::money::{Amount, Currency};
+
+/// A fund and how much of it is allocated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fund {
+    /// Id.
+    pub id: Uuid,
+    /// Version.
+    pub version: i64,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+    /// Name, unique.
+    pub name: String,
+    /// Type, for example `buyout`; rules may be set for a type.
+    pub fund_type: String,
+    /// Currency of all amounts of the fund.
+    pub currency: Currency,
+    /// Vintage year.
+    pub vintage_year: i32,
+    /// Size: the capacity for allocations.
+    pub size: Amount,
+    /// Calendar of bank holidays.
+    pub calendar: String,
+    /// IANA time zone of the fund's business dates.
+    pub timezone: String,
+    /// Sum of pending and active allocations; never above `size`.
+    pub allocated: Amount,
+    /// Derived status.
+    pub status: FundStatus,
+}
+
+/// A fund is open until its capacity is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FundStatus {
+    /// Something is left to allocate.
+    Open,
+    /// All of its size is allocated.
+    FullyAllocated,
+}
+
+/// What happened to a fund.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FundChange {
+    /// The fund was registered.
+    Registered,
+    /// Capacity was taken by, or given back from, an allocation.
+    CapacityChanged,
+}
+
+impl Aggregate for Fund {
+    type Change = FundChange;
+    const KIND: &'static str = "fund";
+    fn id(&self) -> Uuid {
+        self.id
+    }
+    fn version(&self) -> i64 {
+        self.version
+    }
+    fn fund_id(&self) -> Option<Uuid> {
+        Some(self.id)
+    }
+    fn change_name(change: &FundChange) -> &'static str {
+        match change {
+            FundChange::Registered => "registered",
+            FundChange::CapacityChanged => "capacity_changed",
+        }
+    }
+}
+
+/// How much a fund puts into a deal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Allocation {
+    /// Id.
+    pub id: Uuid,
+    /// Version.
+    pub version: i64,
+    /// When it was proposed.
+    pub created_at: DateTime<Utc>,
+    /// The deal.
+    pub deal_id: Uuid,
+    /// The fund.
+    pub fund_id: Uuid,
+    /// Type of the fund when it was proposed; chooses the rules.
+    pub fund_type: String,
+    /// Currency of the fund.
+    pub currency: Currency,
+    /// Amount allocated.
+    pub amount: Amount,
+    /// Security, for example `equity`.
+    pub security_type: String,
+    /// Who proposed it.
+    pub requested_by: String,
+    /// The workflow that carries it through.
+    pub workflow_id: Uuid,
+    /// What was decided.
+    pub decision: AllocationDecision,
+    /// Called from investors for it: its share of issued calls.
+    pub called: Amount,
+    /// Paid by investors for it: its share of applied payments.
+    pub paid: Amount,
+    /// Derived from called and paid.
+    pub funding_status: FundingStatus,
+    /// The decision, or the funding status once active.
+    pub status: String,
+}
+
+/// The decided part of an allocation's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AllocationDecision {
+    /// Proposed; it holds the fund's capacity until it is decided.
+    PendingApproval,
+    /// In force.
+    Active,
+    /// Not approved; the capacity is given back.
+    Denied,
+}
+
+/// The derived part of an allocation's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FundingStatus {
+    /// Nothing is called.
+    Committed,
+    /// Called, nothing paid.
+    Unfunded,
+    /// Some of what is called is paid.
+    PartiallyPaid,
+    /// All that is called is paid.
+    Funded,
+}
+
+/// What happened to an allocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum AllocationChange {
+    /// It was proposed and passed the rules.
+    Proposed,
+    /// It is in force.
+    Activated,
+    /// It was not approved.
+    Denied {
+        /// Why.
+        reason: String,
+    },
+    /// Called or paid changed.
+    FundingChanged,
+}
+
+impl Aggregate for Allocation {
+    type Change = AllocationChange;
+    const KIND: &'static str = "allocation";
+    fn id(&self) -> Uuid {
+        self.id
+    }
+    fn version(&self) -> i64 {
+        self.version
+    }
+    fn fund_id(&self) -> Option<Uuid> {
+        Some(self.fund_id)
+    }
+    fn change_name(change: &AllocationChange) -> &'static str {
+        match change {
+            AllocationChange::Proposed => "proposed",
+            AllocationChange::Activated => "activated",
+            AllocationChange::Denied { .. } => "denied",
+            AllocationChange::FundingChanged => "funding_changed",
+        }
+    }
+}
+
+/// Registers a fund.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterFund {
+    /// Name, unique, at most 200 characters.
+    pub name: String,
+    /// Type: letters, digits, `-` and `_`.
+    pub fund_type: String,
+    /// Currency.
+    pub currency: Currency,
+    /// Vintage year.
+    pub vintage_year: i32,
+    /// Size in the currency.
+    pub size: Amount,
+    /// One of TARGET2, NYSE, US, GB, LU, IE, DE.
+    pub calendar: String,
+    /// IANA time zone.
+    pub timezone: String,
+}
+
+impl Command for RegisterFund {
+    const SUBJECT: &'static str = "tranche.cmd.allocation-status.register-fund";
+    type Reply = Fund;
+}
+
+/// Proposes that a fund allocates an amount to a deal.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProposeAllocation {
+    /// The deal.
+    pub deal_id: Uuid,
+    /// The fund.
+    pub fund_id: Uuid,
+    /// Amount in the fund's currency.
+    pub amount: Amount,
+    /// Currency of the amount; must be the fund's if given.
+    #[serde(default)]
+    pub currency: Option<Currency>,
+    /// Security, for example `equity`.
+    pub security_type: String,
+}
+
+/// A request was accepted and goes on as a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AllocationAccepted {
+    /// The workflow to watch.
+    pub workflow_id: Uuid,
+    /// The allocation.
+    pub allocation_id: Uuid,
+}
+
+impl Command for ProposeAllocation {
+    const SUBJECT: &'static str = "tranche.cmd.allocation-status.propose-allocation";
+    type Reply = AllocationAccepted;
+}
+
+/// Puts a pending allocation in force, or denies it. Sent by the workflow.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecideAllocation {
+    /// The allocation.
+    pub allocation_id: Uuid,
+    /// Why it is denied; none puts it in force.
+    pub denied_because: Option<String>,
+}
+
+impl Command for DecideAllocation {
+    const SUBJECT: &'static str = "tranche.cmd.allocation-status.decide-allocation";
+    type Reply = Allocation;
+}
+
+/// One fund.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetFund {
+    /// The fund.
+    pub fund_id: Uuid,
+}
+
+impl Query for GetFund {
+    const SUBJECT: &'static str = "tranche.query.allocation-status.get-fund";
+    type Reply = Fund;
+}
+
+/// Funds by name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListFunds {
+    /// Where the page starts.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// Most items, 1 to 500.
+    #[serde(default)]
+    pub limit: Option<u16>,
+}
+
+impl Query for ListFunds {
+    const SUBJECT: &'static str = "tranche.query.allocation-status.list-funds";
+    type Reply = Page<Fund>;
+}
+
+/// One deal.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetDeal {
+    /// The deal.
+    pub deal_id: Uuid,
+}
+
+impl Query for GetDeal {
+    const SUBJECT: &'static str = "tranche.query.allocation-status.get-deal";
+    type Reply = Deal;
+}
+
+/// Deals by id.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListDeals {
+    /// Deals in this stage only.
+    #[serde(default)]
+    pub stage: Option<String>,
+    /// Where the page starts.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// Most items, 1 to 500.
+    #[serde(default)]
+    pub limit: Option<u16>,
+}
+
+impl Query for ListDeals {
+    const SUBJECT: &'static str = "tranche.query.allocation-status.list-deals";
+    type Reply = Page<Deal>;
+}
+
+/// One allocation.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetAllocation {
+    /// The allocation.
+    pub allocation_id: Uuid,
+}
+
+impl Query for GetAllocation {
+    const SUBJECT: &'static str = "tranche.query.allocation-status.get-allocation";
+    type Reply = Allocation;
+}
+
+/// Allocations, newest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListAllocations {
+    /// Of this fund only.
+    #[serde(default)]
+    pub fund_id: Option<Uuid>,
+    /// Of this deal only.
+    #[serde(default)]
+    pub deal_id: Option<Uuid>,
+    /// With this decision only.
+    #[serde(default)]
+    pub decision: Option<AllocationDecision>,
+    /// Where the page starts.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// Most items, 1 to 500.
+    #[serde(default)]
+    pub limit: Option<u16>,
+}
+
+impl Query for ListAllocations {
+    const SUBJECT: &'static str = "tranche.query.allocation-status.list-allocations";
+    type Reply = Page<Allocation>;
+}

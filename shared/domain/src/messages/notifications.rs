@@ -1,0 +1,95 @@
+//! What notifications emits: notices on `tranche.notice.<kind>` for whoever sends them on.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::message::Aggregate;
+use crate::money::{Amount, Currency};
+
+/// One notice about one call line. Its id is derived from line and rule, so that a consumer that
+/// remembers ids never sends one twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Notice {
+    /// Id; the same for the same line and rule.
+    pub id: Uuid,
+    /// What it is about.
+    pub kind: NoticeKind,
+    /// The rule that asked for it, for example `due-7`.
+    pub rule: String,
+    /// When it was decided.
+    pub at: DateTime<Utc>,
+    /// The line.
+    pub line_id: Uuid,
+    /// The call.
+    pub call_id: Uuid,
+    /// The fund.
+    pub fund_id: Uuid,
+    /// The investor who is asked.
+    pub investor_id: Uuid,
+    /// The investor's mail address, if known.
+    pub email: Option<String>,
+    /// Amount of the line.
+    pub amount: Amount,
+    /// What is still to be paid.
+    pub outstanding: Amount,
+    /// Currency of the amounts.
+    pub currency: Currency,
+    /// Due date of the line.
+    pub due_on: NaiveDate,
+}
+
+/// The kinds of notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// A capital call was issued.
+    CapitalCall,
+    /// The due date is near.
+    Reminder,
+    /// The due date has passed.
+    Overdue,
+    /// The line is unpaid for so long that a person must act.
+    Escalation,
+}
+
+impl NoticeKind {
+    /// The subject token.
+    pub const fn token(self) -> &'static str {
+        match self {
+            NoticeKind::CapitalCall => "capital_call",
+            NoticeKind::Reminder => "reminder",
+            NoticeKind::Overdue => "overdue",
+            NoticeKind::Escalation => "escalation",
+        }
+    }
+}
+
+/// The one event of a notice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NoticeChange {
+    /// The notice is due.
+    Raised,
+}
+
+impl Aggregate for Notice {
+    type Change = NoticeChange;
+    const KIND: &'static str = "notice";
+    fn id(&self) -> Uuid {
+        self.id
+    }
+    fn version(&self) -> i64 {
+        1
+    }
+    fn fund_id(&self) -> Option<Uuid> {
+        Some(self.fund_id)
+    }
+    fn change_name(_: &NoticeChange) -> &'static str {
+        "raised"
+    }
+    fn subject(&self, _: &NoticeChange) -> String {
+        format!("tranche.notice.{}", self.kind.token())
+    }
+}

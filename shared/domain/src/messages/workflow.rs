@@ -1,0 +1,460 @@
+//! What workflow answers and emits: workflows, approvals and rules.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::message::{Aggregate, Command, Page, Query};
+use crate::money::{Amount, Currency};
+use crate::rejection::Problem;
+use crate::rules::{ApprovalTier, RuleLayer, Rules};
+
+/// What a workflow or an approval is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectKind {
+    /// An allocation.
+    Allocation,
+    /// A capital call.
+    CapitalCall,
+}
+
+/// A request on its way through its steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Workflow {
+    /// Id.
+    pub id: Uuid,
+    /// Version.
+    pub version: i64,
+    /// When it started.
+    pub created_at: DateTime<Utc>,
+    /// What it is about.
+    pub subject_kind: SubjectKind,
+    /// Id of the allocation or call.
+    pub subject_id: Uuid,
+    /// The fund.
+    pub fund_id: Uuid,
+    /// Who asked.
+    pub requested_by: String,
+    /// The steps in order.
+    pub steps: Vec<Step>,
+    /// Steps done, in percent.
+    pub progress: u8,
+    /// Why it failed or is held up, and what to do.
+    pub error: Option<Problem>,
+    /// Derived from the steps.
+    pub status: WorkflowStatus,
+}
+
+/// One step of a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Step {
+    /// What is done.
+    pub name: StepName,
+    /// How far it is.
+    pub status: StepStatus,
+    /// When it began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Times that it was tried.
+    pub attempts: i32,
+    /// What came of it, for a person.
+    pub note: Option<String>,
+}
+
+/// The steps that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepName {
+    /// Deal and fund chosen, amount and rules checked, capacity or unfunded commitments checked.
+    Validate,
+    /// Approval by the committee, where the amount asks for it.
+    Approve,
+    /// The allocation is put in force.
+    Activate,
+    /// The deal system is asked to move the deal to its next stage.
+    RequestStage,
+    /// The call's lines are made and the investors asked.
+    Issue,
+    /// Compensation: what was held is given back.
+    GiveBack,
+}
+
+/// How far a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Not begun.
+    Pending,
+    /// Sent, no answer yet.
+    Running,
+    /// Waits for a person.
+    Waiting,
+    /// Done.
+    Done,
+    /// Not needed.
+    Skipped,
+    /// Refused.
+    Failed,
+}
+
+/// The derived status of a workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkflowStatus {
+    /// A step is being done.
+    Running,
+    /// Waits for a person.
+    Waiting,
+    /// Every step is done.
+    Completed,
+    /// Refused; what was held is given back.
+    Failed,
+}
+
+/// What happened to a workflow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum WorkflowChange {
+    /// It started.
+    Started,
+    /// A step began, ended or was tried again.
+    Advanced,
+    /// It ended well.
+    Completed,
+    /// It ended refused.
+    Failed,
+}
+
+impl Aggregate for Workflow {
+    type Change = WorkflowChange;
+    const KIND: &'static str = "workflow";
+    fn id(&self) -> Uuid {
+        self.id
+    }
+    fn version(&self) -> i64 {
+        self.version
+    }
+    fn fund_id(&self) -> Option<Uuid> {
+        Some(self.fund_id)
+    }
+    fn change_name(change: &WorkflowChange) -> &'static str {
+        match change {
+            WorkflowChange::Started => "started",
+            WorkflowChange::Advanced => "advanced",
+            WorkflowChange::Completed => "completed",
+            WorkflowChange::Failed => "failed",
+        }
+    }
+}
+
+/// A decision that k people of a role must agree to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Approval {
+    /// Id.
+    pub id: Uuid,
+    /// Version.
+    pub version: i64,
+    /// When it was requested.
+    pub created_at: DateTime<Utc>,
+    /// The workflow that waits for it.
+    pub workflow_id: Uuid,
+    /// What it is about.
+    pub subject_kind: SubjectKind,
+    /// Id of the allocation or call.
+    pub subject_id: Uuid,
+    /// The fund.
+    pub fund_id: Uuid,
+    /// Amount that is to be approved.
+    pub amount: Amount,
+    /// Currency of the amount.
+    pub currency: Currency,
+    /// SHA-256 of the content that is voted on.
+    pub content_hash: String,
+    /// Who asked; may not vote.
+    pub requested_by: String,
+    /// The tier in force at the request: how many votes of which role.
+    pub tier: ApprovalTier,
+    /// The votes so far.
+    pub votes: Vec<Vote>,
+    /// Derived from the votes.
+    pub status: ApprovalStatus,
+}
+
+/// One person's vote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Vote {
+    /// Who.
+    pub user: String,
+    /// Which way.
+    pub decision: VoteDecision,
+    /// Why.
+    pub comment: Option<String>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Which way a vote goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VoteDecision {
+    /// For it.
+    Approve,
+    /// Against it.
+    Deny,
+}
+
+/// The derived status of an approval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalStatus {
+    /// Votes are missing.
+    Pending,
+    /// Enough voted for it, nobody against.
+    Approved,
+    /// Somebody voted against it.
+    Denied,
+}
+
+/// What happened to an approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ApprovalChange {
+    /// It was requested.
+    Requested,
+    /// Somebody voted, and more votes are needed.
+    Voted,
+    /// Enough people agreed.
+    Granted,
+    /// Somebody voted against it.
+    Denied,
+}
+
+impl Aggregate for Approval {
+    type Change = ApprovalChange;
+    const KIND: &'static str = "approval";
+    fn id(&self) -> Uuid {
+        self.id
+    }
+    fn version(&self) -> i64 {
+        self.version
+    }
+    fn fund_id(&self) -> Option<Uuid> {
+        Some(self.fund_id)
+    }
+    fn change_name(change: &ApprovalChange) -> &'static str {
+        match change {
+            ApprovalChange::Requested => "requested",
+            ApprovalChange::Voted => "voted",
+            ApprovalChange::Granted => "granted",
+            ApprovalChange::Denied => "denied",
+        }
+    }
+}
+
+/// One version of one layer of rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuleSet {
+    /// Id, derived from the scope.
+    pub id: Uuid,
+    /// Version.
+    pub version: i64,
+    /// When this version was put.
+    pub created_at: DateTime<Utc>,
+    /// What the layer holds for.
+    pub scope: String,
+    /// The layer; what is null is taken from the layer below.
+    pub rules: RuleLayer,
+    /// Who put it.
+    pub changed_by: String,
+    /// SHA-256 of the layer.
+    pub content_hash: String,
+    /// `active` for the newest version, else `superseded`.
+    pub status: RuleSetStatus,
+}
+
+/// Whether a version is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleSetStatus {
+    /// In force.
+    Active,
+    /// A newer version is in force.
+    Superseded,
+}
+
+/// What happened to a rule set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RuleSetChange {
+    /// A new version is in force.
+    Activated,
+}
+
+impl Aggregate for RuleSet {
+    type Change = RuleSetChange;
+    const KIND: &'static str = "rules";
+    fn id(&self) -> Uuid {
+        self.id
+    }
+    fn version(&self) -> i64 {
+        self.version
+    }
+    fn fund_id(&self) -> Option<Uuid> {
+        None
+    }
+    fn change_name(_: &RuleSetChange) -> &'static str {
+        "activated"
+    }
+}
+
+/// Votes on an approval.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CastVote {
+    /// The approval.
+    pub approval_id: Uuid,
+    /// Which way.
+    pub decision: VoteDecision,
+    /// Why, at most 2000 characters.
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+impl Command for CastVote {
+    const SUBJECT: &'static str = "tranche.cmd.workflow.cast-vote";
+    type Reply = Approval;
+}
+
+/// Puts a new version of a layer of rules in force.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutRules {
+    /// `global`, `env:<name>`, `fund-type:<type>` or `fund:<id>`.
+    pub scope: String,
+    /// The layer.
+    pub rules: RuleLayer,
+}
+
+impl Command for PutRules {
+    const SUBJECT: &'static str = "tranche.cmd.workflow.put-rules";
+    type Reply = RuleSet;
+}
+
+/// The layer of a scope and the rules that result for it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetRules {
+    /// The scope.
+    pub scope: String,
+    /// Type of the fund, to merge its layer under that of a fund.
+    #[serde(default)]
+    pub fund_type: Option<String>,
+}
+
+/// The answer to [`GetRules`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RulesView {
+    /// Id of the scope's rule set.
+    pub id: Uuid,
+    /// Version in force; 0 when nothing was put yet.
+    pub version: i64,
+    /// The scope.
+    pub scope: String,
+    /// The layer put for this scope.
+    pub rules: RuleLayer,
+    /// All layers up to this scope, merged.
+    pub effective: Rules,
+}
+
+impl Query for GetRules {
+    const SUBJECT: &'static str = "tranche.query.workflow.get-rules";
+    type Reply = RulesView;
+}
+
+/// All versions of a scope's layer, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListRuleVersions {
+    /// The scope.
+    pub scope: String,
+}
+
+impl Query for ListRuleVersions {
+    const SUBJECT: &'static str = "tranche.query.workflow.list-rule-versions";
+    type Reply = Page<RuleSet>;
+}
+
+/// One workflow.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetWorkflow {
+    /// The workflow.
+    pub workflow_id: Uuid,
+}
+
+impl Query for GetWorkflow {
+    const SUBJECT: &'static str = "tranche.query.workflow.get-workflow";
+    type Reply = Workflow;
+}
+
+/// Workflows, newest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListWorkflows {
+    /// With this status only.
+    #[serde(default)]
+    pub status: Option<WorkflowStatus>,
+    /// Of this fund only.
+    #[serde(default)]
+    pub fund_id: Option<Uuid>,
+    /// Where the page starts.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// Most items, 1 to 500.
+    #[serde(default)]
+    pub limit: Option<u16>,
+}
+
+impl Query for ListWorkflows {
+    const SUBJECT: &'static str = "tranche.query.workflow.list-workflows";
+    type Reply = Page<Workflow>;
+}
+
+/// One approval.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetApproval {
+    /// The approval.
+    pub approval_id: Uuid,
+}
+
+impl Query for GetApproval {
+    const SUBJECT: &'static str = "tranche.query.workflow.get-approval";
+    type Reply = Approval;
+}
+
+/// Approvals, oldest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListApprovals {
+    /// With this status only.
+    #[serde(default)]
+    pub status: Option<ApprovalStatus>,
+    /// About this allocation or call only.
+    #[serde(default)]
+    pub subject_id: Option<Uuid>,
+    /// Where the page starts.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// Most items, 1 to 500.
+    #[serde(default)]
+    pub limit: Option<u16>,
+}
+
+impl Query for ListApprovals {
+    const SUBJECT: &'static str = "tranche.query.workflow.list-approvals";
+    type Reply = Page<Approval>;
+}

@@ -1,0 +1,182 @@
+//! Pro rata shares by the largest remainder (Hamilton's method), with caps.
+//!
+//! All numbers are integer minor units, so that sums are exact.
+
+use uuid::Uuid;
+
+/// One holder's claim on a total.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Who claims; decides ties last.
+    pub id: Uuid,
+    /// The weight, for example the commitment in minor units; not negative.
+    pub weight: i128,
+    /// The most that this holder can take, in minor units; none for no limit.
+    pub cap: Option<i128>,
+}
+
+/// What could not be placed because every claim is at its cap, in minor units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortfall(pub i128);
+
+/// Splits `total` over `claims` by weight, in the order of `claims`.
+///
+/// Each share is floored to the minor unit and the left-over units go to the largest fractional
+/// remainders; ties by larger weight, then by smaller id. A share above its cap is set to the cap
+/// and the rest is distributed again, until no share is above its cap.
+///
+/// # Errors
+/// [`Shortfall`] when the caps together are below `total`, or no claim has a weight.
+pub fn split(total: i128, claims: &[Claim]) -> Result<Vec<i128>, Shortfall> {
+    let mut shares = vec![0; claims.len()];
+    let mut open: Vec<usize> = (0..claims.len()).filter(|&index| claims[index].weight > 0).collect();
+    let mut rest = total;
+    while rest > 0 {
+        if open.is_empty() {
+            return Err(Shortfall(rest));
+        }
+        let round = split_uncapped(rest, claims, &open);
+        let over = |&(index, share): &(usize, i128)| claims[index].cap.is_some_and(|cap| share > cap);
+        if !round.iter().any(over) {
+            round.into_iter().for_each(|(index, share)| shares[index] = share);
+            return Ok(shares);
+        }
+        for (index, _) in round.iter().filter(|entry| over(entry)) {
+            shares[*index] = claims[*index].cap.unwrap_or_default();
+            rest -= shares[*index];
+        }
+        open = round.iter().filter(|entry| !over(entry)).map(|&(index, _)| index).collect();
+    }
+    Ok(shares)
+}
+
+fn split_uncapped(total: i128, claims: &[Claim], open: &[usize]) -> Vec<(usize, i128)> {
+    let weights: i128 = open.iter().map(|&index| claims[index].weight).sum();
+    let mut round: Vec<(usize, i128)> =
+        open.iter().map(|&index| (index, total * claims[index].weight / weights)).collect();
+    let left_over = total - round.iter().map(|(_, share)| share).sum::<i128>();
+    let mut order: Vec<usize> = (0..round.len()).collect();
+    order.sort_by_key(|&position| {
+        let claim = &claims[round[position].0];
+        (-(total * claim.weight % weights), -claim.weight, claim.id)
+    });
+    for position in order.into_iter().take(usize::try_from(left_over).unwrap_or_default()) {
+        round[position].1 += 1;
+    }
+    round
+}
+
+/// Splits fixed row totals (one per investor) over columns (one per purpose) so that both sums are
+/// exact. Returns one row per claim. `columns` must add up to the sum of `rows`.
+pub fn split_rows(rows: &[(Uuid, i128)], columns: &[i128]) -> Vec<Vec<i128>> {
+    let mut left: Vec<i128> = rows.iter().map(|(_, total)| *total).collect();
+    let mut cells = vec![Vec::with_capacity(columns.len()); rows.len()];
+    for &column in columns {
+        let claims: Vec<Claim> =
+            rows.iter().zip(&left).map(|((id, _), &rest)| Claim { id: *id, weight: rest, cap: Some(rest) }).collect();
+        let shares = split(column, &claims).unwrap_or_else(|_| left.clone());
+        for (index, share) in shares.into_iter().enumerate() {
+            left[index] -= share;
+            cells[index].push(share);
+        }
+    }
+    cells
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn claim(id: u128, weight: i128, cap: Option<i128>) -> Claim {
+        Claim { id: Uuid::from_u128(id), weight, cap }
+    }
+
+    #[test]
+    fn one_hundred_over_three_equal_commitments() {
+        let claims = [claim(1, 500, None), claim(2, 500, None), claim(3, 500, None)];
+        assert_eq!(split(10_000, &claims), Ok(vec![3_334, 3_333, 3_333]));
+    }
+
+    #[test]
+    fn ties_go_to_the_larger_commitment_then_to_the_smaller_id() {
+        assert_eq!(split(1, &[claim(9, 5, None), claim(2, 5, None)]), Ok(vec![0, 1]));
+        assert_eq!(split(3, &[claim(1, 1, None), claim(2, 1, None), claim(3, 2, None)]), Ok(vec![1, 1, 1]));
+        assert_eq!(split(2, &[claim(1, 1, None), claim(2, 3, None)]), Ok(vec![0, 2]));
+    }
+
+    #[test]
+    fn a_share_above_its_cap_is_redistributed() {
+        let claims = [claim(1, 100, Some(10)), claim(2, 100, None), claim(3, 100, Some(35))];
+        assert_eq!(split(90, &claims), Ok(vec![10, 45, 35]));
+        assert_eq!(split(90, &[claim(1, 1, Some(40)), claim(2, 1, Some(20))]), Err(Shortfall(30)));
+        assert_eq!(split(5, &[]), Err(Shortfall(5)));
+    }
+
+    #[test]
+    fn rows_and_columns_are_both_exact() {
+        let rows = [(Uuid::from_u128(1), 3_334), (Uuid::from_u128(2), 3_333), (Uuid::from_u128(3), 3_333)];
+        let cells = split_rows(&rows, &[5_000, 3_000, 2_000]);
+        assert_eq!(cells.iter().map(|row| row[0]).sum::<i128>(), 5_000);
+        assert!(cells.iter().zip(&rows).all(|(row, (_, total))| row.iter().sum::<i128>() == *total));
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_exact_error_is_below_one_unit_and_order_does_not_matter(
+            total in 1i128..1_000_000_000_000,
+            weights in prop::collection::vec(1i128..1_000_000_000_000, 1..40),
+            turn in 0usize..40,
+        ) {
+            let claims: Vec<Claim> = weights.iter().enumerate().map(|(n, &weight)| claim(n as u128, weight, None)).collect();
+            let shares = split(total, &claims).unwrap();
+            prop_assert_eq!(shares.iter().sum::<i128>(), total);
+            let sum: i128 = weights.iter().sum();
+            for (share, weight) in shares.iter().zip(&weights) {
+                let off = share * sum - total * weight;
+                prop_assert!(off.abs() < sum, "share {} of weight {} is a unit or more off", share, weight);
+            }
+            let mut turned = claims.clone();
+            turned.rotate_left(turn % claims.len());
+            let mut again = split(total, &turned).unwrap();
+            again.rotate_right(turn % claims.len());
+            prop_assert_eq!(again, shares);
+        }
+
+        #[test]
+        fn caps_hold_and_what_cannot_be_placed_is_named(
+            total in 1i128..100_000,
+            claims in prop::collection::vec((1i128..1_000, 0i128..10_000), 1..20),
+        ) {
+            let claims: Vec<Claim> = claims.iter().enumerate().map(|(n, &(weight, cap))| claim(n as u128, weight, Some(cap))).collect();
+            let room: i128 = claims.iter().filter_map(|claim| claim.cap).sum();
+            match split(total, &claims) {
+                Ok(shares) => {
+                    prop_assert_eq!(shares.iter().sum::<i128>(), total);
+                    prop_assert!(shares.iter().zip(&claims).all(|(share, claim)| *share <= claim.cap.unwrap()));
+                }
+                Err(Shortfall(missing)) => prop_assert_eq!(missing, total - room),
+            }
+        }
+
+        #[test]
+        fn split_rows_is_exact_both_ways(
+            rows in prop::collection::vec(0i128..100_000, 1..20),
+            cuts in prop::collection::vec(0i128..1_000, 1..6),
+        ) {
+            let total: i128 = rows.iter().sum();
+            let weights: Vec<Claim> = cuts.iter().enumerate().map(|(n, &cut)| claim(n as u128, cut + 1, None)).collect();
+            let columns = split(total, &weights).unwrap();
+            let rows: Vec<(Uuid, i128)> = rows.iter().enumerate().map(|(n, &row)| (Uuid::from_u128(n as u128), row)).collect();
+            let cells = split_rows(&rows, &columns);
+            for (column, expected) in columns.iter().enumerate() {
+                prop_assert_eq!(cells.iter().map(|row| row[column]).sum::<i128>(), *expected);
+            }
+            for (row, (_, expected)) in cells.iter().zip(&rows) {
+                prop_assert_eq!(row.iter().sum::<i128>(), *expected);
+                prop_assert!(row.iter().all(|cell| *cell >= 0));
+            }
+        }
+    }
+}

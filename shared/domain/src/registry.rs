@@ -1,0 +1,107 @@
+//! The one list of all messages; schemas, AsyncAPI and the contract tests are made from it.
+
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+
+use crate::message::{Aggregate, Command, Event, Query};
+use crate::messages::{allocation_status as a, audit, capital_calls as c, chassis, deals, fund_metrics as m, notifications as n, workflow as w};
+
+/// Version of all schemas so far. A change that is not an added optional field makes a new message type.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The kinds of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A request that changes something.
+    Command,
+    /// A request that changes nothing.
+    Query,
+    /// All events of one kind of aggregate.
+    Events,
+}
+
+/// One entry of the list.
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Subject of a request; kind of aggregate for events.
+    pub name: &'static str,
+    /// Schema of the body.
+    pub body: Schema,
+    /// Schema of the answer to a request.
+    pub reply: Option<Schema>,
+}
+
+/// The JSON Schema (draft 2020-12) of a type.
+pub fn schema<T: JsonSchema>() -> Schema {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>()
+}
+
+fn command<C: Command>() -> Entry {
+    Entry { kind: Kind::Command, name: C::SUBJECT, body: schema::<C>(), reply: Some(schema::<C::Reply>()) }
+}
+
+fn query<Q: Query>() -> Entry {
+    Entry { kind: Kind::Query, name: Q::SUBJECT, body: schema::<Q>(), reply: Some(schema::<Q::Reply>()) }
+}
+
+fn events<A: Aggregate>() -> Entry {
+    Entry { kind: Kind::Events, name: A::KIND, body: schema::<Event<A, A::Change>>(), reply: None }
+}
+
+/// All messages.
+pub fn messages() -> Vec<Entry> {
+    vec![
+        command::<a::RegisterFund>(),
+        command::<a::ProposeAllocation>(),
+        command::<a::DecideAllocation>(),
+        command::<c::RegisterInvestor>(),
+        command::<c::RecordCommitment>(),
+        command::<c::SubmitCapitalCall>(),
+        command::<c::DecideCapitalCall>(),
+        command::<c::RecordPayment>(),
+        command::<c::ReversePayment>(),
+        command::<w::CastVote>(),
+        command::<w::PutRules>(),
+        query::<a::GetFund>(),
+        query::<a::ListFunds>(),
+        query::<a::GetDeal>(),
+        query::<a::ListDeals>(),
+        query::<a::GetAllocation>(),
+        query::<a::ListAllocations>(),
+        query::<c::PreviewCapitalCall>(),
+        query::<c::ListInvestors>(),
+        query::<c::ListCommitments>(),
+        query::<c::GetCapitalCall>(),
+        query::<c::ListCapitalCalls>(),
+        query::<c::GetPayment>(),
+        query::<c::ListPayments>(),
+        query::<w::GetWorkflow>(),
+        query::<w::ListWorkflows>(),
+        query::<w::GetApproval>(),
+        query::<w::ListApprovals>(),
+        query::<w::GetRules>(),
+        query::<w::ListRuleVersions>(),
+        query::<m::GetFundMetrics>(),
+        query::<m::ListFundMetrics>(),
+        query::<m::GetInvestorMetrics>(),
+        query::<m::GetPortfolioMetrics>(),
+        query::<audit::ListAuditRecords>(),
+        query::<audit::VerifyAudit>(),
+        events::<deals::Deal>(),
+        events::<deals::StageRequest>(),
+        events::<a::Fund>(),
+        events::<a::Allocation>(),
+        events::<c::Investor>(),
+        events::<c::Commitment>(),
+        events::<c::CapitalCall>(),
+        events::<c::CallLine>(),
+        events::<c::Payment>(),
+        events::<w::Workflow>(),
+        events::<w::Approval>(),
+        events::<w::RuleSet>(),
+        events::<m::FundMetrics>(),
+        events::<n::Notice>(),
+        events::<chassis::Access>(),
+        events::<chassis::DeadLetter>(),
+    ]
+}

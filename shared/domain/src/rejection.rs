@@ -1,0 +1,274 @@
+//! Refusals: what a person did that the business does not allow, with a stable code and what to do
+//! about it. A refusal is a value; it is answered and never retried.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[allow(missing_docs, reason = "each reason is explained by its entry")]
+/// Why a request is refused. The code on the wire is the name in snake_case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    // the request itself
+    MalformedRequest,
+    IdempotencyKeyMissing,
+    IdempotencyKeyReused,
+    RequestTooLarge,
+    UnsupportedMediaType,
+    UnknownPath,
+    MethodNotAllowed,
+    Unauthenticated,
+    Forbidden,
+    FundOutOfScope,
+    // values
+    InvalidAmount,
+    AmountPrecision,
+    UnknownCurrency,
+    WrongCurrency,
+    InvalidText,
+    UnknownTimezone,
+    UnknownCalendar,
+    ImplausibleDate,
+    UnknownMethod,
+    InvalidRules,
+    UnknownScope,
+    // things that are not there
+    UnknownDeal,
+    UnknownFund,
+    UnknownInvestor,
+    UnknownAllocation,
+    UnknownCapitalCall,
+    UnknownCallLine,
+    UnknownPayment,
+    UnknownWorkflow,
+    UnknownApproval,
+    UnknownDeadLetter,
+    UnknownRecord,
+    // allocations
+    AmountBelowMinimum,
+    AmountAboveMaximum,
+    DealClosedToAllocation,
+    DuplicateAllocation,
+    TooManyAllocations,
+    OverCapacity,
+    AllocationNotPending,
+    AllocationNotActive,
+    DuplicateFund,
+    // capital calls and payments
+    CommitmentExists,
+    NoCommitments,
+    PurposeMismatch,
+    CallExceedsAllocation,
+    CallExceedsUnfunded,
+    CallNotPending,
+    CallNotIssued,
+    DuplicatePayment,
+    PaymentReversed,
+    LineRescinded,
+    // approvals
+    RequesterMayNotVote,
+    RoleMayNotVote,
+    AlreadyVoted,
+    ApprovalDecided,
+    ApprovalDenied,
+    // the system
+    StaleRules,
+    Overloaded,
+    ServiceUnavailable,
+    Internal,
+}
+
+impl Reason {
+    /// HTTP status, title, and the recommendation to the person who must act.
+    pub const fn entry(self) -> (u16, &'static str, &'static str) {
+        use Reason as R;
+        match self {
+            R::MalformedRequest => (400, "malformed request", "send the body and parameters as the OpenAPI document describes them"),
+            R::IdempotencyKeyMissing => (400, "idempotency key missing", "send an Idempotency-Key header of 1 to 200 visible characters, a new one for each new intent"),
+            R::IdempotencyKeyReused => (409, "idempotency key reused", "use a new Idempotency-Key for another request; repeat a request with the very same body"),
+            R::RequestTooLarge => (413, "request too large", "send a smaller body"),
+            R::UnsupportedMediaType => (415, "unsupported media type", "send the body with Content-Type: application/json"),
+            R::UnknownPath => (404, "unknown path", "see /api/v1/openapi.json for the paths there are"),
+            R::MethodNotAllowed => (405, "method not allowed", "see /api/v1/openapi.json for the methods of this path"),
+            R::Unauthenticated => (401, "not signed in", "send a valid bearer token; ask your identity provider for a new one if it has expired"),
+            R::Forbidden => (403, "role not sufficient", "ask someone whose role allows it, or an administrator for the role"),
+            R::FundOutOfScope => (403, "fund out of scope", "ask an administrator to add the fund to your token's funds"),
+            R::InvalidAmount => (422, "invalid amount", "give a positive decimal amount as a string, such as \"1000.00\""),
+            R::AmountPrecision => (422, "too many decimals", "round the amount to the currency's minor unit"),
+            R::UnknownCurrency => (422, "unknown currency", "give a currency of ISO 4217, such as USD"),
+            R::WrongCurrency => (422, "wrong currency", "give the amount in the fund's currency"),
+            R::InvalidText => (422, "invalid text", "give a text of the length that the field allows, without control characters"),
+            R::UnknownTimezone => (422, "unknown time zone", "give an IANA time zone, such as Europe/Luxembourg"),
+            R::UnknownCalendar => (422, "unknown calendar", "give one of the calendars named"),
+            R::ImplausibleDate => (422, "implausible date", "check the year of the date"),
+            R::UnknownMethod => (422, "unknown payment method", "give one of wire, ach, sepa, check, internal_transfer"),
+            R::InvalidRules => (422, "invalid rules", "correct the field named and send the rules again"),
+            R::UnknownScope => (422, "unknown rule scope", "use global, env:<name>, fund-type:<type> or fund:<id>"),
+            R::UnknownDeal => (404, "unknown deal", "check the id; a deal appears once the deal system has published it"),
+            R::UnknownFund => (404, "unknown fund", "check the id, or register the fund first"),
+            R::UnknownInvestor => (404, "unknown investor", "check the id, or register the investor first"),
+            R::UnknownAllocation => (404, "unknown allocation", "check the id"),
+            R::UnknownCapitalCall => (404, "unknown capital call", "check the id"),
+            R::UnknownCallLine => (404, "unknown call line", "check the id; lines exist once the call is issued"),
+            R::UnknownPayment => (404, "unknown payment", "check the id"),
+            R::UnknownWorkflow => (404, "unknown workflow", "check the id; a workflow appears a moment after its request was accepted"),
+            R::UnknownApproval => (404, "unknown approval", "check the id"),
+            R::UnknownDeadLetter => (404, "unknown dead letter", "list the dead letters of the service and take an id from there"),
+            R::UnknownRecord => (404, "unknown audit record", "check the number"),
+            R::AmountBelowMinimum => (422, "below the minimum", "allocate at least the minimum, or have an administrator change the rule"),
+            R::AmountAboveMaximum => (422, "above the maximum", "allocate at most the maximum, or have an administrator change the rule"),
+            R::DealClosedToAllocation => (409, "deal closed to allocation", "choose a deal that is still open, or ask the deal team to reopen it"),
+            R::DuplicateAllocation => (409, "allocation exists", "use the allocation there is, or cancel it first"),
+            R::TooManyAllocations => (409, "too many allocations for the deal", "cancel an allocation of this deal, or have an administrator change the rule"),
+            R::OverCapacity => (409, "fund capacity exceeded", "lower the amount to what the fund has left, or choose another fund"),
+            R::AllocationNotPending => (409, "allocation not pending", "look at the allocation; it has been decided already"),
+            R::AllocationNotActive => (409, "allocation not active", "wait for the allocation's approval before calling capital for it"),
+            R::DuplicateFund => (409, "fund exists", "use the fund there is, or register it under another name"),
+            R::CommitmentExists => (409, "commitment exists", "the investor has a commitment to this fund; record a change to it instead"),
+            R::NoCommitments => (409, "no commitments in force", "record commitments that are effective by the due date first"),
+            R::PurposeMismatch => (422, "purpose not consistent", "give an investment its allocation, and other purposes none"),
+            R::CallExceedsAllocation => (409, "call exceeds the allocation", "call at most what the allocation has left to call"),
+            R::CallExceedsUnfunded => (409, "call exceeds the unfunded commitments", "lower the amount by the shortfall, or call the rest outside the commitment"),
+            R::CallNotPending => (409, "capital call not pending", "look at the capital call; it has been decided already"),
+            R::CallNotIssued => (409, "capital call not issued", "wait until the capital call is issued"),
+            R::DuplicatePayment => (409, "payment recorded before", "look at the payment named; if this is another one, give it its own reference"),
+            R::PaymentReversed => (409, "payment reversed before", "a payment can be reversed once; record a new payment if money came again"),
+            R::LineRescinded => (409, "call line rescinded", "record the cash against another line, or refund it"),
+            R::RequesterMayNotVote => (403, "requester may not vote", "ask another member of the committee to vote"),
+            R::RoleMayNotVote => (403, "role may not vote", "ask someone with the role that the approval names"),
+            R::AlreadyVoted => (409, "voted before", "each person has one vote; ask another member"),
+            R::ApprovalDecided => (409, "approval decided", "no vote is needed any more; look at the approval"),
+            R::ApprovalDenied => (409, "approval denied", "talk to those who voted, change the request and submit it again"),
+            R::StaleRules => (503, "rules not loaded", "repeat the request in a moment; if it stays, check the service's readiness"),
+            R::Overloaded => (429, "overloaded", "repeat the request after the time in Retry-After, with the same Idempotency-Key"),
+            R::ServiceUnavailable => (503, "service unavailable", "repeat the request after the time in Retry-After, with the same Idempotency-Key"),
+            R::Internal => (500, "internal error", "report the correlation id to the operators"),
+        }
+    }
+
+    /// The stable code, for example `over_capacity`.
+    pub fn code(self) -> String {
+        let name = format!("{self:?}");
+        let mut code = String::with_capacity(name.len() + 4);
+        for (position, letter) in name.char_indices() {
+            if letter.is_ascii_uppercase() && position > 0 {
+                code.push('_');
+            }
+            code.push(letter.to_ascii_lowercase());
+        }
+        code
+    }
+
+    /// A refusal for this reason, with the values concerned.
+    pub fn with(self, detail: impl Into<String>) -> Rejection {
+        Rejection { reason: self, detail: detail.into() }
+    }
+
+    /// Whether the refusal may rest on a copy of another service's data that is a moment behind.
+    /// The shell decides such a request again for a short time before it answers.
+    pub const fn may_be_behind(self) -> bool {
+        matches!(
+            self,
+            Reason::UnknownDeal | Reason::UnknownFund | Reason::UnknownAllocation | Reason::AllocationNotActive | Reason::UnknownWorkflow
+        )
+    }
+
+    /// Whether the answer may be kept under the idempotency key. What was not found or could not
+    /// be served now may be there when the caller asks again.
+    pub const fn is_final(self) -> bool {
+        !matches!(self.entry().0, 404 | 429 | 500 | 503)
+    }
+}
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Rejection {
+    /// Why.
+    pub reason: Reason,
+    /// The values concerned, for a person.
+    pub detail: String,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.reason.code(), self.detail)
+    }
+}
+
+/// A refusal on the wire: problem details of RFC 9457 with a code and a recommendation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// URI reference of the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Short text for the kind of problem.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What is wrong here, with the values concerned.
+    pub detail: String,
+    /// Stable code.
+    pub code: Reason,
+    /// What to do about it.
+    pub recommendation: String,
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let (status, title, recommendation) = rejection.reason.entry();
+        Problem {
+            kind: format!("/problems/{}", rejection.reason.code()),
+            title: title.into(),
+            status,
+            detail: rejection.detail,
+            code: rejection.reason,
+            recommendation: recommendation.into(),
+        }
+    }
+}
+
+impl From<Problem> for Rejection {
+    fn from(problem: Problem) -> Self {
+        Rejection { reason: problem.code, detail: problem.detail }
+    }
+}
+
+/// Refuses a text that is empty, longer than `characters_max`, or has control characters.
+pub fn check_text(field: &str, text: &str, characters_max: usize) -> Result<(), Rejection> {
+    let length = text.chars().count();
+    if text.trim().is_empty() || length > characters_max {
+        return Err(Reason::InvalidText.with(format!("{field} has {length} characters, expected 1 to {characters_max} that are not all blank")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Reason::InvalidText.with(format!("{field} contains control characters")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_is_the_serialised_name() {
+        for reason in [Reason::OverCapacity, Reason::IdempotencyKeyReused, Reason::Internal] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.code());
+        }
+    }
+
+    #[test]
+    fn a_problem_reads_back_as_the_same_refusal() {
+        let rejection = Reason::OverCapacity.with("the fund has 5.00 left");
+        assert_eq!(Rejection::from(Problem::from(rejection.clone())), rejection);
+    }
+
+    #[test]
+    fn texts_are_checked() {
+        assert!(check_text("name", "Fund IV", 200).is_ok());
+        for bad in ["", "  ", "a\u{0}b", &"x".repeat(201)] {
+            assert_eq!(check_text("name", bad, 200).unwrap_err().reason, Reason::InvalidText);
+        }
+    }
+}

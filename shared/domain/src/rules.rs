@@ -1,0 +1,299 @@
+//! The business rules as data: layers that are merged field by field, global first, then the
+//! environment, the fund's type and the fund itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::money::Amount;
+use crate::rejection::{Reason, Rejection};
+
+/// From this amount on, so many people of this role must approve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalTier {
+    /// Smallest amount of the tier, in the fund's currency.
+    pub from_amount: Amount,
+    /// Number of approving votes that are needed.
+    pub votes: u16,
+    /// The role that may vote.
+    pub role: String,
+}
+
+/// One layer: what is none is taken from the layer below.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuleLayer {
+    /// Smallest allocation, in the fund's currency.
+    pub allocation_min: Option<Amount>,
+    /// Largest allocation, in the fund's currency.
+    pub allocation_max: Option<Amount>,
+    /// Most allocations of one deal that are pending or active.
+    pub allocations_per_deal_max: Option<u32>,
+    /// Approval tiers; the highest one that an amount reaches applies. An empty list: no approval.
+    pub approval_tiers: Option<Vec<ApprovalTier>>,
+    /// Days after the due date before a line is overdue.
+    pub grace_days: Option<u16>,
+    /// Days before the due date on which a reminder is sent.
+    pub reminder_days: Option<Vec<u16>>,
+    /// Days after the due date on which an unpaid line is escalated.
+    pub escalation_days: Option<u16>,
+}
+
+/// The rules in force for one fund.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs, reason = "the fields are those of RuleLayer")]
+pub struct Rules {
+    pub allocation_min: Amount,
+    pub allocation_max: Amount,
+    pub allocations_per_deal_max: u32,
+    pub approval_tiers: Vec<ApprovalTier>,
+    pub grace_days: u16,
+    pub reminder_days: Vec<u16>,
+    pub escalation_days: u16,
+}
+
+fn units(amount: i64) -> Amount {
+    Amount::from_decimal(amount.into())
+}
+
+fn committee_from(amount: i64) -> Vec<ApprovalTier> {
+    vec![ApprovalTier { from_amount: units(amount), votes: 2, role: "committee".into() }]
+}
+
+/// The layer that stands below all: the defaults of the house.
+pub fn built_in() -> RuleLayer {
+    RuleLayer {
+        allocation_min: Some(units(1_000)),
+        allocation_max: Some(units(100_000_000)),
+        allocations_per_deal_max: Some(10),
+        approval_tiers: Some(committee_from(1_000_000)),
+        grace_days: Some(30),
+        reminder_days: Some(vec![7, 3, 1]),
+        escalation_days: Some(5),
+    }
+}
+
+/// The built-in layer of an environment.
+pub fn built_in_environment(environment: &str) -> RuleLayer {
+    match environment {
+        "production" => RuleLayer {
+            allocation_min: Some(units(10_000)),
+            approval_tiers: Some(committee_from(500_000)),
+            ..RuleLayer::default()
+        },
+        "staging" => RuleLayer { approval_tiers: Some(committee_from(100_000)), ..RuleLayer::default() },
+        _ => RuleLayer::default(),
+    }
+}
+
+impl RuleLayer {
+    /// This layer with `above` laid over it.
+    pub fn with(mut self, above: &RuleLayer) -> RuleLayer {
+        fn over<T: Clone>(below: &mut Option<T>, above: &Option<T>) {
+            if above.is_some() {
+                below.clone_from(above);
+            }
+        }
+        over(&mut self.allocation_min, &above.allocation_min);
+        over(&mut self.allocation_max, &above.allocation_max);
+        over(&mut self.allocations_per_deal_max, &above.allocations_per_deal_max);
+        over(&mut self.approval_tiers, &above.approval_tiers);
+        over(&mut self.grace_days, &above.grace_days);
+        over(&mut self.reminder_days, &above.reminder_days);
+        over(&mut self.escalation_days, &above.escalation_days);
+        self
+    }
+
+    /// Refuses values that cannot be meant, whatever the other layers say.
+    pub fn check(&self) -> Result<(), Rejection> {
+        let refuse = |why: String| Err(Reason::InvalidRules.with(why));
+        for (field, amount) in [("allocation_min", self.allocation_min), ("allocation_max", self.allocation_max)] {
+            if amount.is_some_and(|amount| !amount.is_positive()) {
+                return refuse(format!("{field} is not above zero"));
+            }
+        }
+        if self.allocations_per_deal_max == Some(0) {
+            return refuse("allocations_per_deal_max is zero".into());
+        }
+        for tier in self.approval_tiers.iter().flatten() {
+            if tier.votes == 0 || tier.role != "committee" {
+                return refuse(format!("approval tier from {}: it needs at least one vote of the role committee", tier.from_amount));
+            }
+        }
+        if self.reminder_days.as_ref().is_some_and(|days| days.len() > 10 || days.contains(&0)) {
+            return refuse("reminder_days has more than 10 entries or a zero".into());
+        }
+        Ok(())
+    }
+
+    /// Refuses when the layers together contradict each other.
+    pub fn complete(self) -> Result<Rules, Rejection> {
+        let full = built_in().with(&self);
+        let rules = Rules {
+            allocation_min: full.allocation_min.unwrap_or_default(),
+            allocation_max: full.allocation_max.unwrap_or_default(),
+            allocations_per_deal_max: full.allocations_per_deal_max.unwrap_or_default(),
+            approval_tiers: full.approval_tiers.unwrap_or_default(),
+            grace_days: full.grace_days.unwrap_or_default(),
+            reminder_days: full.reminder_days.unwrap_or_default(),
+            escalation_days: full.escalation_days.unwrap_or_default(),
+        };
+        if rules.allocation_min > rules.allocation_max {
+            return Err(Reason::InvalidRules.with(format!(
+                "allocation_min {} is above allocation_max {}",
+                rules.allocation_min, rules.allocation_max
+            )));
+        }
+        Ok(rules)
+    }
+}
+
+impl Rules {
+    /// The tier that an amount reaches, or none when it needs no approval.
+    pub fn tier(&self, amount: Amount) -> Option<&ApprovalTier> {
+        self.approval_tiers.iter().filter(|tier| amount >= tier.from_amount).max_by_key(|tier| tier.from_amount)
+    }
+}
+
+/// What a rule layer holds for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleScope {
+    /// Every fund.
+    Global,
+    /// Every fund of a deployment, for example `env:production`.
+    Environment(String),
+    /// Funds of a type.
+    FundType(String),
+    /// One fund.
+    Fund(Uuid),
+}
+
+impl FromStr for RuleScope {
+    type Err = Rejection;
+
+    fn from_str(text: &str) -> Result<Self, Rejection> {
+        let token = |name: &str| -> Result<String, Rejection> {
+            let fits = !name.is_empty() && name.len() <= 60 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            fits.then(|| name.to_owned())
+                .ok_or_else(|| Reason::UnknownScope.with(format!("{text:?} names no scope: letters, digits, - and _ are allowed")))
+        };
+        match text.split_once(':') {
+            None if text == "global" => Ok(RuleScope::Global),
+            Some(("env", name)) => Ok(RuleScope::Environment(token(name)?)),
+            Some(("fund-type", name)) => Ok(RuleScope::FundType(token(name)?)),
+            Some(("fund", id)) => {
+                id.parse().map(RuleScope::Fund).map_err(|_| Reason::UnknownScope.with(format!("{id:?} is not a fund id")))
+            }
+            _ => Err(Reason::UnknownScope.with(format!("{text:?} is not a rule scope"))),
+        }
+    }
+}
+
+impl fmt::Display for RuleScope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RuleScope::Global => formatter.write_str("global"),
+            RuleScope::Environment(name) => write!(formatter, "env:{name}"),
+            RuleScope::FundType(name) => write!(formatter, "fund-type:{name}"),
+            RuleScope::Fund(id) => write!(formatter, "fund:{id}"),
+        }
+    }
+}
+
+/// All layers that a service knows, with their versions.
+#[derive(Clone, Debug, Default)]
+pub struct RuleBook {
+    environment: String,
+    layers: BTreeMap<RuleScope, (i64, RuleLayer)>,
+}
+
+impl RuleBook {
+    /// An empty book of a deployment: the built-in layers hold.
+    pub fn new(environment: &str) -> RuleBook {
+        RuleBook { environment: environment.to_owned(), layers: BTreeMap::new() }
+    }
+
+    /// Takes a layer in, if it is newer than the one known. Returns whether it was.
+    pub fn put(&mut self, scope: RuleScope, version: i64, layer: RuleLayer) -> bool {
+        let newer = self.layers.get(&scope).is_none_or(|(known, _)| version > *known);
+        if newer {
+            self.layers.insert(scope, (version, layer));
+        }
+        newer
+    }
+
+    /// The merged layers up to the given fund type and fund.
+    pub fn merged(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> RuleLayer {
+        let mut scopes = vec![RuleScope::Global, RuleScope::Environment(self.environment.clone())];
+        scopes.extend(fund_type.map(|name| RuleScope::FundType(name.to_owned())));
+        scopes.extend(fund_id.map(RuleScope::Fund));
+        let mut merged = built_in();
+        for scope in scopes {
+            if let RuleScope::Environment(name) = &scope {
+                merged = merged.with(&built_in_environment(name));
+            }
+            if let Some((_, layer)) = self.layers.get(&scope) {
+                merged = merged.with(layer);
+            }
+        }
+        merged
+    }
+
+    /// The rules in force for a fund. Layers that contradict each other refuse everything.
+    pub fn rules(&self, fund_type: &str, fund_id: Uuid) -> Result<Rules, Rejection> {
+        self.merged(Some(fund_type), Some(fund_id)).complete()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_merged_field_by_field() {
+        let fund = Uuid::from_u128(7);
+        let mut book = RuleBook::new("production");
+        let rules = book.rules("buyout", fund).unwrap();
+        assert_eq!((rules.allocation_min, rules.allocation_max), (units(10_000), units(100_000_000)));
+        assert_eq!(rules.tier(units(500_000)).map(|tier| tier.votes), Some(2));
+        assert_eq!(rules.tier(units(499_999)), None);
+        let layer = |grace_days| RuleLayer { grace_days: Some(grace_days), ..RuleLayer::default() };
+        assert!(book.put("fund-type:buyout".parse().unwrap(), 1, layer(10)));
+        assert_eq!(book.rules("buyout", fund).unwrap().grace_days, 10);
+        assert_eq!(book.rules("venture", fund).unwrap().grace_days, 30);
+        assert!(book.put(RuleScope::Fund(fund), 2, layer(5)));
+        assert!(!book.put(RuleScope::Fund(fund), 1, layer(9)), "an older version is ignored");
+        assert_eq!(book.rules("buyout", fund).unwrap().grace_days, 5);
+    }
+
+    #[test]
+    fn rules_that_cannot_be_meant_are_refused() {
+        for bad in [
+            r#"{"allocation_min":"0"}"#,
+            r#"{"allocations_per_deal_max":0}"#,
+            r#"{"approval_tiers":[{"from_amount":"1","votes":0,"role":"committee"}]}"#,
+            r#"{"approval_tiers":[{"from_amount":"1","votes":1,"role":"nobody"}]}"#,
+            r#"{"reminder_days":[0]}"#,
+        ] {
+            assert_eq!(serde_json::from_str::<RuleLayer>(bad).unwrap().check().unwrap_err().reason, Reason::InvalidRules, "{bad}");
+        }
+        assert!(serde_json::from_str::<RuleLayer>(r#"{"allocation_mim":"5"}"#).is_err(), "a typing error is not ignored");
+        let crossed = RuleLayer { allocation_min: Some(units(200_000_000)), ..RuleLayer::default() };
+        assert_eq!(crossed.complete().unwrap_err().reason, Reason::InvalidRules);
+    }
+
+    #[test]
+    fn scopes_read_back() {
+        for scope in ["global", "env:staging", "fund-type:real-assets", "fund:00000000-0000-0000-0000-000000000007"] {
+            assert_eq!(scope.parse::<RuleScope>().unwrap().to_string(), scope);
+        }
+        for bad in ["", "all", "env:", "fund:7", "fund-type:a b", "global:x"] {
+            assert!(bad.parse::<RuleScope>().is_err(), "{bad}");
+        }
+    }
+}
