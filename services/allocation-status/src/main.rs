@@ -1,2 +1,39 @@
-//! stub
-fn main() {}
+//! Allocation status: which fund puts how much into which deal, and how far that is called and paid.
+//!
+//! Owns the Postgres schema `allocation_status`: funds and their capacity, allocations, the copy of
+//! upstream's deals. Emits `fund.*`, `allocation.*`.
+
+use std::process::ExitCode;
+
+use ::domain::messages::allocation_status::{DecideAllocation, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation, RegisterFund};
+use ::domain::messages::capital_calls::CallLine;
+use ::domain::messages::deals::Deal;
+use chassis::Card;
+
+mod domain;
+mod handlers;
+mod store;
+
+/// The service.
+pub struct AllocationStatus;
+
+fn main() -> ExitCode {
+    let card = Card {
+        name: "allocation-status",
+        description: "decides which fund puts how much into which deal and follows how far it is funded",
+        migrations: Some(sqlx::migrate!("../../migrations/allocation-status")),
+    };
+    chassis::service(AllocationStatus, card)
+        .answers::<RegisterFund>()
+        .answers::<ProposeAllocation>()
+        .answers::<DecideAllocation>()
+        .shows::<GetFund>()
+        .shows::<ListFunds>()
+        .shows::<GetDeal>()
+        .shows::<ListDeals>()
+        .shows::<GetAllocation>()
+        .shows::<ListAllocations>()
+        .follows::<Deal>()
+        .follows::<CallLine>()
+        .main()
+}

@@ -1,2 +1,46 @@
-//! stub
-fn main() {}
+//! Capital calls: splits a call between investors and follows every line until it is paid.
+//!
+//! Owns the Postgres schema `capital_calls`: investors, commitments, capital calls, call lines,
+//! payments, and copies of funds and allocations. Emits `investor.*`, `commitment.*`,
+//! `capital_call.*`, `call_line.*`, `payment.*`.
+
+use std::process::ExitCode;
+
+use chassis::Card;
+use ::domain::messages::allocation_status::{Allocation, Fund};
+use ::domain::messages::capital_calls::{
+    DecideCapitalCall, GetCapitalCall, GetPayment, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments, PreviewCapitalCall,
+    RecordCommitment, RecordPayment, RegisterInvestor, ReversePayment, SubmitCapitalCall,
+};
+
+mod domain;
+mod handlers;
+mod store;
+
+/// The service.
+pub struct CapitalCalls;
+
+fn main() -> ExitCode {
+    let card = Card {
+        name: "capital-calls",
+        description: "splits capital calls between investors and follows every line until it is paid",
+        migrations: Some(sqlx::migrate!("../../migrations/capital-calls")),
+    };
+    chassis::service(CapitalCalls, card)
+        .answers::<RegisterInvestor>()
+        .answers::<RecordCommitment>()
+        .answers::<SubmitCapitalCall>()
+        .answers::<DecideCapitalCall>()
+        .answers::<RecordPayment>()
+        .answers::<ReversePayment>()
+        .shows::<PreviewCapitalCall>()
+        .shows::<ListInvestors>()
+        .shows::<ListCommitments>()
+        .shows::<GetCapitalCall>()
+        .shows::<ListCapitalCalls>()
+        .shows::<GetPayment>()
+        .shows::<ListPayments>()
+        .follows::<Fund>()
+        .follows::<Allocation>()
+        .main()
+}

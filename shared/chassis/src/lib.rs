@@ -1,1 +1,37 @@
-//! stub
+//! The shell that all services share: configuration, telemetry, NATS, Postgres, command batches,
+//! the event log and its relay, reactions, errands, dead letters, health and the command line.
+//! All I/O of a service happens here or in its `store.rs`, once.
+
+pub mod batch;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod courier;
+pub mod cursor;
+pub mod database;
+pub mod dead_letters;
+pub mod errand;
+pub mod fault;
+pub mod follow;
+pub mod health;
+pub mod limits;
+pub mod nats;
+pub mod query;
+pub mod record;
+pub mod relay;
+pub mod row;
+pub mod rules;
+pub mod service;
+pub mod telemetry;
+
+pub use batch::{Answers, Batch, Handle, Sent};
+pub use context::Context;
+pub use courier::{Courier, Unanswered};
+pub use database::{Database, Tx};
+pub use errand::Errand;
+pub use fault::Fault;
+pub use follow::{Follow, Seen};
+pub use query::{Answer, Show};
+pub use record::{Recorded, Record};
+pub use row::RowExt;
+pub use service::{Card, Service, Shell, service};

@@ -18,6 +18,16 @@ pub trait Aggregate: Wire {
     type Change: Wire;
     /// The subject token, for example `call_line`.
     const KIND: &'static str;
+    /// The stream that its events are kept in.
+    const STREAM: &'static str = "EVENTS";
+    /// The subjects of all its events.
+    fn filter() -> String {
+        format!("tranche.evt.{}.>", Self::KIND)
+    }
+    /// Refuses a state that its owner should not have published; the message is parked.
+    fn check(&self) -> Result<(), Rejection> {
+        Ok(())
+    }
     /// Id of the aggregate.
     fn id(&self) -> Uuid;
     /// Version of the state, from 1, without gaps.

@@ -51,20 +51,6 @@ fn deal_schema_version() -> u16 {
 /// Stages in which a deal takes no further allocation.
 pub const STAGES_CLOSED_TO_ALLOCATION: [&str; 3] = ["withdrawn", "rejected", "lost"];
 
-impl Deal {
-    /// Refuses what the contract does not allow.
-    pub fn check(&self) -> Result<(), Rejection> {
-        if self.schema_version != DEAL_SCHEMA_VERSION {
-            return Err(Reason::MalformedRequest.with(format!("schema_version {} is not {DEAL_SCHEMA_VERSION}", self.schema_version)));
-        }
-        if self.version < 1 {
-            return Err(Reason::MalformedRequest.with(format!("version {} is below 1", self.version)));
-        }
-        check_text("name", &self.name, 300)?;
-        check_text("stage", &self.stage, 60)
-    }
-}
-
 /// What happened to the deal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -82,6 +68,20 @@ pub enum DealChange {
 impl Aggregate for Deal {
     type Change = DealChange;
     const KIND: &'static str = "deal";
+    const STREAM: &'static str = "DEALS";
+    fn filter() -> String {
+        "deals.evt.>".into()
+    }
+    fn check(&self) -> Result<(), Rejection> {
+        if self.schema_version != DEAL_SCHEMA_VERSION {
+            return Err(Reason::MalformedRequest.with(format!("schema_version {} is not {DEAL_SCHEMA_VERSION}", self.schema_version)));
+        }
+        if self.version < 1 {
+            return Err(Reason::MalformedRequest.with(format!("version {} is below 1", self.version)));
+        }
+        check_text("name", &self.name, 300)?;
+        check_text("stage", &self.stage, 60)
+    }
     fn id(&self) -> Uuid {
         self.id
     }

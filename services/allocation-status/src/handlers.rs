@@ -1,0 +1,256 @@
+//! The handlers: load what a batch touches, decide each command, store what changed.
+
+use std::collections::{HashMap, HashSet};
+
+use ::domain::messages::allocation_status::{
+    Allocation, AllocationAccepted, AllocationChange, AllocationDecision, DecideAllocation, Fund, FundChange, FundStatus, FundingStatus,
+    GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation, RegisterFund,
+};
+use ::domain::messages::capital_calls::CallLine;
+use ::domain::messages::deals::Deal;
+use ::domain::{Page, Reason, Rejection, ids};
+use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
+use uuid::Uuid;
+
+use crate::{AllocationStatus, domain, store};
+
+impl Follow<Deal> for AllocationStatus {
+    async fn follow(&self, tx: &mut Tx, batch: &[Seen<Deal>]) -> Result<(), Fault> {
+        store::copy_deals(tx, batch).await
+    }
+}
+
+impl Follow<CallLine> for AllocationStatus {
+    async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
+        let changed = store::keep_line_shares(tx, batch).await?;
+        let mut ids: Vec<Uuid> = changed.iter().filter(|(_, (called, paid))| !(called.decimal().is_zero() && paid.decimal().is_zero())).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut allocations = store::lock_allocations(tx, &ids).await?;
+        if allocations.len() < ids.len() {
+            // purposes are checked against active allocations, so the allocation is there; if this
+            // database was set back it is not, and must not be forgotten
+            return Err(Fault::Transient("a call line names an allocation that is not known yet".into()));
+        }
+        let context = batch.first().map(|seen| seen.context.clone()).unwrap_or_default();
+        for allocation in allocations.values_mut() {
+            let (called, paid) = changed[&allocation.id];
+            allocation.called += called;
+            allocation.paid += paid;
+            allocation.version += 1;
+            domain::derive(allocation);
+            tx.emit(&context, allocation, AllocationChange::FundingChanged)?;
+        }
+        store::save_allocations(tx, &allocations.values().collect::<Vec<_>>()).await
+    }
+}
+
+impl Handle<RegisterFund> for AllocationStatus {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<RegisterFund>) -> Result<Answers<Fund>, Fault> {
+        let mut answers: Answers<Fund> = batch.iter().map(|sent| register(tx, sent)).collect();
+        let wanted: Vec<Fund> = answers.iter().flatten().cloned().collect();
+        let added = store::insert_funds(tx, &wanted).await?;
+        for (answer, Sent { context, .. }) in answers.iter_mut().zip(batch.iter()) {
+            match answer {
+                Ok(fund) if added.contains(&fund.id) => tx.emit(context, fund, FundChange::Registered)?,
+                Ok(fund) => *answer = Err(Reason::DuplicateFund.with(format!("the name {:?} is taken", fund.name))),
+                Err(_) => {}
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn register(tx: &Tx, Sent { body, .. }: &Sent<RegisterFund>) -> Result<Fund, Rejection> {
+    let size = domain::check_fund(body)?;
+    Ok(Fund {
+        id: tx.new_id(),
+        version: 1,
+        created_at: tx.now(),
+        name: body.name.clone(),
+        fund_type: body.fund_type.clone(),
+        currency: body.currency,
+        vintage_year: body.vintage_year,
+        size,
+        calendar: body.calendar.clone(),
+        timezone: body.timezone.clone(),
+        allocated: body.currency.zero(),
+        status: FundStatus::Open,
+    })
+}
+
+impl Handle<ProposeAllocation> for AllocationStatus {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<ProposeAllocation>) -> Result<Answers<AllocationAccepted>, Fault> {
+        let deal_ids = batch.ids(|command| command.deal_id);
+        let deals = store::lock_deals(tx, &deal_ids).await?;
+        let mut funds = store::lock_funds(tx, &batch.ids(|command| command.fund_id)).await?;
+        let mut of_deals: HashMap<Uuid, Vec<Allocation>> = HashMap::new();
+        for allocation in store::allocations_of_deals(tx, &deal_ids).await? {
+            of_deals.entry(allocation.deal_id).or_default().push(allocation);
+        }
+        let mut added = Vec::new();
+        let mut answers = Answers::new();
+        let mut last_context = HashMap::new();
+        for sent in batch.iter() {
+            let of_deal = of_deals.entry(sent.body.deal_id).or_default();
+            let proposed = propose(tx, sent, deals.get(&sent.body.deal_id), funds.get(&sent.body.fund_id), of_deal);
+            if let Ok(allocation) = &proposed {
+                tx.emit(&sent.context, allocation, AllocationChange::Proposed)?;
+                if let Some(fund) = funds.get_mut(&allocation.fund_id) {
+                    domain::take_capacity(fund, allocation.amount);
+                    last_context.insert(fund.id, sent.context.clone());
+                }
+                of_deal.push(allocation.clone());
+                added.push(allocation.clone());
+            }
+            answers.push(proposed.map(|allocation| AllocationAccepted { workflow_id: allocation.workflow_id, allocation_id: allocation.id }));
+        }
+        store::insert_allocations(tx, &added).await?;
+        save_capacity(tx, &mut funds, &last_context).await?;
+        Ok(answers)
+    }
+}
+
+fn propose(tx: &Tx, Sent { context, body, .. }: &Sent<ProposeAllocation>, deal: Option<&Deal>, fund: Option<&Fund>, of_deal: &[Allocation]) -> Result<Allocation, Rejection> {
+    context.actor.check_fund(body.fund_id)?;
+    let fund = fund.ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", body.fund_id)))?;
+    let deal = deal.ok_or_else(|| Reason::UnknownDeal.with(format!("deal {}", body.deal_id)))?;
+    let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
+    let amount = domain::propose(&domain::Proposal { fund, deal, rules: &rules, of_deal }, body)?;
+    let id = tx.new_id();
+    let mut allocation = Allocation {
+        id,
+        version: 1,
+        created_at: tx.now(),
+        deal_id: deal.id,
+        fund_id: fund.id,
+        fund_type: fund.fund_type.clone(),
+        currency: fund.currency,
+        amount,
+        security_type: body.security_type.clone(),
+        requested_by: context.actor.user.clone(),
+        workflow_id: ids::workflow_id(id),
+        decision: AllocationDecision::PendingApproval,
+        called: fund.currency.zero(),
+        paid: fund.currency.zero(),
+        funding_status: FundingStatus::Committed,
+        status: String::new(),
+    };
+    domain::derive(&mut allocation);
+    Ok(allocation)
+}
+
+/// Stores and publishes the funds whose capacity changed, once each.
+async fn save_capacity(tx: &mut Tx, funds: &mut HashMap<Uuid, Fund>, changed: &HashMap<Uuid, Context>) -> Result<(), Fault> {
+    for (id, context) in changed {
+        if let Some(fund) = funds.get_mut(id) {
+            fund.version += 1;
+            tx.emit(context, fund, FundChange::CapacityChanged)?;
+        }
+    }
+    let changed: Vec<&Fund> = funds.values().filter(|fund| changed.contains_key(&fund.id)).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    store::save_funds(tx, &changed).await
+}
+
+impl Handle<DecideAllocation> for AllocationStatus {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<DecideAllocation>) -> Result<Answers<Allocation>, Fault> {
+        let mut allocations = store::lock_allocations(tx, &batch.ids(|command| command.allocation_id)).await?;
+        let given_back: HashSet<Uuid> = batch.iter().filter(|sent| sent.body.denied_because.is_some()).map(|sent| sent.body.allocation_id).collect();
+        let mut fund_ids: Vec<Uuid> = allocations.values().filter(|allocation| given_back.contains(&allocation.id)).map(|allocation| allocation.fund_id).collect();
+        fund_ids.sort_unstable();
+        fund_ids.dedup();
+        let mut funds = store::lock_funds(tx, &fund_ids).await?;
+        let mut answers = Answers::new();
+        let mut last_context = HashMap::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let Some(allocation) = allocations.get_mut(&body.allocation_id) else {
+                answers.push(Err(Reason::UnknownAllocation.with(format!("allocation {}", body.allocation_id))));
+                continue;
+            };
+            let decided = domain::decide(allocation, body.denied_because.is_some());
+            answers.push(decided.map(|decision| {
+                allocation.decision = decision;
+                allocation.version += 1;
+                domain::derive(allocation);
+                allocation.clone()
+            }));
+            let Some(Ok(allocation)) = answers.last() else { continue };
+            match &body.denied_because {
+                None => tx.emit(context, allocation, AllocationChange::Activated)?,
+                Some(reason) => {
+                    tx.emit(context, allocation, AllocationChange::Denied { reason: reason.clone() })?;
+                    if let Some(fund) = funds.get_mut(&allocation.fund_id) {
+                        domain::take_capacity(fund, -allocation.amount);
+                        last_context.insert(fund.id, context.clone());
+                    }
+                }
+            }
+        }
+        store::save_allocations(tx, &answers.iter().flatten().collect::<Vec<_>>()).await?;
+        save_capacity(tx, &mut funds, &last_context).await?;
+        Ok(answers)
+    }
+}
+
+impl Show<GetFund> for AllocationStatus {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: GetFund) -> Answer<Fund> {
+        let found = store::find_fund(tx, query.fund_id).await?.ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", query.fund_id)));
+        Ok(found.and_then(|fund| context.actor.check_fund(fund.id).map(|()| fund)))
+    }
+}
+
+impl Show<ListFunds> for AllocationStatus {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: ListFunds) -> Answer<Page<Fund>> {
+        let limit = cursor::limit(query.limit);
+        let after = match cursor::read::<String>(query.cursor.as_deref()) {
+            Ok(after) => after.unwrap_or_default(),
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let funds = store::list_funds(tx, context.actor.scope.funds(), &after, limit + 1).await?;
+        Ok(Ok(Page::cut(funds, limit, |last| cursor::write(&last.name))))
+    }
+}
+
+impl Show<GetDeal> for AllocationStatus {
+    async fn show(&self, tx: &mut Tx, _: &Context, query: GetDeal) -> Answer<Deal> {
+        Ok(store::find_deal(tx, query.deal_id).await?.ok_or_else(|| Reason::UnknownDeal.with(format!("deal {}", query.deal_id))))
+    }
+}
+
+impl Show<ListDeals> for AllocationStatus {
+    async fn show(&self, tx: &mut Tx, _: &Context, query: ListDeals) -> Answer<Page<Deal>> {
+        let limit = cursor::limit(query.limit);
+        let after = match cursor::read::<Uuid>(query.cursor.as_deref()) {
+            Ok(after) => after.unwrap_or_default(),
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let deals = store::list_deals(tx, query.stage.as_deref(), after, limit + 1).await?;
+        Ok(Ok(Page::cut(deals, limit, |last| cursor::write(&last.id))))
+    }
+}
+
+impl Show<GetAllocation> for AllocationStatus {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: GetAllocation) -> Answer<Allocation> {
+        let found = store::find_allocation(tx, query.allocation_id).await?;
+        let allocation = found.ok_or_else(|| Reason::UnknownAllocation.with(format!("allocation {}", query.allocation_id)));
+        Ok(allocation.and_then(|allocation| context.actor.check_fund(allocation.fund_id).map(|()| allocation)))
+    }
+}
+
+impl Show<ListAllocations> for AllocationStatus {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: ListAllocations) -> Answer<Page<Allocation>> {
+        let limit = cursor::limit(query.limit);
+        let before = match cursor::read::<Uuid>(query.cursor.as_deref()) {
+            Ok(before) => before.unwrap_or(Uuid::max()),
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let filter = store::AllocationFilter { scope: context.actor.scope.funds(), fund_id: query.fund_id, deal_id: query.deal_id, decision: query.decision };
+        let allocations = store::list_allocations(tx, &filter, before, limit + 1).await?;
+        Ok(Ok(Page::cut(allocations, limit, |last| cursor::write(&last.id))))
+    }
+}

@@ -1,0 +1,348 @@
+//! All SQL of allocation status.
+
+use std::collections::HashMap;
+
+use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund, FundStatus, FundingStatus};
+use ::domain::messages::capital_calls::CallLine;
+use ::domain::messages::deals::{DEAL_SCHEMA_VERSION, Deal};
+use ::domain::{Amount, ids};
+use chassis::{Fault, RowExt, Seen, Tx, row};
+use rust_decimal::Decimal;
+use sqlx::postgres::PgRow;
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use crate::domain;
+
+fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
+}
+
+// ---- deals
+
+/// Keeps the newest version of each deal.
+pub async fn copy_deals(tx: &mut Tx, deals: &[Seen<Deal>]) -> Result<(), Fault> {
+    let now = tx.now();
+    sqlx::query(
+        "insert into deals (id, epoch, version, name, stage, company, sector, currency, size, created_at)
+         select *, $10 from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::numeric[])
+         on conflict (id) do update
+         set epoch = excluded.epoch, version = excluded.version, name = excluded.name, stage = excluded.stage,
+             company = excluded.company, sector = excluded.sector, currency = excluded.currency, size = excluded.size
+         where (excluded.epoch, excluded.version) > (deals.epoch, deals.version)",
+    )
+    .bind(column(deals, |seen| seen.state.id))
+    .bind(column(deals, |seen| seen.epoch))
+    .bind(column(deals, |seen| seen.state.version))
+    .bind(column(deals, |seen| seen.state.name.as_str()))
+    .bind(column(deals, |seen| seen.state.stage.as_str()))
+    .bind(column(deals, |seen| seen.state.company.as_deref()))
+    .bind(column(deals, |seen| seen.state.sector.as_deref()))
+    .bind(column(deals, |seen| seen.state.currency.map(|currency| currency.code())))
+    .bind(column(deals, |seen| seen.state.size.map(Amount::decimal)))
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn deal(row: &PgRow) -> Result<Deal, Error> {
+    Ok(Deal {
+        id: row.try_get("id")?,
+        version: row.try_get("version")?,
+        schema_version: DEAL_SCHEMA_VERSION,
+        name: row.try_get("name")?,
+        stage: row.try_get("stage")?,
+        company: row.try_get("company")?,
+        sector: row.try_get("sector")?,
+        currency: row.try_get::<Option<String>, _>("currency")?.and_then(|code| code.parse().ok()),
+        size: row.try_get::<Option<Decimal>, _>("size")?.map(Amount::from_decimal),
+        created_at: row.try_get("created_at")?,
+    })
+}
+
+/// The deals with these ids, locked against other proposals.
+pub async fn lock_deals(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Deal>, Fault> {
+    let deals = sqlx::query("select * from deals where id = any($1) order by id for no key update")
+        .bind(ids)
+        .try_map(|row| deal(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(deals.into_iter().map(|deal| (deal.id, deal)).collect())
+}
+
+/// One deal.
+pub async fn find_deal(tx: &mut Tx, id: Uuid) -> Result<Option<Deal>, Fault> {
+    Ok(sqlx::query("select * from deals where id = $1").bind(id).try_map(|row| deal(&row)).fetch_optional(&mut **tx).await?)
+}
+
+/// Deals after an id.
+pub async fn list_deals(tx: &mut Tx, stage: Option<&str>, after: Uuid, limit: i64) -> Result<Vec<Deal>, Fault> {
+    let deals = sqlx::query("select * from deals where ($1::text is null or stage = $1) and id > $2 order by id limit $3")
+        .bind(stage)
+        .bind(after)
+        .bind(limit)
+        .try_map(|row| deal(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(deals)
+}
+
+// ---- funds
+
+fn fund(row: &PgRow) -> Result<Fund, Error> {
+    let mut fund = Fund {
+        id: row.try_get("id")?,
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        name: row.try_get("name")?,
+        fund_type: row.try_get("fund_type")?,
+        currency: row.parsed("currency")?,
+        vintage_year: row.try_get("vintage_year")?,
+        size: row.amount("size")?,
+        calendar: row.try_get("calendar")?,
+        timezone: row.try_get("timezone")?,
+        allocated: row.amount("allocated")?,
+        status: FundStatus::Open,
+    };
+    fund.status = domain::fund_status(&fund);
+    Ok(fund)
+}
+
+/// Adds funds; returns the ids of those whose name was free.
+pub async fn insert_funds(tx: &mut Tx, funds: &[Fund]) -> Result<Vec<Uuid>, Fault> {
+    let added = sqlx::query_scalar(
+        "insert into funds (id, version, created_at, name, fund_type, currency, vintage_year, size, calendar, timezone, allocated)
+         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[], $7::int[],
+                              $8::numeric[], $9::text[], $10::text[], $11::numeric[])
+         on conflict (name) do nothing
+         returning id",
+    )
+    .bind(column(funds, |fund| fund.id))
+    .bind(column(funds, |fund| fund.version))
+    .bind(column(funds, |fund| fund.created_at))
+    .bind(column(funds, |fund| fund.name.as_str()))
+    .bind(column(funds, |fund| fund.fund_type.as_str()))
+    .bind(column(funds, |fund| fund.currency.code()))
+    .bind(column(funds, |fund| fund.vintage_year))
+    .bind(column(funds, |fund| fund.size.decimal()))
+    .bind(column(funds, |fund| fund.calendar.as_str()))
+    .bind(column(funds, |fund| fund.timezone.as_str()))
+    .bind(column(funds, |fund| fund.allocated.decimal()))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(added)
+}
+
+/// The funds with these ids, locked: what is allocated is decided one proposal after another.
+pub async fn lock_funds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Fund>, Fault> {
+    let funds = sqlx::query("select * from funds where id = any($1) order by id for no key update")
+        .bind(ids)
+        .try_map(|row| fund(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(funds.into_iter().map(|fund| (fund.id, fund)).collect())
+}
+
+/// Writes what is allocated of funds.
+pub async fn save_funds(tx: &mut Tx, funds: &[&Fund]) -> Result<(), Fault> {
+    sqlx::query(
+        "update funds set version = new.version, allocated = new.allocated
+         from unnest($1::uuid[], $2::bigint[], $3::numeric[]) as new (id, version, allocated)
+         where funds.id = new.id",
+    )
+    .bind(column(funds, |fund| fund.id))
+    .bind(column(funds, |fund| fund.version))
+    .bind(column(funds, |fund| fund.allocated.decimal()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// One fund.
+pub async fn find_fund(tx: &mut Tx, id: Uuid) -> Result<Option<Fund>, Fault> {
+    Ok(sqlx::query("select * from funds where id = $1").bind(id).try_map(|row| fund(&row)).fetch_optional(&mut **tx).await?)
+}
+
+/// Funds by name, after a name.
+pub async fn list_funds(tx: &mut Tx, scope: Option<&[Uuid]>, after: &str, limit: i64) -> Result<Vec<Fund>, Fault> {
+    let funds = sqlx::query("select * from funds where ($1::uuid[] is null or id = any($1)) and name > $2 order by name limit $3")
+        .bind(scope)
+        .bind(after)
+        .bind(limit)
+        .try_map(|row| fund(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(funds)
+}
+
+// ---- allocations
+
+fn allocation(row: &PgRow) -> Result<Allocation, Error> {
+    let id = row.try_get("id")?;
+    let mut allocation = Allocation {
+        id,
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        deal_id: row.try_get("deal_id")?,
+        fund_id: row.try_get("fund_id")?,
+        fund_type: row.try_get("fund_type")?,
+        currency: row.parsed("currency")?,
+        amount: row.amount("amount")?,
+        security_type: row.try_get("security_type")?,
+        requested_by: row.try_get("requested_by")?,
+        workflow_id: ids::workflow_id(id),
+        decision: row.named("decision")?,
+        called: row.amount("called")?,
+        paid: row.amount("paid")?,
+        funding_status: FundingStatus::Committed,
+        status: String::new(),
+    };
+    domain::derive(&mut allocation);
+    Ok(allocation)
+}
+
+/// The allocations of these deals that are pending or active. The deals are locked.
+pub async fn allocations_of_deals(tx: &mut Tx, deal_ids: &[Uuid]) -> Result<Vec<Allocation>, Fault> {
+    let allocations = sqlx::query("select * from allocations where deal_id = any($1) and decision <> 'denied'")
+        .bind(deal_ids)
+        .try_map(|row| allocation(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(allocations)
+}
+
+/// Adds allocations.
+pub async fn insert_allocations(tx: &mut Tx, allocations: &[Allocation]) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into allocations (id, version, created_at, deal_id, fund_id, fund_type, currency, amount, security_type,
+                                  requested_by, decision, called, paid)
+         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
+                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::numeric[], $13::numeric[])",
+    )
+    .bind(column(allocations, |allocation| allocation.id))
+    .bind(column(allocations, |allocation| allocation.version))
+    .bind(column(allocations, |allocation| allocation.created_at))
+    .bind(column(allocations, |allocation| allocation.deal_id))
+    .bind(column(allocations, |allocation| allocation.fund_id))
+    .bind(column(allocations, |allocation| allocation.fund_type.as_str()))
+    .bind(column(allocations, |allocation| allocation.currency.code()))
+    .bind(column(allocations, |allocation| allocation.amount.decimal()))
+    .bind(column(allocations, |allocation| allocation.security_type.as_str()))
+    .bind(column(allocations, |allocation| allocation.requested_by.as_str()))
+    .bind(column(allocations, |allocation| row::name(&allocation.decision)))
+    .bind(column(allocations, |allocation| allocation.called.decimal()))
+    .bind(column(allocations, |allocation| allocation.paid.decimal()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The allocations with these ids, locked.
+pub async fn lock_allocations(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Allocation>, Fault> {
+    let allocations = sqlx::query("select * from allocations where id = any($1) order by id for no key update")
+        .bind(ids)
+        .try_map(|row| allocation(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(allocations.into_iter().map(|allocation| (allocation.id, allocation)).collect())
+}
+
+/// Writes what changed on allocations.
+pub async fn save_allocations(tx: &mut Tx, allocations: &[&Allocation]) -> Result<(), Fault> {
+    sqlx::query(
+        "update allocations set version = new.version, decision = new.decision, called = new.called, paid = new.paid
+         from unnest($1::uuid[], $2::bigint[], $3::text[], $4::numeric[], $5::numeric[]) as new (id, version, decision, called, paid)
+         where allocations.id = new.id",
+    )
+    .bind(column(allocations, |allocation| allocation.id))
+    .bind(column(allocations, |allocation| allocation.version))
+    .bind(column(allocations, |allocation| row::name(&allocation.decision)))
+    .bind(column(allocations, |allocation| allocation.called.decimal()))
+    .bind(column(allocations, |allocation| allocation.paid.decimal()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// One allocation.
+pub async fn find_allocation(tx: &mut Tx, id: Uuid) -> Result<Option<Allocation>, Fault> {
+    Ok(sqlx::query("select * from allocations where id = $1").bind(id).try_map(|row| allocation(&row)).fetch_optional(&mut **tx).await?)
+}
+
+/// Which allocations a list shows.
+#[derive(Debug, Default)]
+pub struct AllocationFilter<'a> {
+    /// Of these funds.
+    pub scope: Option<&'a [Uuid]>,
+    /// Of this fund.
+    pub fund_id: Option<Uuid>,
+    /// Of this deal.
+    pub deal_id: Option<Uuid>,
+    /// With this decision.
+    pub decision: Option<AllocationDecision>,
+}
+
+/// Allocations, newest first, before an id.
+pub async fn list_allocations(tx: &mut Tx, filter: &AllocationFilter<'_>, before: Uuid, limit: i64) -> Result<Vec<Allocation>, Fault> {
+    let allocations = sqlx::query(
+        "select * from allocations
+         where ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or fund_id = $2)
+           and ($3::uuid is null or deal_id = $3) and ($4::text is null or decision = $4) and id < $5
+         order by id desc limit $6",
+    )
+    .bind(filter.scope)
+    .bind(filter.fund_id)
+    .bind(filter.deal_id)
+    .bind(filter.decision.map(|decision| row::name(&decision)))
+    .bind(before)
+    .bind(limit)
+    .try_map(|row| allocation(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(allocations)
+}
+
+// ---- call lines
+
+/// Keeps each line's parts for allocations, where the version is newer, and returns by how much
+/// each allocation's called and paid changed. The previous values come from the locked row itself.
+pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<HashMap<Uuid, (Amount, Amount)>, Fault> {
+    let mut shares: Vec<(Uuid, Uuid, i32, i64, Decimal, Decimal)> = Vec::new();
+    for seen in lines {
+        let line = &seen.state;
+        let mut of_line: HashMap<Uuid, (Amount, Amount)> = HashMap::new();
+        for part in &line.purposes {
+            if let Some(id) = part.allocation_id {
+                let sums = of_line.entry(id).or_default();
+                *sums = (sums.0 + part.amount, sums.1 + part.paid);
+            }
+        }
+        shares.extend(of_line.into_iter().map(|(id, (called, paid))| (line.id, id, seen.epoch, line.version, called.decimal(), paid.decimal())));
+    }
+    shares.sort_unstable();
+    let rows = sqlx::query(
+        "insert into line_shares as known (line_id, allocation_id, epoch, version, called, paid)
+         select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::numeric[], $6::numeric[])
+         on conflict (line_id, allocation_id) do update
+         set epoch = excluded.epoch, version = excluded.version,
+             previous_called = known.called, called = excluded.called,
+             previous_paid = known.paid, paid = excluded.paid
+         where (excluded.epoch, excluded.version) > (known.epoch, known.version)
+         returning allocation_id, called - previous_called as called, paid - previous_paid as paid",
+    )
+    .bind(column(&shares, |share| share.0))
+    .bind(column(&shares, |share| share.1))
+    .bind(column(&shares, |share| share.2))
+    .bind(column(&shares, |share| share.3))
+    .bind(column(&shares, |share| share.4))
+    .bind(column(&shares, |share| share.5))
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut changed: HashMap<Uuid, (Amount, Amount)> = HashMap::new();
+    for row in rows {
+        let sums = changed.entry(row.try_get("allocation_id")?).or_default();
+        *sums = (sums.0 + row.amount("called")?, sums.1 + row.amount("paid")?);
+    }
+    Ok(changed)
+}

@@ -1,0 +1,437 @@
+//! The handlers: load what a batch touches, decide each command, store what changed.
+
+use std::collections::{HashMap, HashSet};
+
+use ::domain::messages::allocation_status::{Allocation, Fund};
+use ::domain::messages::capital_calls::{
+    CallDecision, CallLine, CallLineChange, CapitalCall, CapitalCallAccepted, CapitalCallChange, Commitment, CommitmentChange,
+    DecideCapitalCall, Investor, InvestorChange, Payment, PaymentChange, Purpose, RecordCommitment, RecordPayment, RegisterInvestor, Reversal,
+    ReversePayment, SubmitCapitalCall,
+};
+use ::domain::rejection::check_text;
+use ::domain::{Amount, Reason, Rejection, calendar, ids};
+use chassis::{Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Tx};
+use chrono::NaiveDate;
+use uuid::Uuid;
+
+use crate::domain::{self, AllocationCopy, FundCopy};
+use crate::{CapitalCalls, store};
+
+mod show;
+
+impl Follow<Fund> for CapitalCalls {
+    async fn follow(&self, tx: &mut Tx, batch: &[Seen<Fund>]) -> Result<(), Fault> {
+        store::copy_funds(tx, batch).await
+    }
+}
+
+impl Follow<Allocation> for CapitalCalls {
+    async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
+        store::copy_allocations(tx, batch).await
+    }
+}
+
+impl Handle<RegisterInvestor> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<RegisterInvestor>) -> Result<Answers<Investor>, Fault> {
+        let mut added = Vec::new();
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let checked = check_text("name", &body.name, 200).and_then(|()| check_email(body.email.as_deref()));
+            answers.push(checked.map(|()| Investor {
+                id: tx.new_id(),
+                version: 1,
+                created_at: tx.now(),
+                name: body.name.clone(),
+                email: body.email.clone(),
+                status: "active".into(),
+            }));
+            if let Some(Ok(investor)) = answers.last() {
+                added.push(investor.clone());
+                tx.emit(context, investor, InvestorChange::Registered)?;
+            }
+        }
+        store::insert_investors(tx, &added).await?;
+        Ok(answers)
+    }
+}
+
+fn check_email(email: Option<&str>) -> Result<(), Rejection> {
+    let Some(email) = email else { return Ok(()) };
+    check_text("email", email, 254)?;
+    match email.split_once('@') {
+        Some((local, host)) if !local.is_empty() && host.contains('.') && !email.contains(char::is_whitespace) => Ok(()),
+        _ => Err(Reason::InvalidText.with(format!("email {email:?} is not a mail address"))),
+    }
+}
+
+impl Handle<RecordCommitment> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<RecordCommitment>) -> Result<Answers<Commitment>, Fault> {
+        let funds = store::funds(tx, &batch.ids(|command| command.fund_id)).await?;
+        let investors = store::known_investors(tx, &batch.ids(|command| command.investor_id)).await?;
+        let mut answers: Answers<Commitment> =
+            batch.iter().map(|sent| commitment(tx, sent, funds.get(&sent.body.fund_id), &investors)).collect();
+        let wanted: Vec<Commitment> = answers.iter().flatten().cloned().collect();
+        let added = store::insert_commitments(tx, &wanted).await?;
+        for (answer, Sent { context, .. }) in answers.iter_mut().zip(batch.iter()) {
+            match answer {
+                Ok(commitment) if added.contains(&commitment.id) => tx.emit(context, commitment, CommitmentChange::Recorded)?,
+                Ok(commitment) => {
+                    *answer = Err(Reason::CommitmentExists.with(format!("investor {} and fund {}", commitment.investor_id, commitment.fund_id)));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn commitment(tx: &Tx, sent: &Sent<RecordCommitment>, fund: Option<&FundCopy>, investors: &[Uuid]) -> Result<Commitment, Rejection> {
+    let RecordCommitment { fund_id, investor_id, amount, currency, effective_on } = sent.body;
+    sent.context.actor.check_fund(fund_id)?;
+    let fund = fund.ok_or_else(|| Reason::UnknownFund.with(format!("fund {fund_id}")))?;
+    let amount = domain::amount_in(fund.currency, amount, currency)?;
+    calendar::plausible_date("effective_on", effective_on)?;
+    if !investors.contains(&investor_id) {
+        return Err(Reason::UnknownInvestor.with(format!("investor {investor_id}")));
+    }
+    Ok(Commitment {
+        id: tx.new_id(),
+        version: 1,
+        created_at: tx.now(),
+        fund_id,
+        investor_id,
+        currency: fund.currency,
+        amount,
+        effective_on,
+        called: fund.currency.zero(),
+        unfunded: amount,
+        status: domain::commitment_status(amount),
+    })
+}
+
+/// The ids of the allocations that purposes name, sorted, each once.
+fn allocation_ids<'a>(purposes: impl Iterator<Item = &'a Purpose>) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = purposes.filter_map(|purpose| purpose.allocation_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+impl Handle<SubmitCapitalCall> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<SubmitCapitalCall>) -> Result<Answers<CapitalCallAccepted>, Fault> {
+        let fund_ids = batch.ids(|command| command.fund_id);
+        let funds = store::funds(tx, &fund_ids).await?;
+        let commitments = store::commitments(tx, &fund_ids).await?;
+        let allocations = store::allocations(tx, &allocation_ids(batch.iter().flat_map(|sent| &sent.body.purposes))).await?;
+        let mut added = Vec::new();
+        let mut answers = Answers::new();
+        for sent in batch.iter() {
+            let submitted = submit(tx, sent, funds.get(&sent.body.fund_id), &commitments, &allocations);
+            answers.push(match submitted {
+                Ok(call) => {
+                    tx.emit(&sent.context, &call, CapitalCallChange::Submitted)?;
+                    let accepted = CapitalCallAccepted { workflow_id: call.workflow_id, capital_call_id: call.id };
+                    added.push(call);
+                    Ok(accepted)
+                }
+                Err(rejection) => Err(rejection),
+            });
+        }
+        store::insert_calls(tx, &added).await?;
+        Ok(answers)
+    }
+}
+
+fn submit(
+    tx: &Tx,
+    Sent { context, body, .. }: &Sent<SubmitCapitalCall>,
+    fund: Option<&FundCopy>,
+    commitments: &[Commitment],
+    allocations: &HashMap<Uuid, AllocationCopy>,
+) -> Result<CapitalCall, Rejection> {
+    context.actor.check_fund(body.fund_id)?;
+    let fund = fund.ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", body.fund_id)))?;
+    calendar::plausible_date("due_on", body.due_on)?;
+    let mut purposes = body.purposes.clone();
+    let amount = domain::check_purposes(&mut purposes, fund, body.currency, |id| allocations.get(&id).cloned())?;
+    // refused now rather than after the approval; decided again when the call is issued
+    domain::split_call(&purposes, &domain::effective(commitments, fund.id, body.due_on), fund.currency)?;
+    let id = tx.new_id();
+    let mut call = CapitalCall {
+        id,
+        version: 1,
+        created_at: tx.now(),
+        fund_id: fund.id,
+        fund_type: fund.fund_type.clone(),
+        currency: fund.currency,
+        amount,
+        content_hash: domain::content_hash(fund.id, &purposes, body.due_on),
+        purposes,
+        due_on: body.due_on,
+        priority: body.priority,
+        requested_by: context.actor.user.clone(),
+        workflow_id: ids::workflow_id(id),
+        decision: CallDecision::PendingApproval,
+        issued_on: None,
+        line_count: 0,
+        paid: fund.currency.zero(),
+        status: ::domain::messages::capital_calls::CallStatus::PendingApproval,
+    };
+    call.status = domain::call_status(&call);
+    Ok(call)
+}
+
+/// What the issue of calls has changed so far in a batch.
+struct Issue {
+    funds: HashMap<Uuid, FundCopy>,
+    commitments: Vec<Commitment>,
+    allocations: HashMap<Uuid, AllocationCopy>,
+    drawn: HashSet<Uuid>,
+    lines: Vec<CallLine>,
+}
+
+impl Handle<DecideCapitalCall> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<DecideCapitalCall>) -> Result<Answers<CapitalCall>, Fault> {
+        let mut calls = store::lock_calls(tx, &batch.ids(|command| command.call_id)).await?;
+        let mut fund_ids: Vec<Uuid> = calls.values().map(|call| call.fund_id).collect();
+        fund_ids.sort_unstable();
+        fund_ids.dedup();
+        let mut issue = Issue {
+            funds: store::funds(tx, &fund_ids).await?,
+            allocations: store::lock_allocations(tx, &allocation_ids(calls.values().flat_map(|call| &call.purposes))).await?,
+            commitments: store::lock_commitments(tx, &fund_ids).await?,
+            drawn: HashSet::new(),
+            lines: vec![],
+        };
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let decided = match calls.get_mut(&body.call_id) {
+                None => Err(Reason::UnknownCapitalCall.with(format!("capital call {}", body.call_id))),
+                Some(call) => decide_call(tx, context, body, call, &mut issue)?,
+            };
+            answers.push(decided);
+        }
+        let decided: Vec<&CapitalCall> = answers.iter().flatten().collect();
+        store::save_decisions(tx, &decided).await?;
+        store::insert_lines(tx, &issue.lines).await?;
+        let drawn: Vec<&Commitment> = issue.commitments.iter().filter(|commitment| issue.drawn.contains(&commitment.id)).collect();
+        store::save_commitments(tx, &drawn).await?;
+        store::save_allocations(tx, &issue.allocations.values().collect::<Vec<_>>()).await?;
+        Ok(answers)
+    }
+}
+
+/// Issues or cancels one call. A refusal leaves `issue` as it was.
+fn decide_call(tx: &mut Tx, context: &Context, command: &DecideCapitalCall, call: &mut CapitalCall, issue: &mut Issue) -> Result<Result<CapitalCall, Rejection>, Fault> {
+    if call.decision != CallDecision::PendingApproval || call.content_hash != command.content_hash {
+        return Ok(Err(Reason::CallNotPending.with(format!("capital call {} is {:?}, or not what was approved", call.id, call.decision))));
+    }
+    if let Some(reason) = &command.cancelled_because {
+        call.decision = CallDecision::Cancelled;
+        call.version += 1;
+        call.status = domain::call_status(call);
+        tx.emit(context, call, CapitalCallChange::Cancelled { reason: reason.clone() })?;
+        return Ok(Ok(call.clone()));
+    }
+    let planned = plan_issue(tx, call, issue);
+    let (lines, today) = match planned {
+        Ok(planned) => planned,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    for purpose in &call.purposes {
+        if let Some(allocation) = purpose.allocation_id.and_then(|id| issue.allocations.get_mut(&id)) {
+            allocation.called += purpose.amount;
+        }
+    }
+    call.decision = CallDecision::Issued;
+    call.version += 1;
+    call.issued_on = Some(today);
+    call.line_count = i32::try_from(lines.len()).unwrap_or(i32::MAX);
+    call.status = domain::call_status(call);
+    tx.emit(context, call, CapitalCallChange::Issued)?;
+    for (line, preview) in &lines {
+        tx.emit(context, line, CallLineChange::Issued)?;
+        let commitment = issue.commitments.iter_mut().find(|commitment| commitment.fund_id == call.fund_id && commitment.investor_id == line.investor_id);
+        if let Some(commitment) = commitment {
+            domain::draw(commitment, preview);
+            issue.drawn.insert(commitment.id);
+            tx.emit(context, commitment, CommitmentChange::Called)?;
+        }
+    }
+    issue.lines.extend(lines.into_iter().map(|(line, _)| line));
+    Ok(Ok(call.clone()))
+}
+
+type Planned = (Vec<(CallLine, ::domain::messages::capital_calls::LinePreview)>, NaiveDate);
+
+fn plan_issue(tx: &Tx, call: &CapitalCall, issue: &Issue) -> Result<Planned, Rejection> {
+    let fund = issue.funds.get(&call.fund_id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", call.fund_id)))?;
+    let today = tx.today(calendar::timezone(&fund.timezone)?);
+    let grace_days = i32::from(tx.rules().rules(&call.fund_type, call.fund_id)?.grace_days);
+    domain::check_purposes(&mut call.purposes.clone(), fund, None, |id| issue.allocations.get(&id).cloned())?;
+    let previews = domain::split_call(&call.purposes, &domain::effective(&issue.commitments, call.fund_id, call.due_on), call.currency)?;
+    let line = |preview: ::domain::messages::capital_calls::LinePreview| {
+        let mut line = CallLine {
+            id: tx.new_id(),
+            version: 1,
+            created_at: tx.now(),
+            call_id: call.id,
+            fund_id: call.fund_id,
+            fund_type: call.fund_type.clone(),
+            investor_id: preview.investor_id,
+            currency: call.currency,
+            amount: preview.amount,
+            impact_on_unfunded: preview.impact_on_unfunded,
+            paid: call.currency.zero(),
+            unapplied: call.currency.zero(),
+            outstanding: preview.amount,
+            due_on: call.due_on,
+            issued_on: today,
+            grace_days,
+            timezone: fund.timezone.clone(),
+            purposes: preview.purposes.clone(),
+            status: ::domain::messages::capital_calls::LineStatus::Open,
+            timing: ::domain::messages::capital_calls::LineTiming::NotDue,
+        };
+        domain::derive_line(&mut line, today);
+        (line, preview)
+    };
+    Ok((previews.into_iter().map(line).collect(), today))
+}
+
+/// The business date of a line's fund.
+fn today_of(tx: &Tx, line: &CallLine) -> NaiveDate {
+    tx.today(calendar::timezone(&line.timezone).unwrap_or_default())
+}
+
+impl Handle<RecordPayment> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<RecordPayment>) -> Result<Answers<Payment>, Fault> {
+        let mut lines = store::lock_lines(tx, &batch.ids(|command| command.line_id)).await?;
+        let references: Vec<(Uuid, &str)> = batch.iter().map(|sent| (sent.body.line_id, sent.body.reference.as_str())).collect();
+        let mut seen = store::payments_with_references(tx, &references).await?;
+        let mut answers = Answers::new();
+        let mut added = Vec::new();
+        for sent in batch.iter() {
+            let recorded = match lines.get_mut(&sent.body.line_id) {
+                None => Err(Reason::UnknownCallLine.with(format!("call line {}", sent.body.line_id))),
+                Some(line) => record(tx, sent, line, &seen),
+            };
+            if let Ok(payment) = &recorded {
+                let applied = CallLineChange::PaymentApplied { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
+                tx.emit(&sent.context, &lines[&payment.line_id], applied)?;
+                tx.emit(&sent.context, payment, PaymentChange::Recorded)?;
+                seen.push(payment.clone());
+                added.push(payment.clone());
+            }
+            answers.push(recorded);
+        }
+        store::insert_payments(tx, &added).await?;
+        let paid = added.iter().map(|payment| (payment, payment.applied));
+        save_settled(tx, batch.iter().next().map(|sent| &sent.context), &lines, paid).await?;
+        Ok(answers)
+    }
+}
+
+fn record(tx: &Tx, Sent { context, body, .. }: &Sent<RecordPayment>, line: &mut CallLine, seen: &[Payment]) -> Result<Payment, Rejection> {
+    context.actor.check_fund(line.fund_id)?;
+    check_text("reference", &body.reference, 140)?;
+    calendar::plausible_date("received_on", body.received_on)?;
+    let cash = domain::pay(line, body.amount, body.currency)?;
+    let amount = cash.applied + cash.unapplied;
+    let same = |before: &&Payment| {
+        (before.line_id, before.amount, before.method, before.received_on) == (line.id, amount, body.method, body.received_on) && before.reference == body.reference
+    };
+    if let Some(before) = seen.iter().find(same) {
+        return Err(Reason::DuplicatePayment.with(format!("payment {} has the same line, amount, method, reference and date", before.id)));
+    }
+    domain::settle(line, cash.applied, cash.unapplied, today_of(tx, line));
+    let mut payment = Payment {
+        id: tx.new_id(),
+        version: 1,
+        created_at: tx.now(),
+        line_id: line.id,
+        call_id: line.call_id,
+        fund_id: line.fund_id,
+        investor_id: line.investor_id,
+        currency: line.currency,
+        amount,
+        applied: cash.applied,
+        unapplied: cash.unapplied,
+        method: body.method,
+        reference: body.reference.clone(),
+        received_on: body.received_on,
+        recorded_by: context.actor.user.clone(),
+        reversal: None,
+        status: ::domain::messages::capital_calls::PaymentStatus::Applied,
+    };
+    payment.status = domain::payment_status(&payment);
+    Ok(payment)
+}
+
+impl Handle<ReversePayment> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<ReversePayment>) -> Result<Answers<Payment>, Fault> {
+        let mut payments = store::lock_payments(tx, &batch.ids(|command| command.payment_id)).await?;
+        let mut line_ids: Vec<Uuid> = payments.values().map(|payment| payment.line_id).collect();
+        line_ids.sort_unstable();
+        line_ids.dedup();
+        let mut lines = store::lock_lines(tx, &line_ids).await?;
+        let mut answers = Answers::new();
+        let mut reversed = Vec::new();
+        for sent in batch.iter() {
+            let answer = match payments.get_mut(&sent.body.payment_id) {
+                None => Err(Reason::UnknownPayment.with(format!("payment {}", sent.body.payment_id))),
+                Some(payment) => take_back(sent, payment),
+            };
+            if let Ok(payment) = &answer {
+                let Some(line) = lines.get_mut(&payment.line_id) else {
+                    return Err(Fault::Fatal(format!("payment {} has no line", payment.id)));
+                };
+                let today = today_of(tx, line);
+                domain::settle(line, -payment.applied, -payment.unapplied, today);
+                let change = CallLineChange::PaymentReversed { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
+                tx.emit(&sent.context, line, change)?;
+                tx.emit(&sent.context, payment, PaymentChange::Reversed)?;
+                reversed.push(payment.clone());
+            }
+            answers.push(answer);
+        }
+        store::save_reversals(tx, &reversed).await?;
+        let paid = reversed.iter().map(|payment| (payment, -payment.applied));
+        save_settled(tx, batch.iter().next().map(|sent| &sent.context), &lines, paid).await?;
+        Ok(answers)
+    }
+}
+
+fn take_back(Sent { context, body, .. }: &Sent<ReversePayment>, payment: &mut Payment) -> Result<Payment, Rejection> {
+    context.actor.check_fund(payment.fund_id)?;
+    check_text("reason", &body.reason, 500)?;
+    calendar::plausible_date("effective_on", body.effective_on)?;
+    let reversal = Reversal { reason: body.reason.clone(), effective_on: body.effective_on, reversed_by: context.actor.user.clone() };
+    payment.reversal = Some(domain::reverse(payment, reversal)?);
+    payment.version += 1;
+    payment.status = domain::payment_status(payment);
+    Ok(payment.clone())
+}
+
+/// Stores the lines that cash moved on, and what their calls are paid in all.
+async fn save_settled<'a>(
+    tx: &mut Tx,
+    context: Option<&Context>,
+    lines: &HashMap<Uuid, CallLine>,
+    moved: impl Iterator<Item = (&'a Payment, Amount)>,
+) -> Result<(), Fault> {
+    let mut paid: HashMap<Uuid, Amount> = HashMap::new();
+    let mut touched: HashSet<Uuid> = HashSet::new();
+    for (payment, amount) in moved {
+        *paid.entry(payment.call_id).or_default() += amount;
+        touched.insert(payment.line_id);
+    }
+    let touched: Vec<&CallLine> = lines.values().filter(|line| touched.contains(&line.id)).collect();
+    if let (Some(context), false) = (context, touched.is_empty()) {
+        store::save_lines(tx, &touched).await?;
+        for call in store::add_paid(tx, &paid).await? {
+            tx.emit(context, &call, CapitalCallChange::FundingChanged)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! Commands: those that arrive together are decided together, in one transaction.
+//!
+//! The order of work for a batch: find the answers that were given before (idempotency), let the
+//! service decide the rest, store the answers beside the changes, commit, reply. If the process
+//! dies before the commit nothing has happened and the caller asks again; if it dies after it, the
+//! caller asks again and gets the stored answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_nats::HeaderMap;
+use async_nats::service::Request;
+use bytes::Bytes;
+use domain::messages::chassis::{Access, AccessChange};
+use domain::{Command, Problem, Reason, Rejection};
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+use sqlx::Row;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR, SERVICE_ERROR_CODE};
+use crate::database::{Database, Tx};
+use crate::fault::Fault;
+use crate::limits;
+use crate::service::Shell;
+
+/// One command of a batch.
+#[derive(Debug)]
+pub struct Sent<C> {
+    /// Who sent it.
+    pub context: Context,
+    /// Its idempotency key.
+    pub key: String,
+    /// The command.
+    pub body: C,
+}
+
+/// Commands that arrived together, each with another idempotency key.
+#[derive(Debug)]
+pub struct Batch<C>(Vec<Sent<C>>);
+
+impl<C> Batch<C> {
+    /// A batch of these commands.
+    pub fn new(commands: Vec<Sent<C>>) -> Batch<C> {
+        Batch(commands)
+    }
+
+    /// The commands in the order in which they arrived.
+    pub fn iter(&self) -> std::slice::Iter<'_, Sent<C>> {
+        self.0.iter()
+    }
+
+    /// The ids that the commands name, sorted, each once: the order in which rows are locked.
+    pub fn ids(&self, id: impl Fn(&C) -> Uuid) -> Vec<Uuid> {
+        let mut ids: Vec<Uuid> = self.0.iter().map(|sent| id(&sent.body)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+/// One answer for each command of a batch, in its order.
+pub type Answers<R> = Vec<Result<R, Rejection>>;
+
+/// A service that decides a command.
+pub trait Handle<C: Command>: Send + Sync + 'static {
+    /// Decides the commands one by one on top of each other. A refusal is an answer; it must leave
+    /// nothing changed. A fault undoes the whole batch.
+    fn handle(&self, tx: &mut Tx, batch: &Batch<C>) -> impl Future<Output = Result<Answers<C::Reply>, Fault>> + Send;
+}
+
+struct Waiting {
+    request: Request,
+    since: Instant,
+}
+
+struct Reply {
+    body: Bytes,
+    problem: Option<Problem>,
+    replayed: bool,
+}
+
+impl Reply {
+    fn accepted(body: Bytes) -> Reply {
+        Reply { body, problem: None, replayed: false }
+    }
+    fn refused(rejection: Rejection) -> Reply {
+        let problem = Problem::from(rejection);
+        Reply { body: serde_json::to_vec(&problem).unwrap_or_default().into(), problem: Some(problem), replayed: false }
+    }
+}
+
+/// Answers a command's requests until the service stops.
+pub(crate) async fn serve<C: Command, S: Handle<C>>(service: Arc<S>, shell: Arc<Shell>, database: Database) {
+    let Some(endpoint) = shell.endpoint(C::SUBJECT).await else { return };
+    let mut arriving = endpoint.ready_chunks(limits::BATCH_MAX);
+    let mut behind: Vec<Waiting> = Vec::new();
+    loop {
+        let pause = tokio::time::sleep(limits::COPY_PAUSE);
+        tokio::select! {
+            chunk = arriving.next() => {
+                let Some(chunk) = chunk else { break };
+                let since = Instant::now();
+                behind.extend(chunk.into_iter().map(|request| Waiting { request, since }));
+            }
+            () = pause, if !behind.is_empty() => {}
+            () = shell.stopped() => break,
+        }
+        let waiting = std::mem::take(&mut behind);
+        metrics::histogram!("tranche_batch_size", "subject" => C::SUBJECT).record(waiting.len() as f64);
+        behind = answer(&*service, &shell, &database, waiting).await;
+    }
+}
+
+/// Decides and answers what waits; returns what shall be decided again.
+async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: &Database, waiting: Vec<Waiting>) -> Vec<Waiting> {
+    let mut attempt = 0;
+    let replies = loop {
+        if shell.is_overloaded() {
+            break refuse_all(&waiting, Reason::Overloaded, "too many events wait for the broker");
+        }
+        match decide::<C, S>(service, database, &waiting).await {
+            Ok(replies) => break replies,
+            Err(Fault::Transient(why)) if attempt < limits::BATCH_ATTEMPTS => {
+                tracing::warn!(subject = C::SUBJECT, %why, "batch is tried again");
+                tokio::time::sleep(limits::backoff(attempt)).await;
+                attempt += 1;
+            }
+            Err(Fault::Transient(why)) => break refuse_all(&waiting, Reason::ServiceUnavailable, &why),
+            Err(Fault::Fatal(why)) if waiting.len() == 1 => {
+                tracing::error!(subject = C::SUBJECT, %why, "command failed");
+                break refuse_all(&waiting, Reason::Internal, "the command could not be carried out");
+            }
+            // one command spoils the others: decide each by itself
+            Err(Fault::Fatal(_)) => {
+                let mut behind = Vec::new();
+                for one in waiting {
+                    behind.extend(Box::pin(answer::<C, S>(service, shell, database, vec![one])).await);
+                }
+                return behind;
+            }
+        }
+    };
+    let mut behind = Vec::new();
+    for (waiting, reply) in waiting.into_iter().zip(replies) {
+        match reply {
+            Some(reply) => respond(&waiting.request, reply).await,
+            None => behind.push(waiting),
+        }
+    }
+    behind
+}
+
+fn refuse_all(waiting: &[Waiting], reason: Reason, why: &str) -> Vec<Option<Reply>> {
+    waiting.iter().map(|_| Some(Reply::refused(reason.with(why)))).collect()
+}
+
+/// Sends a reply the way NATS micro-services do: an error has its two headers, and a problem as body.
+async fn respond(request: &Request, reply: Reply) {
+    let mut headers = HeaderMap::new();
+    if let Some(problem) = &reply.problem {
+        headers.insert(SERVICE_ERROR, problem.title.as_str());
+        headers.insert(SERVICE_ERROR_CODE, problem.status.to_string());
+    }
+    if reply.replayed {
+        headers.insert(REPLAYED, "true");
+    }
+    if let Err(error) = request.respond_with_headers(Ok(reply.body), headers).await {
+        tracing::warn!(%error, "reply could not be sent; the caller will ask again");
+    }
+}
+
+struct Read<C> {
+    sent: Sent<C>,
+    hash: Vec<u8>,
+}
+
+fn read<C: Command>(request: &Request) -> Result<Read<C>, Rejection> {
+    let headers = request.message.headers.as_ref();
+    let key = headers.and_then(|headers| headers.get(IDEMPOTENCY_KEY)).map(|key| key.as_str().to_owned()).unwrap_or_default();
+    if key.is_empty() || key.chars().count() > limits::KEY_CHARACTERS_MAX {
+        return Err(Reason::IdempotencyKeyMissing.with(format!("the Idempotency-Key header has {} characters", key.chars().count())));
+    }
+    let body: C = serde_json::from_slice(&request.message.payload).map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+    let mut context = Context::read(headers);
+    if context.message_id.is_nil() {
+        context.message_id = domain::ids::derived(C::SUBJECT, Uuid::new_v5(&domain::ids::NAMESPACE, key.as_bytes()));
+    }
+    let mut hash = Sha256::new_with_prefix(C::SUBJECT);
+    hash.update([0]);
+    hash.update(&context.actor.user);
+    hash.update([0]);
+    hash.update(serde_json::to_vec(&body).unwrap_or_default());
+    Ok(Read { hash: hash.finalize().to_vec(), sent: Sent { context, key, body } })
+}
+
+fn reused(key: &str) -> Reply {
+    Reply::refused(Reason::IdempotencyKeyReused.with(format!("the key {key:?} was used for another request")))
+}
+
+/// One transaction for everything that waits. None for a command that shall be decided again.
+async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, waiting: &[Waiting]) -> Result<Vec<Option<Reply>>, Fault> {
+    let mut replies: Vec<Option<Reply>> = waiting.iter().map(|_| None).collect();
+    let mut fresh: Vec<(usize, Read<C>)> = Vec::with_capacity(waiting.len());
+    let mut repeats: Vec<(usize, String, Vec<u8>)> = Vec::new();
+    let mut first_of_key: HashMap<String, usize> = HashMap::new();
+    for (position, waiting) in waiting.iter().enumerate() {
+        match read::<C>(&waiting.request) {
+            Err(rejection) => replies[position] = Some(Reply::refused(rejection)),
+            Ok(read) if first_of_key.contains_key(&read.sent.key) => repeats.push((position, read.sent.key, read.hash)),
+            Ok(read) => {
+                first_of_key.insert(read.sent.key.clone(), position);
+                fresh.push((position, read));
+            }
+        }
+    }
+    let mut tx = database.begin().await?;
+    let keys: Vec<String> = fresh.iter().map(|(_, read)| read.sent.key.clone()).collect();
+    let known = stored_answers(&mut tx, &keys).await?;
+    fresh.retain(|(position, read)| match known.get(&read.sent.key) {
+        Some((hash, reply)) => {
+            replies[*position] = Some(if *hash == read.hash { replay(reply) } else { reused(&read.sent.key) });
+            false
+        }
+        None => true,
+    });
+    let hashes: HashMap<usize, Vec<u8>> = fresh.iter().map(|(position, read)| (*position, read.hash.clone())).collect();
+    if !fresh.is_empty() {
+        let (positions, sent): (Vec<usize>, Vec<Sent<C>>) = fresh.into_iter().map(|(position, read)| (position, read.sent)).unzip();
+        let batch = Batch(sent);
+        let answers = service.handle(&mut tx, &batch).await?;
+        if answers.len() != batch.0.len() {
+            return Err(Fault::Fatal(format!("{} answers to {} commands", answers.len(), batch.0.len())));
+        }
+        let mut kept: Vec<(String, Vec<u8>, String)> = Vec::with_capacity(answers.len());
+        for ((position, sent), answer) in positions.iter().zip(batch.iter()).zip(answers) {
+            let patient = waiting[*position].since.elapsed() < limits::COPY_PATIENCE;
+            let (reply, keep) = match answer {
+                Err(rejection) if rejection.reason.may_be_behind() && patient => continue,
+                Err(rejection) => {
+                    record_refusal::<C>(&mut tx, &sent.context, &rejection)?;
+                    let keep = rejection.reason.is_final();
+                    (Reply::refused(rejection), keep)
+                }
+                Ok(reply) => (Reply::accepted(serde_json::to_vec(&reply)?.into()), true),
+            };
+            if keep {
+                kept.push((sent.key.clone(), hashes[position].clone(), String::from_utf8_lossy(&reply.body).into_owned()));
+            }
+            replies[*position] = Some(reply);
+        }
+        store_answers(&mut tx, &kept).await?;
+        tx.commit().await?;
+    }
+    for (position, key, hash) in repeats {
+        let first = first_of_key[&key];
+        let same = hashes.get(&first).is_none_or(|of_first| *of_first == hash) && known.get(&key).is_none_or(|(of_first, _)| *of_first == hash);
+        replies[position] = match &replies[first] {
+            Some(reply) if same => Some(Reply { body: reply.body.clone(), problem: reply.problem.clone(), replayed: true }),
+            Some(_) => Some(reused(&key)),
+            None => None,
+        };
+    }
+    Ok(replies)
+}
+
+fn replay(stored: &str) -> Reply {
+    // a stored refusal is a problem; nothing else that is answered has its code and recommendation
+    let problem = serde_json::from_str::<Problem>(stored).ok();
+    Reply { body: stored.to_owned().into(), problem, replayed: true }
+}
+
+fn record_refusal<C: Command>(tx: &mut Tx, context: &Context, rejection: &Rejection) -> Result<(), Fault> {
+    let access = Access {
+        id: tx.new_id(),
+        at: tx.now(),
+        user: context.actor.user.clone(),
+        roles: context.actor.roles.clone(),
+        resource: C::SUBJECT.into(),
+        method: "COMMAND".into(),
+        status: rejection.reason.entry().0,
+        reason: Some(rejection.reason),
+        detail: Some(rejection.detail.clone()),
+    };
+    tx.emit(context, &access, AccessChange::Refused)
+}
+
+type Stored = HashMap<String, (Vec<u8>, String)>;
+
+async fn stored_answers(tx: &mut Tx, keys: &[String]) -> Result<Stored, Fault> {
+    let rows = sqlx::query("select key, request_hash, reply::text as reply from idempotency where key = any($1)")
+        .bind(keys)
+        .fetch_all(&mut **tx)
+        .await?;
+    let mut stored = Stored::with_capacity(rows.len());
+    for row in rows {
+        stored.insert(row.try_get("key")?, (row.try_get("request_hash")?, row.try_get("reply")?));
+    }
+    Ok(stored)
+}
+
+/// Stores the answers beside the changes. When another replica has just answered one of the keys,
+/// the whole batch is undone and decided again, and finds that answer.
+async fn store_answers(tx: &mut Tx, kept: &[(String, Vec<u8>, String)]) -> Result<(), Fault> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let mut ordered: Vec<&(String, Vec<u8>, String)> = kept.iter().collect();
+    ordered.sort();
+    let now = tx.now();
+    let stored = sqlx::query(
+        "insert into idempotency (key, request_hash, reply, created_at)
+         select key, request_hash, reply::json, $4
+         from unnest($1::text[], $2::bytea[], $3::text[]) as answer (key, request_hash, reply)
+         on conflict do nothing",
+    )
+    .bind(ordered.iter().map(|(key, _, _)| key.as_str()).collect::<Vec<_>>())
+    .bind(ordered.iter().map(|(_, hash, _)| hash.as_slice()).collect::<Vec<_>>())
+    .bind(ordered.iter().map(|(_, _, reply)| reply.as_str()).collect::<Vec<_>>())
+    .bind(now)
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    if stored == kept.len() as u64 {
+        return Ok(());
+    }
+    Err(Fault::Transient("an idempotency key of the batch was answered by another replica meanwhile".into()))
+}

@@ -1,0 +1,112 @@
+//! The context of a message: who, on whose behalf, as part of which request. It travels in the
+//! headers, after CloudEvents 1.0 (binary mode, the NATS binding) and W3C Trace Context.
+
+use async_nats::HeaderMap;
+use domain::{Actor, Scope};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use uuid::Uuid;
+
+/// Header of the idempotency key of a command.
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// Header of an answer that was given before.
+pub const REPLAYED: &str = "Idempotent-Replayed";
+/// Headers by which NATS micro-services mark an error answer.
+pub const SERVICE_ERROR: &str = "Nats-Service-Error";
+/// The code beside [`SERVICE_ERROR`]: an HTTP status.
+pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
+
+/// What CloudEvents asks to be percent-encoded in a header value.
+const HEADER_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// The context of one message.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// Id of the message itself.
+    pub message_id: Uuid,
+    /// Id of the outermost request.
+    pub correlation_id: String,
+    /// Who asks.
+    pub actor: Actor,
+    /// W3C trace context of the caller.
+    pub traceparent: Option<String>,
+}
+
+/// Writes one CloudEvents attribute.
+pub fn put(headers: &mut HeaderMap, name: &str, value: &str) {
+    headers.insert(name, utf8_percent_encode(value, HEADER_VALUE).to_string());
+}
+
+/// Reads one CloudEvents attribute.
+pub fn get(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
+    let value = headers?.get(name)?.as_str();
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
+impl Context {
+    /// A context for what a service does by itself.
+    pub fn of_service(name: &str, message_id: Uuid) -> Context {
+        Context { message_id, correlation_id: message_id.to_string(), actor: Actor::service(name), traceparent: None }
+    }
+
+    /// Writes the context of a request.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        put(headers, "ce-id", &self.message_id.to_string());
+        put(headers, "ce-correlationid", &self.correlation_id);
+        put(headers, "ce-actor", &self.actor.user);
+        put(headers, "ce-actorroles", &self.actor.roles.join(","));
+        if let Some(funds) = self.actor.scope.funds() {
+            put(headers, "ce-actorfunds", &funds.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
+        }
+        if let Some(traceparent) = &self.traceparent {
+            headers.insert("traceparent", traceparent.as_str());
+        }
+    }
+
+    /// Reads the context of a message; what is missing stays empty. A list of funds that cannot be
+    /// read allows no fund.
+    pub fn read(headers: Option<&HeaderMap>) -> Context {
+        let message_id = get(headers, "ce-id").and_then(|id| id.parse().ok()).unwrap_or_default();
+        let list = |text: String| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let scope = match get(headers, "ce-actorfunds") {
+            None => Scope::All,
+            Some(funds) => Scope::Funds(list(funds).iter().filter_map(|id| id.parse().ok()).collect()),
+        };
+        Context {
+            message_id,
+            correlation_id: get(headers, "ce-correlationid").unwrap_or_else(|| message_id.to_string()),
+            actor: Actor {
+                user: get(headers, "ce-actor").unwrap_or_else(|| "unknown".into()),
+                roles: get(headers, "ce-actorroles").map(list).unwrap_or_default(),
+                scope,
+            },
+            traceparent: headers.and_then(|headers| headers.get("traceparent")).map(|value| value.as_str().to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_survives_the_headers() {
+        let context = Context {
+            message_id: Uuid::from_u128(7),
+            correlation_id: "r 1 \"ü\" 100%".into(),
+            actor: Actor { user: "Zoë".into(), roles: vec!["analyst".into(), "committee".into()], scope: Scope::Funds(vec![Uuid::from_u128(1)]) },
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+        };
+        let mut headers = HeaderMap::new();
+        context.write(&mut headers);
+        let read = Context::read(Some(&headers));
+        assert_eq!((read.message_id, &read.correlation_id, &read.actor), (context.message_id, &context.correlation_id, &context.actor));
+        assert_eq!(read.traceparent, context.traceparent);
+    }
+
+    #[test]
+    fn funds_that_cannot_be_read_allow_nothing() {
+        let mut headers = HeaderMap::new();
+        put(&mut headers, "ce-actorfunds", "all of them");
+        assert_eq!(Context::read(Some(&headers)).actor.scope, Scope::Funds(vec![]));
+    }
+}

@@ -1,0 +1,237 @@
+//! Reactions: a service follows the state of other services' aggregates.
+//!
+//! Messages that wait together are handled in one transaction, the newest version of each aggregate
+//! only, and acknowledged after the commit. If the process dies before the acknowledgement the
+//! broker delivers again; the service's tables are gated by `(epoch, version)`, so that is harmless.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_nats::jetstream::{self, AckKind, Message};
+use domain::{Aggregate, Event};
+use futures::StreamExt;
+use futures::stream::ReadyChunks;
+use uuid::Uuid;
+
+use crate::context::{Context, get};
+use crate::database::{Database, Tx};
+use crate::dead_letters;
+use crate::fault::Fault;
+use crate::limits;
+use crate::service::Shell;
+
+/// The newest known state of an aggregate, with the event that brought it.
+#[derive(Clone, Debug)]
+pub struct Seen<A: Aggregate> {
+    /// The state.
+    pub state: A,
+    /// What happened last.
+    pub change: A::Change,
+    /// Epoch of the owner.
+    pub epoch: i32,
+    /// Context for what this leads to.
+    pub context: Context,
+}
+
+impl<A: Aggregate> Seen<A> {
+    fn order(&self) -> (i32, i64) {
+        (self.epoch, self.state.version())
+    }
+}
+
+/// A service that reacts to the state of an aggregate.
+pub trait Follow<A: Aggregate>: Send + Sync + 'static {
+    /// Stores what the service needs of the states, each only where it is newer than what it has.
+    /// The batch is in the order of the ids, one entry an aggregate.
+    fn follow(&self, tx: &mut Tx, batch: &[Seen<A>]) -> impl Future<Output = Result<(), Fault>> + Send;
+}
+
+/// Reads one message; what cannot be read is refused with the reason.
+pub(crate) fn read<A: Aggregate>(message: &Message) -> Result<Seen<A>, String> {
+    let headers = message.headers.as_ref();
+    let event: Event<A, A::Change> = serde_json::from_slice(&message.payload).map_err(|error| format!("body: {error}"))?;
+    event.state.check().map_err(|rejection| rejection.to_string())?;
+    let epoch = match get(headers, "ce-epoch") {
+        None => 1,
+        Some(epoch) => epoch.parse().map_err(|_| format!("header ce-epoch {epoch:?} is not a number"))?,
+    };
+    let mut context = Context::read(headers);
+    if context.message_id.is_nil() {
+        context.message_id = domain::ids::event_id(event.state.id(), epoch, event.state.version());
+        context.correlation_id = context.message_id.to_string();
+    }
+    Ok(Seen { state: event.state, change: event.change, epoch, context })
+}
+
+/// Pulls from a durable consumer, and makes it anew when the broker lost it or falls silent while
+/// messages wait.
+pub(crate) struct Reader {
+    shell: Arc<Shell>,
+    stream: &'static str,
+    name: String,
+    filter: String,
+    messages: Option<ReadyChunks<jetstream::consumer::pull::Stream>>,
+}
+
+impl Reader {
+    pub(crate) fn new(shell: Arc<Shell>, stream: &'static str, purpose: &str, filter: String) -> Reader {
+        let name = format!("{}__{purpose}", shell.service);
+        Reader { shell, stream, name, filter, messages: None }
+    }
+
+    async fn subscribe(&self) -> Result<ReadyChunks<jetstream::consumer::pull::Stream>, Fault> {
+        let fault = |error: &dyn std::fmt::Display| Fault::Transient(format!("consumer {}: {error}", self.name));
+        let config = jetstream::consumer::pull::Config {
+            durable_name: Some(self.name.clone()),
+            filter_subject: self.filter.clone(),
+            ack_policy: jetstream::consumer::AckPolicy::Explicit,
+            ack_wait: limits::ACK_WAIT,
+            max_ack_pending: 20 * limits::FOLLOW_MAX as i64,
+            ..Default::default()
+        };
+        let consumer = self.shell.jetstream.create_consumer_on_stream(config, self.stream).await.map_err(|error| fault(&error))?;
+        let messages = consumer.stream().max_messages_per_batch(limits::FOLLOW_MAX).heartbeat(std::time::Duration::from_secs(5)).messages().await;
+        Ok(messages.map_err(|error| fault(&error))?.ready_chunks(limits::FOLLOW_MAX))
+    }
+
+    /// The messages that wait together; none when the service stops.
+    pub(crate) async fn next(&mut self) -> Option<Vec<Message>> {
+        let mut attempt = 0;
+        loop {
+            if self.messages.is_none() {
+                match self.subscribe().await {
+                    Ok(messages) => self.messages = Some(messages),
+                    Err(fault) => {
+                        tracing::warn!(%fault, "reader waits for the broker");
+                        attempt += 1;
+                        tokio::select! {
+                            () = tokio::time::sleep(limits::backoff(attempt)) => continue,
+                            () = self.shell.stopped() => return None,
+                        }
+                    }
+                }
+            }
+            let messages = self.messages.as_mut()?;
+            let chunk = tokio::select! {
+                chunk = tokio::time::timeout(limits::FOLLOW_SILENCE, messages.next()) => chunk,
+                () = self.shell.stopped() => return None,
+            };
+            match chunk {
+                Err(_silent) => {
+                    if self.waits_in_vain().await {
+                        tracing::warn!(consumer = self.name, "messages wait but none arrives; subscribing anew");
+                        self.messages = None;
+                    }
+                }
+                Ok(None) => self.messages = None,
+                Ok(Some(chunk)) => {
+                    let (good, bad): (Vec<_>, Vec<_>) = chunk.into_iter().partition(Result::is_ok);
+                    if let Some(Err(error)) = bad.first() {
+                        tracing::warn!(consumer = self.name, %error, "subscribing anew");
+                        self.messages = None;
+                    }
+                    let good: Vec<Message> = good.into_iter().flatten().collect();
+                    if !good.is_empty() {
+                        return Some(good);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn waits_in_vain(&self) -> bool {
+        let consumer: Result<jetstream::consumer::PullConsumer, _> = self.shell.jetstream.get_consumer_from_stream(&self.name, self.stream).await;
+        consumer.map_or(true, |consumer| consumer.cached_info().num_pending > 0)
+    }
+}
+
+/// Acknowledges what is done; a lost acknowledgement only means another delivery.
+pub(crate) async fn acknowledge(messages: &[Message]) {
+    for message in messages {
+        if let Err(error) = message.ack().await {
+            tracing::warn!(%error, "acknowledgement not sent");
+        }
+    }
+}
+
+/// Tells the broker that the messages are still being worked on, and pauses. A transient failure is
+/// no delivery of its own, so that an outage never makes a good message look like one that kills.
+pub(crate) async fn hold(messages: &[Message], attempt: u32) {
+    for message in messages {
+        let _ = message.ack_with(AckKind::Progress).await;
+    }
+    tokio::time::sleep(limits::backoff(attempt)).await;
+}
+
+/// Handles an aggregate's events until the service stops.
+pub(crate) async fn serve<A: Aggregate, S: Follow<A>>(service: Arc<S>, shell: Arc<Shell>, database: Database) {
+    let mut reader = Reader::new(shell.clone(), A::STREAM, A::KIND, A::filter());
+    while let Some(messages) = reader.next().await {
+        let mut attempt = 0;
+        while let Err(fault) = handle::<A, S>(&*service, &shell, &database, &messages).await {
+            tracing::warn!(kind = A::KIND, %fault, "reaction is tried again");
+            hold(&messages, attempt).await;
+            attempt += 1;
+            if shell.is_stopped() {
+                return;
+            }
+        }
+    }
+}
+
+async fn handle<A: Aggregate, S: Follow<A>>(service: &S, shell: &Shell, database: &Database, messages: &[Message]) -> Result<(), Fault> {
+    let mut readable = Vec::with_capacity(messages.len());
+    let mut newest: HashMap<Uuid, Seen<A>> = HashMap::new();
+    for message in messages {
+        let delivered = message.info().map_or(1, |info| info.delivered);
+        let seen = match read::<A>(message) {
+            Ok(_) if delivered > limits::DELIVERIES_MAX => Err(format!("given up after {delivered} deliveries")),
+            other => other,
+        };
+        match seen {
+            Ok(seen) => {
+                let known = newest.get(&seen.state.id());
+                if known.is_none_or(|known| seen.order() > known.order()) {
+                    newest.insert(seen.state.id(), seen);
+                }
+                readable.push(message.clone());
+            }
+            Err(reason) => {
+                dead_letters::park(shell, database, A::KIND, message, &reason).await?;
+                acknowledge(std::slice::from_ref(message)).await;
+            }
+        }
+    }
+    let mut batch: Vec<Seen<A>> = newest.into_values().collect();
+    batch.sort_unstable_by_key(|seen| seen.state.id());
+    match in_one_transaction(service, database, &batch).await {
+        Ok(()) => {
+            metrics::counter!("tranche_events_followed_total", "kind" => A::KIND).increment(readable.len() as u64);
+            acknowledge(&readable).await;
+            Ok(())
+        }
+        Err(Fault::Fatal(why)) if readable.len() == 1 => {
+            tracing::error!(kind = A::KIND, %why, "event cannot be handled");
+            dead_letters::park(shell, database, A::KIND, &readable[0], &why).await?;
+            acknowledge(&readable).await;
+            Ok(())
+        }
+        // one event spoils the others: handle each by itself
+        Err(Fault::Fatal(_)) => {
+            for message in &readable {
+                Box::pin(handle::<A, S>(service, shell, database, std::slice::from_ref(message))).await?;
+            }
+            Ok(())
+        }
+        Err(transient) => Err(transient),
+    }
+}
+
+async fn in_one_transaction<A: Aggregate, S: Follow<A>>(service: &S, database: &Database, batch: &[Seen<A>]) -> Result<(), Fault> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let mut tx = database.begin().await?;
+    service.follow(&mut tx, batch).await?;
+    tx.commit().await
+}

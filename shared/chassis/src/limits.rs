@@ -1,0 +1,51 @@
+//! Every limit of the shell, in one place.
+
+use std::time::Duration;
+
+/// Most commands decided in one transaction. Larger batches gain little and make replies late.
+pub const BATCH_MAX: usize = 1_000;
+/// Most events read by a reaction in one transaction; also what one pull asks for.
+pub const FOLLOW_MAX: usize = 1_000;
+/// Most messages of one atomic publish; the server's own limit.
+pub const PUBLISH_MAX: usize = 1_000;
+/// Most bytes of one event's body; keeps aggregates small.
+pub const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// Transactions that may wait for the relay in memory; what does not fit is found by the poll.
+pub const RELAY_QUEUE: usize = 4_096;
+/// How often the relay looks for events that nobody handed to it (a crash, a broker outage).
+pub const RELAY_POLL: Duration = Duration::from_secs(1);
+/// How often the relay compares the streams with what it knows of them.
+pub const STREAM_CHECK: Duration = Duration::from_secs(10);
+/// Queries that one replica answers at once; two for each connection of the pool.
+pub const QUERIES_AT_ONCE: usize = 16;
+/// Connections to Postgres of one replica.
+pub const POOL_SIZE: u32 = 12;
+/// For so long a refusal that rests on another service's copy is decided again before it is answered.
+pub const COPY_PATIENCE: Duration = Duration::from_millis(1_500);
+/// Pause between two such decisions.
+pub const COPY_PAUSE: Duration = Duration::from_millis(25);
+/// A batch that meets a deadlock or a lost connection is tried so often before the callers get 503.
+pub const BATCH_ATTEMPTS: u32 = 6;
+/// Deliveries of one message before it is parked as a dead letter, also when it kills the process.
+pub const DELIVERIES_MAX: i64 = 10;
+/// The broker gives a message to another reader when it was not acknowledged for so long.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Longest pause between two attempts of anything.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A reader without a message for so long asks the broker whether any is waiting.
+pub const FOLLOW_SILENCE: Duration = Duration::from_secs(15);
+/// Errands look for work so often when nothing woke them.
+pub const ERRAND_POLL: Duration = Duration::from_millis(500);
+/// One attempt of a request to a service.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A stopping service finishes what is in hand within this time.
+pub const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Events that may wait for the broker before new commands are answered with 429.
+pub const OUTBOX_MAX: i64 = 200_000;
+/// Longest idempotency key.
+pub const KEY_CHARACTERS_MAX: usize = 200;
+
+/// The pause before attempt `n` (from 0): 50 ms doubled each time, at most [`BACKOFF_MAX`].
+pub fn backoff(n: u32) -> Duration {
+    Duration::from_millis(50 << n.min(10)).min(BACKOFF_MAX)
+}

@@ -1,0 +1,50 @@
+//! Reading domain values from rows.
+
+use std::str::FromStr;
+
+use domain::Amount;
+use rust_decimal::Decimal;
+use serde::de::DeserializeOwned;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+/// Readers for the domain's own types; an unreadable value is a column error that names the column.
+pub trait RowExt {
+    /// A NUMERIC column.
+    fn amount(&self, column: &str) -> Result<Amount, sqlx::Error>;
+    /// A text column that holds the text form of a type.
+    fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, column: &str) -> Result<T, sqlx::Error>;
+    /// A text column that holds the serialised name of an enum.
+    fn named<T: DeserializeOwned>(&self, column: &str) -> Result<T, sqlx::Error>;
+    /// A jsonb column.
+    fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, sqlx::Error>;
+}
+
+fn unreadable(column: &str, why: &dyn std::fmt::Display) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: why.to_string().into() }
+}
+
+impl RowExt for PgRow {
+    fn amount(&self, column: &str) -> Result<Amount, sqlx::Error> {
+        self.try_get::<Decimal, _>(column).map(Amount::from_decimal)
+    }
+    fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, column: &str) -> Result<T, sqlx::Error> {
+        self.try_get::<&str, _>(column)?.parse().map_err(|error: T::Err| unreadable(column, &error))
+    }
+    fn named<T: DeserializeOwned>(&self, column: &str) -> Result<T, sqlx::Error> {
+        let text: String = self.try_get(column)?;
+        serde_json::from_value(serde_json::Value::String(text)).map_err(|error| unreadable(column, &error))
+    }
+    fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, sqlx::Error> {
+        let value: serde_json::Value = self.try_get(column)?;
+        serde_json::from_value(value).map_err(|error| unreadable(column, &error))
+    }
+}
+
+/// The serialised name of an enum value, for a text column.
+pub fn name<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        other => format!("{other:?}"),
+    }
+}

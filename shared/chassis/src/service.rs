@@ -1,0 +1,326 @@
+//! A service: a card and a table of what it answers, shows, follows and runs.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use async_nats::jetstream;
+use async_nats::service::{Service as Micro, ServiceExt, endpoint::Endpoint};
+use axum::Router;
+use clap::{Parser, Subcommand};
+use domain::{Aggregate, Command, Query};
+use futures::future::BoxFuture;
+use sqlx::migrate::Migrator;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::batch::{self, Handle};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::courier::Courier;
+use crate::database::{self, Database};
+use crate::errand::{self, Errand};
+use crate::fault::Fault;
+use crate::follow::{self, Follow};
+use crate::query::{self, Show};
+use crate::record::{self, Record};
+use crate::{dead_letters, health, limits, nats, relay, rules, telemetry};
+
+/// What a service is called and owns.
+pub struct Card {
+    /// Folder, crate, binary, subject token and consumer prefix.
+    pub name: &'static str,
+    /// One sentence, shown by `nats micro ls`.
+    pub description: &'static str,
+    /// Its migrations; none for a service without a schema.
+    pub migrations: Option<Migrator>,
+}
+
+/// What the tasks of a running service share.
+pub struct Shell {
+    /// Name of the service.
+    pub service: &'static str,
+    /// Configuration.
+    pub config: Config,
+    /// The broker.
+    pub jetstream: jetstream::Context,
+    /// The database, if the service has one.
+    pub database: Option<Database>,
+    /// The clock.
+    pub clock: Clock,
+    /// Events that wait for the broker.
+    pub outbox_depth: AtomicI64,
+    micro: Micro,
+    rules_loaded: AtomicBool,
+    stop: watch::Receiver<bool>,
+}
+
+impl Shell {
+    /// Returns when the service shall stop.
+    pub async fn stopped(&self) {
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+    /// Whether the service shall stop.
+    pub fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+    /// Whether new commands must wait because the broker does not keep up.
+    pub fn is_overloaded(&self) -> bool {
+        self.outbox_depth.load(Ordering::Relaxed) > limits::OUTBOX_MAX
+    }
+    /// Whether the rules have been read once.
+    pub fn rules_loaded(&self) -> bool {
+        self.rules_loaded.load(Ordering::Relaxed)
+    }
+    pub(crate) fn rules_are_loaded(&self) {
+        self.rules_loaded.store(true, Ordering::Relaxed);
+    }
+    /// A courier on this service's connection.
+    pub fn courier(&self) -> Courier {
+        Courier::new(self.jetstream.client())
+    }
+    /// An endpoint of the micro-service; replicas share its requests.
+    pub(crate) async fn endpoint(&self, subject: &str) -> Option<Endpoint> {
+        let name = subject.rsplit('.').next().unwrap_or(subject);
+        match self.micro.endpoint_builder().name(name).queue_group(self.service).add(subject).await {
+            Ok(endpoint) => Some(endpoint),
+            Err(error) => {
+                tracing::error!(subject, %error, "endpoint cannot be served");
+                None
+            }
+        }
+    }
+}
+
+type Task<S> = Box<dyn FnOnce(Arc<S>, Arc<Shell>, Database) -> BoxFuture<'static, ()> + Send>;
+type Pages<S> = Box<dyn FnOnce(Arc<S>, Arc<Shell>) -> Router + Send>;
+
+/// A service while its table is written.
+pub struct Service<S> {
+    card: Card,
+    handlers: S,
+    tasks: Vec<Task<S>>,
+    pages: Option<Pages<S>>,
+}
+
+/// Begins a service.
+pub fn service<S: Send + Sync + 'static>(handlers: S, card: Card) -> Service<S> {
+    Service { card, handlers, tasks: vec![], pages: None }
+}
+
+impl<S: Send + Sync + 'static> Service<S> {
+    fn task<F: Future<Output = ()> + Send + 'static>(mut self, start: impl FnOnce(Arc<S>, Arc<Shell>, Database) -> F + Send + 'static) -> Self {
+        self.tasks.push(Box::new(|service, shell, database| Box::pin(start(service, shell, database))));
+        self
+    }
+    /// Answers a command.
+    pub fn answers<C: Command>(self) -> Self
+    where
+        S: Handle<C>,
+    {
+        self.task(batch::serve::<C, S>)
+    }
+    /// Answers a query.
+    pub fn shows<Q: Query>(self) -> Self
+    where
+        S: Show<Q>,
+    {
+        self.task(query::serve::<Q, S>)
+    }
+    /// Follows the state of an aggregate.
+    pub fn follows<A: Aggregate>(self) -> Self
+    where
+        S: Follow<A>,
+    {
+        self.task(follow::serve::<A, S>)
+    }
+    /// Records every message of a stream.
+    pub fn records(self, stream: &'static str, filter: &'static str) -> Self
+    where
+        S: Record,
+    {
+        self.task(move |service, shell, database| record::serve(service, shell, database, stream, filter))
+    }
+    /// Runs errands.
+    pub fn runs<E: Errand>(self, errand: E) -> Self {
+        self.task(move |_, shell, database| errand::serve(Arc::new(errand), shell, database))
+    }
+    /// Mirrors the rules into their bucket.
+    pub fn mirrors_rules(self) -> Self {
+        self.task(|_, shell, _| rules::mirror(shell))
+    }
+    /// Serves HTTP beside health and metrics.
+    pub fn serves(mut self, pages: impl FnOnce(Arc<S>, Arc<Shell>) -> Router + Send + 'static) -> Self {
+        self.pages = Some(Box::new(pages));
+        self
+    }
+
+    /// Runs the command line: `serve` (the default), `migrate`, `dead-letters`.
+    pub fn main(self) -> ExitCode {
+        let line = CommandLine::parse();
+        let runtime = match tokio::runtime::Runtime::new() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(&format!("runtime: {error}")),
+        };
+        let done = runtime.block_on(async {
+            let config = Config::read()?;
+            match line.command.unwrap_or(Sub::Serve) {
+                Sub::Serve => self.serve(config).await,
+                Sub::Migrate => self.migrate(config).await,
+                Sub::DeadLetters => self.dead_letters(config).await,
+            }
+            .map_err(|fault| fault.to_string())
+        });
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(&why),
+        }
+    }
+
+    async fn migrate(self, config: Config) -> Result<(), Fault> {
+        let Some(migrations) = &self.card.migrations else { return Ok(()) };
+        let url = config.migrate_database_url.or(config.database_url).ok_or_else(|| Fault::Fatal("MIGRATE_DATABASE_URL is not set".into()))?;
+        database::migrate(&url, migrations).await
+    }
+
+    async fn dead_letters(self, config: Config) -> Result<(), Fault> {
+        let url = config.database_url.ok_or_else(|| Fault::Fatal("DATABASE_URL is not set".into()))?;
+        let (database, _) = Database::connect(self.card.name, &url, &config.tranche_env, Clock::default()).await?;
+        let page = dead_letters::list(&database.pool, self.card.name, &Default::default()).await?;
+        println!("{}", serde_json::to_string_pretty(&page.items)?);
+        Ok(())
+    }
+
+    async fn serve(self, config: Config) -> Result<(), Fault> {
+        telemetry::start_logs(&config.log_format);
+        let metrics = telemetry::start_metrics().map_err(Fault::Fatal)?;
+        let (stop, stopped) = watch::channel(false);
+        let clock = Clock::default();
+        let (database, committed) = match (&self.card.migrations, &config.database_url) {
+            (None, _) => (None, None),
+            (Some(_), None) => return Err(Fault::Fatal("DATABASE_URL is not set; see .env.example".into())),
+            (Some(_), Some(url)) => {
+                let (database, committed) = connect_patiently(self.card.name, url, &config.tranche_env, &clock).await?;
+                (Some(database), Some(committed))
+            }
+        };
+        let client = nats::connect(&config, self.card.name).await?;
+        let jetstream = jetstream::new(client.clone());
+        let micro = client
+            .service_builder()
+            .description(self.card.description)
+            .start(self.card.name, env!("CARGO_PKG_VERSION"))
+            .await
+            .map_err(|error| Fault::Transient(format!("nats service: {error}")))?;
+        let shell = Arc::new(Shell {
+            service: self.card.name,
+            jetstream,
+            database: database.clone(),
+            clock: clock.clone(),
+            outbox_depth: AtomicI64::new(0),
+            micro,
+            // the gateway decides nothing and needs no rules
+            rules_loaded: AtomicBool::new(database.is_none()),
+            stop: stopped,
+            config,
+        });
+        wait_for_streams(&shell).await;
+        let handlers = Arc::new(self.handlers);
+        let mut tasks = JoinSet::new();
+        if shell.config.clock_settable {
+            tasks.spawn(rules::follow_clock(shell.clone(), clock));
+        }
+        if let (Some(database), Some(committed)) = (database, committed) {
+            tasks.spawn(relay::run(shell.clone(), database.clone(), committed));
+            tasks.spawn(rules::follow(shell.clone(), database.clone()));
+            tasks.spawn(dead_letters::serve(shell.clone(), database.clone()));
+            for task in self.tasks {
+                tasks.spawn(task(handlers.clone(), shell.clone(), database.clone()));
+            }
+        }
+        let mut router = health::routes(shell.clone(), metrics);
+        if let Some(pages) = self.pages {
+            router = router.merge(pages(handlers, shell.clone()));
+        }
+        let listener = tokio::net::TcpListener::bind(shell.config.http_addr)
+            .await
+            .map_err(|error| Fault::Fatal(format!("HTTP_ADDR {}: {error}", shell.config.http_addr)))?;
+        tracing::info!(service = self.card.name, address = ?listener.local_addr().ok(), "serving");
+        let until = shell.clone();
+        tasks.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(async move { until.stopped().await }).await {
+                tracing::error!(%error, "http");
+            }
+        });
+        wait_for_signal().await;
+        tracing::info!("stopping");
+        let _ = stop.send(true);
+        let all_done = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(limits::STOP_WITHIN, all_done).await.is_err() {
+            tracing::warn!("some tasks were still busy when the time to stop ran out");
+        }
+        let _ = client.flush().await;
+        Ok(())
+    }
+}
+
+#[derive(Parser)]
+#[command(version, about)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// Serve until SIGTERM (the default)
+    Serve,
+    /// Bring the schema up to date, as its owner
+    Migrate,
+    /// Print the dead letters
+    DeadLetters,
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::FAILURE
+}
+
+async fn connect_patiently(
+    name: &'static str,
+    url: &str,
+    environment: &str,
+    clock: &Clock,
+) -> Result<(Database, tokio::sync::mpsc::Receiver<Vec<database::LoggedEvent>>), Fault> {
+    let mut attempt = 0;
+    loop {
+        match Database::connect(name, url, environment, clock.clone()).await {
+            Err(Fault::Transient(why)) => {
+                tracing::warn!(%why, "waiting for postgres");
+                tokio::time::sleep(limits::backoff(attempt)).await;
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn wait_for_streams(shell: &Shell) {
+    let mut attempt = 0;
+    while let Err(fault) = nats::ensure_streams(&shell.jetstream, shell.config.nats_replicas).await {
+        tracing::warn!(%fault, "waiting for nats");
+        tokio::time::sleep(limits::backoff(attempt)).await;
+        attempt += 1;
+    }
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
