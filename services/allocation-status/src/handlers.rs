@@ -199,58 +199,52 @@ impl Handle<DecideAllocation> for AllocationStatus {
 
 impl Show<GetFund> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, context: &Context, query: GetFund) -> Answer<Fund> {
-        let found = store::find_fund(tx, query.fund_id).await?.ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", query.fund_id)));
-        Ok(found.and_then(|fund| context.actor.check_fund(fund.id).map(|()| fund)))
+        context.actor.check_fund(query.fund_id)?;
+        let found = store::find_fund(tx, query.fund_id).await?;
+        Ok(found.ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", query.fund_id)))?)
     }
 }
 
 impl Show<ListFunds> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListFunds) -> Answer<Page<Fund>> {
         let limit = cursor::limit(query.limit);
-        let after = match cursor::read::<String>(query.cursor.as_deref()) {
-            Ok(after) => after.unwrap_or_default(),
-            Err(rejection) => return Ok(Err(rejection)),
-        };
+        let after = cursor::read::<String>(query.cursor.as_deref())?.unwrap_or_default();
         let funds = store::list_funds(tx, context.actor.scope.funds(), &after, limit + 1).await?;
-        Ok(Ok(Page::cut(funds, limit, |last| cursor::write(&last.name))))
+        Ok(Page::cut(funds, limit, |last| cursor::write(&last.name)))
     }
 }
 
 impl Show<GetDeal> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, _: &Context, query: GetDeal) -> Answer<Deal> {
-        Ok(store::find_deal(tx, query.deal_id).await?.ok_or_else(|| Reason::UnknownDeal.with(format!("deal {}", query.deal_id))))
+        let found = store::find_deal(tx, query.deal_id).await?;
+        Ok(found.ok_or_else(|| Reason::UnknownDeal.with(format!("deal {}", query.deal_id)))?)
     }
 }
 
 impl Show<ListDeals> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, _: &Context, query: ListDeals) -> Answer<Page<Deal>> {
         let limit = cursor::limit(query.limit);
-        let after = match cursor::read::<Uuid>(query.cursor.as_deref()) {
-            Ok(after) => after.unwrap_or_default(),
-            Err(rejection) => return Ok(Err(rejection)),
-        };
+        let after = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or_default();
         let deals = store::list_deals(tx, query.stage.as_deref(), after, limit + 1).await?;
-        Ok(Ok(Page::cut(deals, limit, |last| cursor::write(&last.id))))
+        Ok(Page::cut(deals, limit, |last| cursor::write(&last.id)))
     }
 }
 
 impl Show<GetAllocation> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, context: &Context, query: GetAllocation) -> Answer<Allocation> {
         let found = store::find_allocation(tx, query.allocation_id).await?;
-        let allocation = found.ok_or_else(|| Reason::UnknownAllocation.with(format!("allocation {}", query.allocation_id)));
-        Ok(allocation.and_then(|allocation| context.actor.check_fund(allocation.fund_id).map(|()| allocation)))
+        let allocation = found.ok_or_else(|| Reason::UnknownAllocation.with(format!("allocation {}", query.allocation_id)))?;
+        context.actor.check_fund(allocation.fund_id)?;
+        Ok(allocation)
     }
 }
 
 impl Show<ListAllocations> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListAllocations) -> Answer<Page<Allocation>> {
         let limit = cursor::limit(query.limit);
-        let before = match cursor::read::<Uuid>(query.cursor.as_deref()) {
-            Ok(before) => before.unwrap_or(Uuid::max()),
-            Err(rejection) => return Ok(Err(rejection)),
-        };
+        let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
         let filter = store::AllocationFilter { scope: context.actor.scope.funds(), fund_id: query.fund_id, deal_id: query.deal_id, decision: query.decision };
         let allocations = store::list_allocations(tx, &filter, before, limit + 1).await?;
-        Ok(Ok(Page::cut(allocations, limit, |last| cursor::write(&last.id))))
+        Ok(Page::cut(allocations, limit, |last| cursor::write(&last.id)))
     }
 }

@@ -1,2 +1,35 @@
-//! stub
-fn main() {}
+//! Fund metrics: the figures of funds, investors and the portfolio, kept up to date line by line.
+//!
+//! Owns the Postgres schema `fund_metrics`: read models only. Emits `fund_metrics.changed`.
+
+use std::process::ExitCode;
+
+use ::domain::messages::allocation_status::{Allocation, Fund};
+use ::domain::messages::capital_calls::{CallLine, Commitment};
+use ::domain::messages::fund_metrics::{GetFundMetrics, GetInvestorMetrics, GetPortfolioMetrics, ListFundMetrics};
+use chassis::Card;
+
+mod domain;
+mod handlers;
+mod store;
+
+/// The service.
+pub struct FundMetricsService;
+
+fn main() -> ExitCode {
+    let card = Card {
+        name: "fund-metrics",
+        description: "keeps the figures of funds, investors and the portfolio",
+        migrations: Some(sqlx::migrate!("../../migrations/fund-metrics")),
+    };
+    chassis::service(FundMetricsService, card)
+        .shows::<GetFundMetrics>()
+        .shows::<ListFundMetrics>()
+        .shows::<GetInvestorMetrics>()
+        .shows::<GetPortfolioMetrics>()
+        .follows::<Fund>()
+        .follows::<Commitment>()
+        .follows::<Allocation>()
+        .follows::<CallLine>()
+        .main()
+}

@@ -31,7 +31,7 @@ pub use database::{Database, Tx};
 pub use errand::Errand;
 pub use fault::Fault;
 pub use follow::{Follow, Seen};
-pub use query::{Answer, Show};
+pub use query::{Answer, Miss, Show};
 pub use record::{Recorded, Record};
 pub use row::RowExt;
 pub use service::{Card, Service, Shell, service};

@@ -15,8 +15,29 @@ use crate::fault::Fault;
 use crate::limits;
 use crate::service::Shell;
 
-/// What a query gets: its answer, or a refusal.
-pub type Answer<R> = Result<Result<R, Rejection>, Fault>;
+/// Why a query gets no answer.
+#[derive(Debug)]
+pub enum Miss {
+    /// It is refused.
+    Refused(Rejection),
+    /// Something failed.
+    Failed(Fault),
+}
+
+impl From<Rejection> for Miss {
+    fn from(rejection: Rejection) -> Miss {
+        Miss::Refused(rejection)
+    }
+}
+
+impl From<Fault> for Miss {
+    fn from(fault: Fault) -> Miss {
+        Miss::Failed(fault)
+    }
+}
+
+/// What a query gets.
+pub type Answer<R> = Result<R, Miss>;
 
 /// A service that answers a query.
 pub trait Show<Q: Query>: Send + Sync + 'static {
@@ -54,13 +75,13 @@ async fn answer<Q: Query, S: Show<Q>>(service: &S, database: &Database, request:
             service.show(&mut tx, &context, query.clone()).await
         };
         match shown.await {
-            Ok(Ok(reply)) => return serde_json::to_vec(&reply).map_err(|error| Reason::Internal.with(error.to_string())),
-            Ok(Err(rejection)) if rejection.reason.may_be_behind() && since.elapsed() < limits::COPY_PATIENCE => {
+            Ok(reply) => return serde_json::to_vec(&reply).map_err(|error| Reason::Internal.with(error.to_string())),
+            Err(Miss::Refused(rejection)) if rejection.reason.may_be_behind() && since.elapsed() < limits::COPY_PATIENCE => {
                 tokio::time::sleep(limits::COPY_PAUSE).await;
             }
-            Ok(Err(rejection)) => return Err(rejection),
-            Err(Fault::Transient(why)) => return Err(Reason::ServiceUnavailable.with(why)),
-            Err(Fault::Fatal(why)) => {
+            Err(Miss::Refused(rejection)) => return Err(rejection),
+            Err(Miss::Failed(Fault::Transient(why))) => return Err(Reason::ServiceUnavailable.with(why)),
+            Err(Miss::Failed(Fault::Fatal(why))) => {
                 tracing::error!(subject = Q::SUBJECT, %why, "query failed");
                 return Err(Reason::Internal.with("the query could not be answered"));
             }

@@ -218,6 +218,11 @@ impl RuleBook {
         RuleBook { environment: environment.to_owned(), layers: BTreeMap::new() }
     }
 
+    /// The same layers, seen by another deployment.
+    pub fn for_environment(&self, environment: &str) -> RuleBook {
+        RuleBook { environment: environment.to_owned(), layers: self.layers.clone() }
+    }
+
     /// Takes a layer in, if it is newer than the one known. Returns whether it was.
     pub fn put(&mut self, scope: RuleScope, version: i64, layer: RuleLayer) -> bool {
         let newer = self.layers.get(&scope).is_none_or(|(known, _)| version > *known);

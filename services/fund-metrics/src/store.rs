@@ -1,0 +1,306 @@
+//! All SQL of fund metrics.
+
+use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
+use ::domain::messages::capital_calls::{CallLine, Commitment};
+use ::domain::messages::fund_metrics::{CurrencyFigures, FundMetrics};
+use chassis::{Fault, RowExt, Seen, Tx};
+use chrono::NaiveDate;
+use sqlx::postgres::PgRow;
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use crate::domain::{self, Changes, Delta, Due, DueDelta, Holder, LineFigures};
+
+fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
+}
+
+/// Keeps the newest version of each fund; every fund has totals from then on.
+pub async fn keep_funds(tx: &mut Tx, funds: &[Seen<Fund>], changes: &mut Changes) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into funds (id, epoch, version, name, currency, timezone)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+         on conflict (id) do update
+         set epoch = excluded.epoch, version = excluded.version, name = excluded.name,
+             currency = excluded.currency, timezone = excluded.timezone
+         where (excluded.epoch, excluded.version) > (funds.epoch, funds.version)",
+    )
+    .bind(column(funds, |seen| seen.state.id))
+    .bind(column(funds, |seen| seen.epoch))
+    .bind(column(funds, |seen| seen.state.version))
+    .bind(column(funds, |seen| seen.state.name.as_str()))
+    .bind(column(funds, |seen| seen.state.currency.code()))
+    .bind(column(funds, |seen| seen.state.timezone.as_str()))
+    .execute(&mut **tx)
+    .await?;
+    for seen in funds {
+        changes.add(seen.state.id, None, seen.state.currency.code(), Delta::default());
+    }
+    Ok(())
+}
+
+/// Keeps the newest version of each commitment and adds the differences.
+pub async fn keep_commitments(tx: &mut Tx, commitments: &[Seen<Commitment>], changes: &mut Changes) -> Result<(), Fault> {
+    let rows = sqlx::query(
+        "insert into commitments as known (id, epoch, version, fund_id, investor_id, currency, amount)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::numeric[])
+         on conflict (id) do update
+         set epoch = excluded.epoch, version = excluded.version, is_new = false,
+             previous_amount = known.amount, amount = excluded.amount
+         where (excluded.epoch, excluded.version) > (known.epoch, known.version)
+         returning fund_id, investor_id, currency, is_new, amount - previous_amount as amount",
+    )
+    .bind(column(commitments, |seen| seen.state.id))
+    .bind(column(commitments, |seen| seen.epoch))
+    .bind(column(commitments, |seen| seen.state.version))
+    .bind(column(commitments, |seen| seen.state.fund_id))
+    .bind(column(commitments, |seen| seen.state.investor_id))
+    .bind(column(commitments, |seen| seen.state.currency.code()))
+    .bind(column(commitments, |seen| seen.state.amount.decimal()))
+    .fetch_all(&mut **tx)
+    .await?;
+    for row in rows {
+        let delta = Delta { committed: row.amount("amount")?, commitments: i64::from(row.try_get::<bool, _>("is_new")?), ..Delta::default() };
+        changes.add(row.try_get("fund_id")?, Some(row.try_get("investor_id")?), row.try_get("currency")?, delta);
+    }
+    Ok(())
+}
+
+/// Keeps the newest version of each allocation and adds the differences.
+pub async fn keep_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>], changes: &mut Changes) -> Result<(), Fault> {
+    let holds = |seen: &Seen<Allocation>| match seen.state.decision {
+        AllocationDecision::Denied => rust_decimal::Decimal::ZERO,
+        AllocationDecision::PendingApproval | AllocationDecision::Active => seen.state.amount.decimal(),
+    };
+    let rows = sqlx::query(
+        "insert into allocations as known (id, epoch, version, fund_id, currency, amount, active)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::text[], $6::numeric[], $7::bigint[])
+         on conflict (id) do update
+         set epoch = excluded.epoch, version = excluded.version, previous_amount = known.amount, amount = excluded.amount,
+             previous_active = known.active, active = excluded.active
+         where (excluded.epoch, excluded.version) > (known.epoch, known.version)
+         returning fund_id, currency, amount - previous_amount as amount, active - previous_active as active",
+    )
+    .bind(column(allocations, |seen| seen.state.id))
+    .bind(column(allocations, |seen| seen.epoch))
+    .bind(column(allocations, |seen| seen.state.version))
+    .bind(column(allocations, |seen| seen.state.fund_id))
+    .bind(column(allocations, |seen| seen.state.currency.code()))
+    .bind(column(allocations, holds))
+    .bind(column(allocations, |seen| i64::from(seen.state.decision == AllocationDecision::Active)))
+    .fetch_all(&mut **tx)
+    .await?;
+    for row in rows {
+        let delta = Delta { allocated: row.amount("amount")?, allocations: row.try_get("active")?, ..Delta::default() };
+        changes.add(row.try_get("fund_id")?, None, row.try_get("currency")?, delta);
+    }
+    Ok(())
+}
+
+/// Keeps the newest version of each line and adds the differences.
+pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>], changes: &mut Changes) -> Result<(), Fault> {
+    let rows = sqlx::query(
+        "insert into lines as known (id, epoch, version, fund_id, investor_id, currency, due_on, called, paid, impact, unapplied)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::date[],
+                              $8::numeric[], $9::numeric[], $10::numeric[], $11::numeric[])
+         on conflict (id) do update
+         set epoch = excluded.epoch, version = excluded.version, is_new = false,
+             previous_due_on = known.due_on, due_on = excluded.due_on,
+             previous_called = known.called, called = excluded.called,
+             previous_paid = known.paid, paid = excluded.paid,
+             previous_impact = known.impact, impact = excluded.impact,
+             previous_unapplied = known.unapplied, unapplied = excluded.unapplied
+         where (excluded.epoch, excluded.version) > (known.epoch, known.version)
+         returning *",
+    )
+    .bind(column(lines, |seen| seen.state.id))
+    .bind(column(lines, |seen| seen.epoch))
+    .bind(column(lines, |seen| seen.state.version))
+    .bind(column(lines, |seen| seen.state.fund_id))
+    .bind(column(lines, |seen| seen.state.investor_id))
+    .bind(column(lines, |seen| seen.state.currency.code()))
+    .bind(column(lines, |seen| seen.state.due_on))
+    .bind(column(lines, |seen| seen.state.amount.decimal()))
+    .bind(column(lines, |seen| seen.state.paid.decimal()))
+    .bind(column(lines, |seen| seen.state.impact_on_unfunded.decimal()))
+    .bind(column(lines, |seen| seen.state.unapplied.decimal()))
+    .fetch_all(&mut **tx)
+    .await?;
+    for row in rows {
+        let after = LineFigures {
+            due_on: row.try_get("due_on")?,
+            called: row.amount("called")?,
+            paid: row.amount("paid")?,
+            impact: row.amount("impact")?,
+            unapplied: row.amount("unapplied")?,
+        };
+        let before = match row.try_get("previous_due_on")? {
+            Some(due_on) if !row.try_get::<bool, _>("is_new")? => Some(LineFigures {
+                due_on,
+                called: row.amount("previous_called")?,
+                paid: row.amount("previous_paid")?,
+                impact: row.amount("previous_impact")?,
+                unapplied: row.amount("previous_unapplied")?,
+            }),
+            _ => None,
+        };
+        changes.replace_line(row.try_get("fund_id")?, row.try_get("investor_id")?, row.try_get("currency")?, before, after);
+    }
+    Ok(())
+}
+
+/// Adds the changes of a batch to the totals, in the order of their keys.
+pub async fn add_changes(tx: &mut Tx, changes: &Changes) -> Result<(), Fault> {
+    let totals: Vec<(&Holder, &Delta)> = changes.totals.iter().collect();
+    sqlx::query(
+        "insert into totals (holder, holder_id, currency, version, committed, called, paid_in, impact, unapplied, allocated,
+                             commitments, lines, lines_paid, allocations)
+         select holder, holder_id, currency, 1, committed, called, paid_in, impact, unapplied, allocated, commitments, lines, lines_paid, allocations
+         from unnest($1::text[], $2::uuid[], $3::text[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[], $8::numeric[],
+                     $9::numeric[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
+              as delta (holder, holder_id, currency, committed, called, paid_in, impact, unapplied, allocated,
+                        commitments, lines, lines_paid, allocations)
+         on conflict (holder, holder_id, currency) do update
+         set version = totals.version + 1,
+             committed = totals.committed + excluded.committed, called = totals.called + excluded.called,
+             paid_in = totals.paid_in + excluded.paid_in, impact = totals.impact + excluded.impact,
+             unapplied = totals.unapplied + excluded.unapplied, allocated = totals.allocated + excluded.allocated,
+             commitments = totals.commitments + excluded.commitments, lines = totals.lines + excluded.lines,
+             lines_paid = totals.lines_paid + excluded.lines_paid, allocations = totals.allocations + excluded.allocations",
+    )
+    .bind(column(&totals, |(holder, _)| holder.kind))
+    .bind(column(&totals, |(holder, _)| holder.id))
+    .bind(column(&totals, |(holder, _)| holder.currency.as_str()))
+    .bind(column(&totals, |(_, delta)| delta.committed.decimal()))
+    .bind(column(&totals, |(_, delta)| delta.called.decimal()))
+    .bind(column(&totals, |(_, delta)| delta.paid_in.decimal()))
+    .bind(column(&totals, |(_, delta)| delta.impact.decimal()))
+    .bind(column(&totals, |(_, delta)| delta.unapplied.decimal()))
+    .bind(column(&totals, |(_, delta)| delta.allocated.decimal()))
+    .bind(column(&totals, |(_, delta)| delta.commitments))
+    .bind(column(&totals, |(_, delta)| delta.lines))
+    .bind(column(&totals, |(_, delta)| delta.lines_paid))
+    .bind(column(&totals, |(_, delta)| delta.allocations))
+    .execute(&mut **tx)
+    .await?;
+    let due: Vec<(&(Holder, NaiveDate), &DueDelta)> = changes.due.iter().collect();
+    if due.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into due_totals (holder, holder_id, currency, due_on, called, paid_in, lines_open)
+         select * from unnest($1::text[], $2::uuid[], $3::text[], $4::date[], $5::numeric[], $6::numeric[], $7::bigint[])
+         on conflict (holder, holder_id, currency, due_on) do update
+         set called = due_totals.called + excluded.called, paid_in = due_totals.paid_in + excluded.paid_in,
+             lines_open = due_totals.lines_open + excluded.lines_open",
+    )
+    .bind(column(&due, |((holder, _), _)| holder.kind))
+    .bind(column(&due, |((holder, _), _)| holder.id))
+    .bind(column(&due, |((holder, _), _)| holder.currency.as_str()))
+    .bind(column(&due, |((_, due_on), _)| *due_on))
+    .bind(column(&due, |(_, delta)| delta.called.decimal()))
+    .bind(column(&due, |(_, delta)| delta.paid_in.decimal()))
+    .bind(column(&due, |(_, delta)| delta.lines_open))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn sums(row: &PgRow) -> Result<(Delta, Due), Error> {
+    let sums = Delta {
+        committed: row.amount("committed")?,
+        called: row.amount("called")?,
+        paid_in: row.amount("paid_in")?,
+        impact: row.amount("impact")?,
+        unapplied: row.amount("unapplied")?,
+        allocated: row.amount("allocated")?,
+        commitments: row.try_get("commitments")?,
+        lines: row.try_get("lines")?,
+        lines_paid: row.try_get("lines_paid")?,
+        allocations: row.try_get("allocations")?,
+    };
+    let due = Due {
+        overdue: row.amount("overdue")?,
+        lines_overdue: row.try_get("lines_overdue")?,
+        called: row.amount("due_called")?,
+        paid_in: row.amount("due_paid_in")?,
+    };
+    Ok((sums, due))
+}
+
+fn fund_metrics(row: &PgRow) -> Result<FundMetrics, Error> {
+    let currency = row.parsed("currency")?;
+    let (sums, due) = sums(row)?;
+    Ok(FundMetrics {
+        id: row.try_get("id")?,
+        version: row.try_get("version")?,
+        name: row.try_get("name")?,
+        currency,
+        as_of: row.try_get("as_of")?,
+        figures: domain::figures(currency, &sums, due),
+    })
+}
+
+/// The metrics of funds by name, after a `(name, id)`; of these funds only, if given.
+pub async fn list_fund_metrics(tx: &mut Tx, funds: Option<&[Uuid]>, after: (String, Uuid), limit: i64) -> Result<Vec<FundMetrics>, Fault> {
+    let now = tx.now();
+    let metrics = sqlx::query(
+        "select funds.id, funds.name, funds.currency, days.as_of, due.*, totals.*
+         from funds
+         join totals on totals.holder = 'fund' and totals.holder_id = funds.id and totals.currency = funds.currency
+         cross join lateral (select ($1::timestamptz at time zone funds.timezone)::date as as_of) as days
+         cross join lateral (
+            select coalesce(sum(called - paid_in) filter (where due_on < days.as_of), 0) as overdue,
+                   coalesce(sum(lines_open) filter (where due_on < days.as_of), 0)::bigint as lines_overdue,
+                   coalesce(sum(called), 0) as due_called, coalesce(sum(paid_in), 0) as due_paid_in
+            from due_totals
+            where due_totals.holder = 'fund' and due_totals.holder_id = funds.id and due_totals.currency = funds.currency
+              and due_on <= days.as_of
+         ) as due
+         where ($2::uuid[] is null or funds.id = any($2)) and (funds.name, funds.id) > ($3, $4)
+         order by funds.name, funds.id limit $5",
+    )
+    .bind(now)
+    .bind(funds)
+    .bind(after.0)
+    .bind(after.1)
+    .bind(limit)
+    .try_map(|row| fund_metrics(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(metrics)
+}
+
+/// The figures of holders of one kind, summed by currency.
+pub async fn figures(tx: &mut Tx, kind: &str, ids: &[Uuid]) -> Result<Vec<CurrencyFigures>, Fault> {
+    let as_of = tx.now().date_naive();
+    let figures = sqlx::query(
+        "select totals.currency, sum(committed) as committed, sum(totals.called) as called, sum(totals.paid_in) as paid_in,
+                sum(impact) as impact, sum(unapplied) as unapplied, sum(allocated) as allocated,
+                sum(commitments)::bigint as commitments, sum(lines)::bigint as lines, sum(lines_paid)::bigint as lines_paid,
+                sum(allocations)::bigint as allocations, sum(overdue) as overdue, sum(lines_overdue)::bigint as lines_overdue,
+                sum(due_called) as due_called, sum(due_paid_in) as due_paid_in
+         from totals
+         cross join lateral (
+            select coalesce(sum(called - paid_in) filter (where due_on < $3), 0) as overdue,
+                   coalesce(sum(lines_open) filter (where due_on < $3), 0) as lines_overdue,
+                   coalesce(sum(called), 0) as due_called, coalesce(sum(paid_in), 0) as due_paid_in
+            from due_totals
+            where due_totals.holder = totals.holder and due_totals.holder_id = totals.holder_id
+              and due_totals.currency = totals.currency and due_on <= $3
+         ) as due
+         where totals.holder = $1 and totals.holder_id = any($2)
+         group by totals.currency order by totals.currency",
+    )
+    .bind(kind)
+    .bind(ids)
+    .bind(as_of)
+    .try_map(|row: PgRow| {
+        let currency = row.parsed("currency")?;
+        let (sums, due) = sums(&row)?;
+        Ok(CurrencyFigures { currency, as_of, figures: domain::figures(currency, &sums, due) })
+    })
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(figures)
+}

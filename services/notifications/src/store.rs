@@ -1,0 +1,192 @@
+//! All SQL of notifications.
+
+use ::domain::messages::capital_calls::{CallLine, Investor};
+use ::domain::messages::notifications::Notice;
+use ::domain::ids;
+use chassis::{Fault, RowExt, Seen, Tx, row};
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use crate::domain::Schedule;
+
+fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
+}
+
+/// Keeps the newest version of each line.
+pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into lines (id, epoch, version, call_id, fund_id, investor_id, currency, amount, outstanding, due_on, timezone)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
+                              $8::numeric[], $9::numeric[], $10::date[], $11::text[])
+         on conflict (id) do update
+         set epoch = excluded.epoch, version = excluded.version, amount = excluded.amount,
+             outstanding = excluded.outstanding, due_on = excluded.due_on
+         where (excluded.epoch, excluded.version) > (lines.epoch, lines.version)",
+    )
+    .bind(column(lines, |seen| seen.state.id))
+    .bind(column(lines, |seen| seen.epoch))
+    .bind(column(lines, |seen| seen.state.version))
+    .bind(column(lines, |seen| seen.state.call_id))
+    .bind(column(lines, |seen| seen.state.fund_id))
+    .bind(column(lines, |seen| seen.state.investor_id))
+    .bind(column(lines, |seen| seen.state.currency.code()))
+    .bind(column(lines, |seen| seen.state.amount.decimal()))
+    .bind(column(lines, |seen| seen.state.outstanding.decimal()))
+    .bind(column(lines, |seen| seen.state.due_on))
+    .bind(column(lines, |seen| seen.state.timezone.as_str()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the newest version of each investor.
+pub async fn keep_investors(tx: &mut Tx, investors: &[Seen<Investor>]) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into investors (id, epoch, version, email)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[])
+         on conflict (id) do update set epoch = excluded.epoch, version = excluded.version, email = excluded.email
+         where (excluded.epoch, excluded.version) > (investors.epoch, investors.version)",
+    )
+    .bind(column(investors, |seen| seen.state.id))
+    .bind(column(investors, |seen| seen.epoch))
+    .bind(column(investors, |seen| seen.state.version))
+    .bind(column(investors, |seen| seen.state.email.as_deref()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Adds schedules that are not there yet.
+pub async fn add_schedules(tx: &mut Tx, schedules: &[(Uuid, DateTime<Utc>, Schedule)]) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into schedules (line_id, rule, kind, send_at)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[])
+         on conflict do nothing",
+    )
+    .bind(column(schedules, |(line_id, _, _)| *line_id))
+    .bind(column(schedules, |(_, _, schedule)| schedule.rule.as_str()))
+    .bind(column(schedules, |(_, _, schedule)| schedule.kind.token()))
+    .bind(column(schedules, |(_, send_at, _)| *send_at))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn notice(row: &PgRow, now: DateTime<Utc>) -> Result<Notice, Error> {
+    let line_id: Uuid = row.try_get("line_id")?;
+    let rule: String = row.try_get("rule")?;
+    Ok(Notice {
+        id: ids::derived(&format!("notice/{rule}"), line_id),
+        kind: row.named("kind")?,
+        rule,
+        at: now,
+        line_id,
+        call_id: row.try_get("call_id")?,
+        fund_id: row.try_get("fund_id")?,
+        investor_id: row.try_get("investor_id")?,
+        email: row.try_get("email")?,
+        amount: row.amount("amount")?,
+        outstanding: row.amount("outstanding")?,
+        currency: row.parsed("currency")?,
+        due_on: row.try_get("due_on")?,
+    })
+}
+
+/// Marks the notices that are due as raised and returns them, earliest first; those that another
+/// replica holds are left out. A reminder of a line with nothing outstanding stays where it is: the
+/// line may be re-opened by a reversal before the due date is far behind.
+pub async fn take_due(tx: &mut Tx, limit: i64) -> Result<Vec<Notice>, Fault> {
+    let now = tx.now();
+    let due = sqlx::query(
+        "with due as (
+            select line_id, rule from schedules join lines on lines.id = line_id
+            where raised_at is null and send_at <= $1 and (kind = 'capital_call' or outstanding > 0)
+            order by send_at, line_id limit $2 for update of schedules skip locked
+         ), raised as (
+            update schedules set raised_at = $1 from due
+            where schedules.line_id = due.line_id and schedules.rule = due.rule
+            returning schedules.*
+         )
+         select raised.*, lines.*, investors.email
+         from raised join lines on lines.id = raised.line_id
+         left join investors on investors.id = lines.investor_id
+         order by send_at, line_id",
+    )
+    .bind(now)
+    .bind(limit)
+    .try_map(|row| notice(&row, now))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(due)
+}
+
+/// A mail that is due.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The notice.
+    pub notice: Notice,
+    /// Whom to send it to.
+    pub recipient: String,
+    /// Times that it was tried.
+    pub attempts: i32,
+}
+
+/// Adds a mail for each notice whose investor has an address.
+pub async fn add_deliveries(tx: &mut Tx, notices: &[Notice]) -> Result<(), Fault> {
+    let now = tx.now();
+    let by_mail: Vec<(&Notice, &str)> = notices.iter().filter_map(|notice| Some((notice, notice.email.as_deref()?))).collect();
+    sqlx::query(
+        "insert into deliveries (notice_id, recipient, notice, created_at, due_at)
+         select *, $4, $4 from unnest($1::uuid[], $2::text[], $3::jsonb[])
+         on conflict do nothing",
+    )
+    .bind(column(&by_mail, |(notice, _)| notice.id))
+    .bind(column(&by_mail, |(_, email)| *email))
+    .bind(column(&by_mail, |(notice, _)| Json(*notice)))
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Takes mails that are due, and keeps them from other replicas until `lease`.
+pub async fn claim_deliveries(tx: &mut Tx, limit: i64, lease: DateTime<Utc>) -> Result<Vec<Delivery>, Fault> {
+    let now = tx.now();
+    let claimed = sqlx::query(
+        "update deliveries set due_at = $3, attempts = attempts + 1
+         where notice_id in (select notice_id from deliveries where due_at <= $1 order by due_at limit $2 for update skip locked)
+         returning notice, recipient, attempts",
+    )
+    .bind(now)
+    .bind(limit)
+    .bind(lease)
+    .try_map(|row: PgRow| Ok(Delivery { notice: row.json("notice")?, recipient: row.try_get("recipient")?, attempts: row.try_get("attempts")? }))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(claimed)
+}
+
+/// Records what came of a mail: sent, to be tried again, or given up.
+pub async fn record_delivery(tx: &mut Tx, notice_id: Uuid, error: Option<&str>, again_at: Option<DateTime<Utc>>) -> Result<(), Fault> {
+    let now = tx.now();
+    sqlx::query(
+        "update deliveries set error = $2, due_at = $3, sent_at = case when $2::text is null then $4 end
+         where notice_id = $1 and sent_at is null",
+    )
+    .bind(notice_id)
+    .bind(error)
+    .bind(again_at)
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The text form of a kind, for a subject line.
+pub fn kind_name(notice: &Notice) -> String {
+    row::name(&notice.kind).replace('_', " ")
+}

@@ -1,0 +1,127 @@
+//! The decisions about workflows, approvals and votes, as functions of states and nothing else.
+
+use ::domain::messages::workflow::{Approval, ApprovalStatus, Step, StepName, StepStatus, SubjectKind, Vote, VoteDecision, Workflow, WorkflowStatus};
+use ::domain::rejection::check_text;
+use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What the steps of a workflow need of its subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The deal of an allocation.
+    pub deal_id: Option<Uuid>,
+    /// Amount of the allocation or call.
+    pub amount: Amount,
+    /// Currency of the amount.
+    pub currency: Currency,
+    /// Hash of the content that is approved.
+    pub content_hash: String,
+}
+
+/// The steps of a kind of workflow, in order; `give_back` comes last where one is refused.
+pub fn steps_of(kind: SubjectKind) -> &'static [StepName] {
+    match kind {
+        SubjectKind::Allocation => &[StepName::Validate, StepName::Approve, StepName::Activate, StepName::RequestStage],
+        SubjectKind::CapitalCall => &[StepName::Validate, StepName::Approve, StepName::Issue],
+    }
+}
+
+/// The steps of a workflow that starts: the owner has validated the request already.
+pub fn first_steps(kind: SubjectKind, validated_at: DateTime<Utc>) -> Vec<Step> {
+    let step = |name: &StepName| {
+        let done = *name == StepName::Validate;
+        Step {
+            name: *name,
+            status: if done { StepStatus::Done } else { StepStatus::Pending },
+            started_at: done.then_some(validated_at),
+            finished_at: done.then_some(validated_at),
+            attempts: i32::from(done),
+            note: done.then(|| validated_note(kind).to_owned()),
+        }
+    };
+    steps_of(kind).iter().map(step).collect()
+}
+
+fn validated_note(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::Allocation => "deal selected, fund assigned, amount validated; limits, duplicates and capacity checked",
+        SubjectKind::CapitalCall => "purposes, allocations and unfunded commitments checked",
+    }
+}
+
+/// The step that is next: the first that is neither done nor skipped nor failed.
+pub fn next_step(workflow: &mut Workflow) -> Option<&mut Step> {
+    workflow.steps.iter_mut().find(|step| matches!(step.status, StepStatus::Pending | StepStatus::Running | StepStatus::Waiting))
+}
+
+/// Ends the step that is next.
+pub fn finish_step(workflow: &mut Workflow, status: StepStatus, note: Option<String>, now: DateTime<Utc>) {
+    if let Some(step) = next_step(workflow) {
+        step.status = status;
+        step.started_at.get_or_insert(now);
+        step.finished_at = Some(now);
+        step.note = note;
+    }
+    derive(workflow);
+}
+
+/// Ends the step that is next as refused: nothing after it is done, and what is held is given back.
+pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<Utc>) {
+    finish_step(workflow, StepStatus::Failed, Some(rejection.to_string()), now);
+    let compensating = workflow.steps.iter().any(|step| step.name == StepName::GiveBack);
+    if !compensating {
+        for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending) {
+            step.status = StepStatus::Skipped;
+        }
+        workflow.steps.push(Step { name: StepName::GiveBack, status: StepStatus::Pending, started_at: None, finished_at: None, attempts: 0, note: None });
+        workflow.error = Some(Problem::from(rejection));
+    }
+    derive(workflow);
+}
+
+/// Writes the derived parts of a workflow.
+pub fn derive(workflow: &mut Workflow) {
+    let ended = |step: &&Step| matches!(step.status, StepStatus::Done | StepStatus::Skipped | StepStatus::Failed);
+    let done = workflow.steps.iter().filter(ended).count();
+    workflow.progress = u8::try_from(100 * done / workflow.steps.len().max(1)).unwrap_or(100);
+    let failed = workflow.steps.iter().any(|step| step.status == StepStatus::Failed);
+    workflow.status = match next_step(workflow).map(|step| step.status) {
+        None if failed => WorkflowStatus::Failed,
+        None => WorkflowStatus::Completed,
+        Some(StepStatus::Waiting) => WorkflowStatus::Waiting,
+        Some(_) => WorkflowStatus::Running,
+    };
+}
+
+/// Takes a vote: one a person, of the tier's role, never the requester's own.
+pub fn vote(approval: &Approval, actor: &Actor, decision: VoteDecision, comment: Option<String>, now: DateTime<Utc>) -> Result<Vote, Rejection> {
+    actor.check_fund(approval.fund_id)?;
+    if let Some(comment) = &comment {
+        check_text("comment", comment, 2_000)?;
+    }
+    if actor.user == approval.requested_by {
+        return Err(Reason::RequesterMayNotVote.with(format!("{} asked for approval {}", actor.user, approval.id)));
+    }
+    if !actor.roles.contains(&approval.tier.role) {
+        return Err(Reason::RoleMayNotVote.with(format!("approval {} needs votes of the role {}", approval.id, approval.tier.role)));
+    }
+    if approval.status != ApprovalStatus::Pending {
+        return Err(Reason::ApprovalDecided.with(format!("approval {} is {:?}", approval.id, approval.status)));
+    }
+    if approval.votes.iter().any(|vote| vote.user == actor.user) {
+        return Err(Reason::AlreadyVoted.with(format!("{} has voted on approval {}", actor.user, approval.id)));
+    }
+    Ok(Vote { user: actor.user.clone(), decision, comment, at: now })
+}
+
+/// The status of an approval: one vote against it denies it, enough votes for it grant it.
+pub fn approval_status(approval: &Approval) -> ApprovalStatus {
+    let denied = approval.votes.iter().any(|vote| vote.decision == VoteDecision::Deny);
+    match approval.votes.len() {
+        _ if denied => ApprovalStatus::Denied,
+        votes if votes >= usize::from(approval.tier.votes) => ApprovalStatus::Approved,
+        _ => ApprovalStatus::Pending,
+    }
+}

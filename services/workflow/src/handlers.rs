@@ -1,0 +1,320 @@
+//! The handlers: workflows start when a request appears, votes decide approvals, rules are put.
+
+use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
+use ::domain::messages::capital_calls::{CallDecision, CapitalCall};
+use ::domain::messages::workflow::{
+    Approval, ApprovalChange, ApprovalStatus, CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows,
+    PutRules, RuleSet, RuleSetChange, RuleSetStatus, RulesView, StepName, StepStatus, SubjectKind, Workflow, WorkflowChange, WorkflowStatus,
+};
+use ::domain::message::PAGE_MAX;
+use ::domain::rules::{ApprovalTier, RuleScope};
+use ::domain::{Page, Reason, Rejection, ids};
+use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::domain::Subject;
+use crate::store::Instance;
+use crate::{WorkflowService, domain, store};
+
+/// A request as its workflow sees it.
+struct Request {
+    kind: SubjectKind,
+    subject_id: Uuid,
+    fund_id: Uuid,
+    fund_type: String,
+    requested_by: String,
+    created_at: DateTime<Utc>,
+    subject: Subject,
+}
+
+impl Follow<Allocation> for WorkflowService {
+    async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
+        let requests = batch.iter().filter(|seen| seen.state.decision == AllocationDecision::PendingApproval).map(|seen| {
+            let state = &seen.state;
+            let content = format!("{}/{}/{}/{}/{}", state.deal_id, state.fund_id, state.amount, state.currency.code(), state.security_type);
+            let request = Request {
+                kind: SubjectKind::Allocation,
+                subject_id: state.id,
+                fund_id: state.fund_id,
+                fund_type: state.fund_type.clone(),
+                requested_by: state.requested_by.clone(),
+                created_at: state.created_at,
+                subject: Subject { deal_id: Some(state.deal_id), amount: state.amount, currency: state.currency, content_hash: hash(content.as_bytes()) },
+            };
+            (&seen.context, request)
+        });
+        start(tx, requests.collect()).await
+    }
+}
+
+impl Follow<CapitalCall> for WorkflowService {
+    async fn follow(&self, tx: &mut Tx, batch: &[Seen<CapitalCall>]) -> Result<(), Fault> {
+        let requests = batch.iter().filter(|seen| seen.state.decision == CallDecision::PendingApproval).map(|seen| {
+            let state = &seen.state;
+            let request = Request {
+                kind: SubjectKind::CapitalCall,
+                subject_id: state.id,
+                fund_id: state.fund_id,
+                fund_type: state.fund_type.clone(),
+                requested_by: state.requested_by.clone(),
+                created_at: state.created_at,
+                subject: Subject { deal_id: None, amount: state.amount, currency: state.currency, content_hash: state.content_hash.clone() },
+            };
+            (&seen.context, request)
+        });
+        start(tx, requests.collect()).await
+    }
+}
+
+fn hash(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Starts a workflow for each request that has none yet.
+async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fault> {
+    let mut instances = Vec::with_capacity(requests.len());
+    let mut tiers: Vec<Option<ApprovalTier>> = Vec::with_capacity(requests.len());
+    for (context, request) in &requests {
+        let rules = tx.rules().rules(&request.fund_type, request.fund_id);
+        let tier = rules.map(|rules| rules.tier(request.subject.amount).cloned());
+        instances.push(first_state(tx, context, request, &tier));
+        tiers.push(tier.ok().flatten());
+    }
+    let added = store::insert(tx, &instances).await?;
+    let mut approvals = Vec::new();
+    for ((instance, tier), (context, _)) in instances.iter().zip(tiers).zip(&requests) {
+        if !added.contains(&instance.workflow.id) {
+            continue;
+        }
+        tx.emit(context, &instance.workflow, WorkflowChange::Started)?;
+        if let Some(tier) = tier {
+            let approval = approval(tx, instance, tier);
+            tx.emit(context, &approval, ApprovalChange::Requested)?;
+            approvals.push(approval);
+        }
+    }
+    store::insert_approvals(tx, &approvals).await
+}
+
+fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Option<ApprovalTier>, Rejection>) -> Instance {
+    let now = tx.now();
+    let mut workflow = Workflow {
+        id: ids::workflow_id(request.subject_id),
+        version: 1,
+        created_at: now,
+        subject_kind: request.kind,
+        subject_id: request.subject_id,
+        fund_id: request.fund_id,
+        requested_by: request.requested_by.clone(),
+        steps: domain::first_steps(request.kind, request.created_at),
+        progress: 0,
+        error: None,
+        status: WorkflowStatus::Running,
+    };
+    match tier {
+        Ok(Some(tier)) => {
+            if let Some(step) = domain::next_step(&mut workflow) {
+                step.status = StepStatus::Waiting;
+                step.started_at = Some(now);
+                step.note = Some(format!("{} votes of the role {} are needed from {}", tier.votes, tier.role, tier.from_amount));
+            }
+        }
+        Ok(None) => domain::finish_step(&mut workflow, StepStatus::Skipped, Some("below every approval tier".into()), now),
+        Err(rejection) => domain::refuse_step(&mut workflow, rejection.clone(), now),
+    }
+    domain::derive(&mut workflow);
+    let due_at = (workflow.status == WorkflowStatus::Running).then_some(now);
+    Instance { workflow, correlation_id: context.correlation_id.clone(), subject: request.subject.clone(), due_at }
+}
+
+fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
+    let Instance { workflow, subject, .. } = instance;
+    Approval {
+        id: ids::derived("approval", workflow.id),
+        version: 1,
+        created_at: tx.now(),
+        workflow_id: workflow.id,
+        subject_kind: workflow.subject_kind,
+        subject_id: workflow.subject_id,
+        fund_id: workflow.fund_id,
+        amount: subject.amount,
+        currency: subject.currency,
+        content_hash: subject.content_hash.clone(),
+        requested_by: workflow.requested_by.clone(),
+        tier,
+        votes: vec![],
+        status: ApprovalStatus::Pending,
+    }
+}
+
+impl Handle<CastVote> for WorkflowService {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<CastVote>) -> Result<Answers<Approval>, Fault> {
+        let mut approvals = store::lock_approvals(tx, &batch.ids(|command| command.approval_id)).await?;
+        let mut workflow_ids: Vec<Uuid> = approvals.values().map(|approval| approval.workflow_id).collect();
+        workflow_ids.sort_unstable();
+        let mut workflows = store::lock(tx, &workflow_ids).await?;
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let Some(approval) = approvals.get_mut(&body.approval_id) else {
+                answers.push(Err(Reason::UnknownApproval.with(format!("approval {}", body.approval_id))));
+                continue;
+            };
+            let vote = domain::vote(approval, &context.actor, body.decision, body.comment.clone(), tx.now());
+            answers.push(vote.map(|vote| {
+                approval.votes.push(vote);
+                approval.version += 1;
+                approval.status = domain::approval_status(approval);
+                approval.clone()
+            }));
+            if let (Some(Ok(approval)), Some(instance)) = (answers.last(), workflows.get_mut(&approval.workflow_id)) {
+                publish_vote(tx, context, approval, instance)?;
+            }
+        }
+        // from the map, not from the answers: two votes of a batch may be on one approval
+        let voted: Vec<Uuid> = answers.iter().flatten().map(|approval| approval.id).collect();
+        store::save_approvals(tx, &approvals.values().filter(|approval| voted.contains(&approval.id)).collect::<Vec<_>>()).await?;
+        let decided = |instance: &&Instance| approvals.values().any(|approval| approval.workflow_id == instance.workflow.id && approval.status != ApprovalStatus::Pending);
+        store::save(tx, &workflows.values().filter(decided).collect::<Vec<_>>()).await?;
+        Ok(answers)
+    }
+}
+
+/// Publishes a vote, and moves the workflow on when the approval is decided by it.
+fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &mut Instance) -> Result<(), Fault> {
+    let now = tx.now();
+    let change = match approval.status {
+        ApprovalStatus::Pending => ApprovalChange::Voted,
+        ApprovalStatus::Approved => ApprovalChange::Granted,
+        ApprovalStatus::Denied => ApprovalChange::Denied,
+    };
+    tx.emit(context, approval, change)?;
+    let waits = domain::next_step(&mut instance.workflow).is_some_and(|step| step.name == StepName::Approve);
+    if approval.status == ApprovalStatus::Pending || !waits {
+        return Ok(());
+    }
+    let voters: Vec<&str> = approval.votes.iter().map(|vote| vote.user.as_str()).collect();
+    if approval.status == ApprovalStatus::Approved {
+        domain::finish_step(&mut instance.workflow, StepStatus::Done, Some(format!("approved by {}", voters.join(", "))), now);
+    } else {
+        let denied = Reason::ApprovalDenied.with(format!("denied by {}", context.actor.user));
+        domain::refuse_step(&mut instance.workflow, denied, now);
+    }
+    instance.workflow.version += 1;
+    instance.due_at = Some(now);
+    tx.emit(context, &instance.workflow, WorkflowChange::Advanced)
+}
+
+impl Handle<PutRules> for WorkflowService {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<PutRules>) -> Result<Answers<RuleSet>, Fault> {
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let scope = match check_rules(tx, body) {
+                Ok(scope) => scope.to_string(),
+                Err(rejection) => {
+                    answers.push(Err(rejection));
+                    continue;
+                }
+            };
+            store::lock_scope(tx, &scope).await?;
+            let newest = store::rule_versions(tx, &scope, 1).await?.pop();
+            let rules = RuleSet {
+                id: ids::rule_set_id(&scope),
+                version: newest.map_or(1, |newest| newest.version + 1),
+                created_at: tx.now(),
+                scope,
+                content_hash: hash(&serde_json::to_vec(&body.rules)?),
+                rules: body.rules.clone(),
+                changed_by: context.actor.user.clone(),
+                status: RuleSetStatus::Active,
+            };
+            store::insert_rule_set(tx, &rules).await?;
+            tx.emit(context, &rules, RuleSetChange::Activated)?;
+            answers.push(Ok(rules));
+        }
+        Ok(answers)
+    }
+}
+
+/// Refuses a layer that cannot be meant, or that contradicts the layers below it.
+fn check_rules(tx: &Tx, command: &PutRules) -> Result<RuleScope, Rejection> {
+    let scope: RuleScope = command.scope.parse()?;
+    command.rules.check()?;
+    effective(tx, &scope, None, i64::MAX, &command.rules)?;
+    Ok(scope)
+}
+
+fn effective(tx: &Tx, scope: &RuleScope, fund_type: Option<&str>, version: i64, layer: &::domain::rules::RuleLayer) -> Result<::domain::rules::Rules, Rejection> {
+    let mut book = (*tx.rules()).clone();
+    book.put(scope.clone(), version, layer.clone());
+    match scope {
+        RuleScope::Global => book.merged(None, None),
+        RuleScope::Environment(name) => {
+            let mut of_environment = book.for_environment(name);
+            of_environment.put(scope.clone(), version, layer.clone());
+            of_environment.merged(None, None)
+        }
+        RuleScope::FundType(name) => book.merged(Some(name), None),
+        RuleScope::Fund(id) => book.merged(fund_type, Some(*id)),
+    }
+    .complete()
+}
+
+impl Show<GetRules> for WorkflowService {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: GetRules) -> Answer<RulesView> {
+        let scope: RuleScope = query.scope.parse()?;
+        if let RuleScope::Fund(id) = &scope {
+            context.actor.check_fund(*id)?;
+        }
+        let newest = store::rule_versions(tx, &query.scope, 1).await?.pop();
+        let (version, rules) = newest.map(|newest| (newest.version, newest.rules)).unwrap_or_default();
+        let effective = effective(tx, &scope, query.fund_type.as_deref(), version, &rules)?;
+        Ok(RulesView { id: ids::rule_set_id(&query.scope), version, scope: query.scope, rules, effective })
+    }
+}
+
+impl Show<ListRuleVersions> for WorkflowService {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: ListRuleVersions) -> Answer<Page<RuleSet>> {
+        if let RuleScope::Fund(id) = query.scope.parse()? {
+            context.actor.check_fund(id)?;
+        }
+        Ok(Page { items: store::rule_versions(tx, &query.scope, PAGE_MAX).await?, next_cursor: None })
+    }
+}
+
+impl Show<GetWorkflow> for WorkflowService {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: GetWorkflow) -> Answer<Workflow> {
+        let found = store::find(tx, query.workflow_id).await?;
+        let workflow = found.ok_or_else(|| Reason::UnknownWorkflow.with(format!("workflow {}", query.workflow_id)))?;
+        context.actor.check_fund(workflow.fund_id)?;
+        Ok(workflow)
+    }
+}
+
+impl Show<ListWorkflows> for WorkflowService {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: ListWorkflows) -> Answer<Page<Workflow>> {
+        let limit = cursor::limit(query.limit);
+        let before = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?.unwrap_or((DateTime::<Utc>::from_timestamp(1 << 36, 0).unwrap_or_default(), Uuid::max()));
+        let workflows = store::list(tx, context.actor.scope.funds(), query.status, query.fund_id, before, limit + 1).await?;
+        Ok(Page::cut(workflows, limit, |last| cursor::write(&(last.created_at, last.id))))
+    }
+}
+
+impl Show<GetApproval> for WorkflowService {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: GetApproval) -> Answer<Approval> {
+        let found = store::find_approval(tx, query.approval_id).await?;
+        let approval = found.ok_or_else(|| Reason::UnknownApproval.with(format!("approval {}", query.approval_id)))?;
+        context.actor.check_fund(approval.fund_id)?;
+        Ok(approval)
+    }
+}
+
+impl Show<ListApprovals> for WorkflowService {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: ListApprovals) -> Answer<Page<Approval>> {
+        let limit = cursor::limit(query.limit);
+        let after = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?.unwrap_or_default();
+        let approvals = store::list_approvals(tx, context.actor.scope.funds(), query.status, query.subject_id, after, limit + 1).await?;
+        Ok(Page::cut(approvals, limit, |last| cursor::write(&(last.created_at, last.id))))
+    }
+}

@@ -1,0 +1,158 @@
+//! The runner: takes the workflows that are due, sends the command of their next step, and records
+//! the answer. A step that gets no answer is sent again with the same idempotency key, for as long
+//! as it takes; a refusal ends the workflow and gives back what was held.
+
+use std::time::Duration;
+
+use ::domain::messages::allocation_status::DecideAllocation;
+use ::domain::messages::capital_calls::DecideCapitalCall;
+use ::domain::messages::deals::{StageRequest, StageRequestChange};
+use ::domain::messages::workflow::{StepName, StepStatus, SubjectKind, WorkflowChange, WorkflowStatus};
+use ::domain::{Actor, Problem, Reason, Rejection, ids};
+use chassis::{Context, Courier, Errand, Fault, Tx, Unanswered};
+
+use crate::domain;
+use crate::store::{self, Instance};
+
+/// A claimed step is left alone by other replicas for so long.
+pub const LEASE: Duration = Duration::from_secs(20);
+/// Longest pause between two attempts of a step.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The stage that we ask the deal system for after an allocation.
+const STAGE_AFTER_ALLOCATION: &str = "committed";
+
+/// The errand that carries workflows on.
+pub struct Steps;
+
+/// What came of a step.
+pub enum Outcome {
+    /// It is done.
+    Done(String),
+    /// It is refused.
+    Refused(Rejection),
+    /// Nobody answered.
+    Unanswered(String),
+}
+
+fn outcome<R>(answer: Result<Result<R, Rejection>, Unanswered>, done: &str) -> Outcome {
+    match answer {
+        Ok(Ok(_)) => Outcome::Done(done.into()),
+        Ok(Err(rejection)) if !rejection.reason.is_final() => Outcome::Unanswered(rejection.to_string()),
+        Ok(Err(rejection)) => Outcome::Refused(rejection),
+        Err(unanswered) => Outcome::Unanswered(unanswered.why),
+    }
+}
+
+fn own_context(instance: &Instance, step: StepName) -> Context {
+    Context {
+        message_id: ids::derived(&format!("{step:?}"), instance.workflow.id),
+        correlation_id: instance.correlation_id.clone(),
+        actor: Actor::service("workflow"),
+        traceparent: None,
+    }
+}
+
+impl Errand for Steps {
+    type Item = (Instance, StepName);
+    type Outcome = Outcome;
+    const AT_ONCE: usize = 64;
+
+    async fn claim(&self, tx: &mut Tx) -> Result<Vec<(Instance, StepName)>, Fault> {
+        let mut due = store::lock_due(tx, 256).await?;
+        let now = tx.now();
+        let mut claimed = Vec::with_capacity(due.len());
+        for instance in &mut due {
+            if let Some(step) = domain::next_step(&mut instance.workflow) {
+                step.status = StepStatus::Running;
+                step.started_at.get_or_insert(now);
+                step.attempts += 1;
+                claimed.push(step.name);
+            }
+            instance.due_at = Some(now + LEASE);
+        }
+        store::save(tx, &due.iter().collect::<Vec<_>>()).await?;
+        Ok(due.into_iter().zip(claimed).collect())
+    }
+
+    async fn run(&self, courier: &Courier, (instance, step): &(Instance, StepName)) -> Outcome {
+        let workflow = &instance.workflow;
+        let key = format!("{}/{}", workflow.id, chassis::row::name(step));
+        let context = own_context(instance, *step);
+        let denied = (*step == StepName::GiveBack).then(|| workflow.error.as_ref().map_or_else(|| "refused".into(), |problem| problem.detail.clone()));
+        match (step, workflow.subject_kind) {
+            // written into the log when the outcome is recorded
+            (StepName::RequestStage, _) => Outcome::Done(format!("deal system asked for stage {STAGE_AFTER_ALLOCATION}")),
+            (StepName::Validate | StepName::Approve, _) => Outcome::Done("nothing to do".into()),
+            (_, SubjectKind::Allocation) => {
+                let command = DecideAllocation { allocation_id: workflow.subject_id, denied_because: denied };
+                outcome(courier.command(&key, &context, &command).await, "allocation decided")
+            }
+            (_, SubjectKind::CapitalCall) => {
+                let command = DecideCapitalCall { call_id: workflow.subject_id, content_hash: instance.subject.content_hash.clone(), cancelled_because: denied };
+                outcome(courier.command(&key, &context, &command).await, "capital call decided")
+            }
+        }
+    }
+
+    async fn record(&self, tx: &mut Tx, done: Vec<((Instance, StepName), Outcome)>) -> Result<(), Fault> {
+        let now = tx.now();
+        let mut saved = Vec::with_capacity(done.len());
+        for ((mut instance, step), outcome) in done {
+            let context = own_context(&instance, step);
+            let workflow = &mut instance.workflow;
+            workflow.version += 1;
+            match outcome {
+                Outcome::Done(note) => {
+                    workflow.error = workflow.error.take().filter(|_| step == StepName::GiveBack);
+                    domain::finish_step(workflow, StepStatus::Done, Some(note), now);
+                }
+                Outcome::Refused(rejection) => domain::refuse_step(workflow, rejection, now),
+                Outcome::Unanswered(why) => hold_up(workflow, step, &why),
+            }
+            let attempts = domain::next_step(workflow).map(|step| step.attempts);
+            instance.due_at = attempts.map(|attempts| now + if attempts == 0 { Duration::ZERO } else { pause(attempts) });
+            let change = match workflow.status {
+                WorkflowStatus::Completed => WorkflowChange::Completed,
+                WorkflowStatus::Failed => WorkflowChange::Failed,
+                WorkflowStatus::Running | WorkflowStatus::Waiting => WorkflowChange::Advanced,
+            };
+            tx.emit(&context, workflow, change)?;
+            saved.push((instance, step));
+        }
+        let current = store::save_if_leased(tx, &saved.iter().map(|(instance, _)| instance).collect::<Vec<_>>()).await?;
+        if current < saved.len() {
+            return Err(Fault::Transient("a step took longer than its lease and another replica took it over".into()));
+        }
+        for (instance, step) in &saved {
+            if *step == StepName::RequestStage {
+                request_stage(tx, instance)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Shows why a step is held up; it is tried again.
+fn hold_up(workflow: &mut ::domain::messages::workflow::Workflow, step: StepName, why: &str) {
+    if step != StepName::GiveBack {
+        workflow.error = Some(Problem::from(Reason::ServiceUnavailable.with(format!("step {} is tried again: {why}", chassis::row::name(&step)))));
+    }
+}
+
+fn pause(attempts: i32) -> Duration {
+    Duration::from_millis(100 << attempts.clamp(0, 9)).min(PAUSE_MAX)
+}
+
+fn request_stage(tx: &mut Tx, instance: &Instance) -> Result<(), Fault> {
+    let Some(deal_id) = instance.subject.deal_id else { return Ok(()) };
+    let request = StageRequest {
+        id: ids::derived("stage-request", instance.workflow.id),
+        deal_id,
+        stage: STAGE_AFTER_ALLOCATION.into(),
+        allocation_id: instance.workflow.subject_id,
+        fund_id: instance.workflow.fund_id,
+        amount: instance.subject.amount,
+        currency: instance.subject.currency,
+    };
+    tx.emit(&own_context(instance, StepName::RequestStage), &request, StageRequestChange::Requested)
+}

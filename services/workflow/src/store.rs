@@ -1,0 +1,323 @@
+//! All SQL of workflow.
+
+use std::collections::HashMap;
+
+use ::domain::messages::workflow::{Approval, ApprovalStatus, RuleSet, RuleSetStatus, Workflow, WorkflowStatus};
+use ::domain::ids;
+use chassis::{Fault, RowExt, Tx, row};
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use crate::domain::{self, Subject};
+
+/// A workflow with what only its runner needs.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// The workflow.
+    pub workflow: Workflow,
+    /// The request that it belongs to.
+    pub correlation_id: String,
+    /// What the steps need of the subject.
+    pub subject: Subject,
+    /// When the runner shall act.
+    pub due_at: Option<DateTime<Utc>>,
+}
+
+fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
+}
+
+// ---- workflows
+
+fn instance(row: &PgRow) -> Result<Instance, Error> {
+    let mut workflow = Workflow {
+        id: row.try_get("id")?,
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        subject_kind: row.named("subject_kind")?,
+        subject_id: row.try_get("subject_id")?,
+        fund_id: row.try_get("fund_id")?,
+        requested_by: row.try_get("requested_by")?,
+        steps: row.json("steps")?,
+        progress: 0,
+        error: row.try_get::<Option<Json<_>>, _>("error")?.map(|Json(problem)| problem),
+        status: WorkflowStatus::Running,
+    };
+    domain::derive(&mut workflow);
+    Ok(Instance { workflow, correlation_id: row.try_get("correlation_id")?, subject: row.json("subject")?, due_at: row.try_get("due_at")? })
+}
+
+/// Adds workflows that are not there yet; returns the ids of those added.
+pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fault> {
+    let added = sqlx::query_scalar(
+        "insert into workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, error, status, due_at)
+         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
+                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[])
+         on conflict do nothing
+         returning id",
+    )
+    .bind(column(instances, |instance| instance.workflow.id))
+    .bind(column(instances, |instance| instance.workflow.version))
+    .bind(column(instances, |instance| instance.workflow.created_at))
+    .bind(column(instances, |instance| row::name(&instance.workflow.subject_kind)))
+    .bind(column(instances, |instance| instance.workflow.subject_id))
+    .bind(column(instances, |instance| instance.workflow.fund_id))
+    .bind(column(instances, |instance| instance.workflow.requested_by.as_str()))
+    .bind(column(instances, |instance| instance.correlation_id.as_str()))
+    .bind(column(instances, |instance| Json(&instance.subject)))
+    .bind(column(instances, |instance| Json(&instance.workflow.steps)))
+    .bind(column(instances, |instance| instance.workflow.error.as_ref().map(Json)))
+    .bind(column(instances, |instance| row::name(&instance.workflow.status)))
+    .bind(column(instances, |instance| instance.due_at))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(added)
+}
+
+/// The workflows that are due, oldest first, locked; those that another replica holds are left out.
+pub async fn lock_due(tx: &mut Tx, limit: i64) -> Result<Vec<Instance>, Fault> {
+    let now = tx.now();
+    let due = sqlx::query("select * from workflows where due_at <= $1 order by due_at limit $2 for update skip locked")
+        .bind(now)
+        .bind(limit)
+        .try_map(|row| instance(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(due)
+}
+
+/// The workflows with these ids, locked.
+pub async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Instance>, Fault> {
+    let instances = sqlx::query("select * from workflows where id = any($1) order by id for no key update")
+        .bind(ids)
+        .try_map(|row| instance(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(instances.into_iter().map(|instance| (instance.workflow.id, instance)).collect())
+}
+
+/// Writes what changed on workflows that are locked.
+pub async fn save(tx: &mut Tx, instances: &[&Instance]) -> Result<usize, Fault> {
+    write(tx, instances, false).await
+}
+
+/// Writes what came of steps, where nobody else has written since they were claimed. Returns how
+/// many were written.
+pub async fn save_if_leased(tx: &mut Tx, instances: &[&Instance]) -> Result<usize, Fault> {
+    write(tx, instances, true).await
+}
+
+async fn write(tx: &mut Tx, instances: &[&Instance], only_next_version: bool) -> Result<usize, Fault> {
+    let written = sqlx::query(
+        "with locked as materialized (select id from workflows where id = any($1) order by id for no key update)
+         update workflows
+         set version = new.version, steps = new.steps, error = new.error, status = new.status, due_at = new.due_at
+         from locked join unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $5::text[], $6::timestamptz[])
+              as new (id, version, steps, error, status, due_at) using (id)
+         where workflows.id = locked.id and (not $7 or workflows.version = new.version - 1)",
+    )
+    .bind(column(instances, |instance| instance.workflow.id))
+    .bind(column(instances, |instance| instance.workflow.version))
+    .bind(column(instances, |instance| Json(&instance.workflow.steps)))
+    .bind(column(instances, |instance| instance.workflow.error.as_ref().map(Json)))
+    .bind(column(instances, |instance| row::name(&instance.workflow.status)))
+    .bind(column(instances, |instance| instance.due_at))
+    .bind(only_next_version)
+    .execute(&mut **tx)
+    .await?
+    .rows_affected();
+    Ok(usize::try_from(written).unwrap_or(usize::MAX))
+}
+
+/// One workflow.
+pub async fn find(tx: &mut Tx, id: Uuid) -> Result<Option<Workflow>, Fault> {
+    let found = sqlx::query("select * from workflows where id = $1").bind(id).try_map(|row| instance(&row)).fetch_optional(&mut **tx).await?;
+    Ok(found.map(|instance| instance.workflow))
+}
+
+/// Workflows, newest first, before `(created_at, id)`.
+pub async fn list(
+    tx: &mut Tx,
+    scope: Option<&[Uuid]>,
+    status: Option<WorkflowStatus>,
+    fund_id: Option<Uuid>,
+    before: (DateTime<Utc>, Uuid),
+    limit: i64,
+) -> Result<Vec<Workflow>, Fault> {
+    let instances = sqlx::query(
+        "select * from workflows
+         where ($1::uuid[] is null or fund_id = any($1)) and ($2::text is null or status = $2)
+           and ($3::uuid is null or fund_id = $3) and (created_at, id) < ($4, $5)
+         order by created_at desc, id desc limit $6",
+    )
+    .bind(scope)
+    .bind(status.map(|status| row::name(&status)))
+    .bind(fund_id)
+    .bind(before.0)
+    .bind(before.1)
+    .bind(limit)
+    .try_map(|row| instance(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(instances.into_iter().map(|instance| instance.workflow).collect())
+}
+
+// ---- approvals
+
+fn approval(row: &PgRow) -> Result<Approval, Error> {
+    let mut approval = Approval {
+        id: row.try_get("id")?,
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        workflow_id: row.try_get("workflow_id")?,
+        subject_kind: row.named("subject_kind")?,
+        subject_id: row.try_get("subject_id")?,
+        fund_id: row.try_get("fund_id")?,
+        amount: row.amount("amount")?,
+        currency: row.parsed("currency")?,
+        content_hash: row.try_get("content_hash")?,
+        requested_by: row.try_get("requested_by")?,
+        tier: row.json("tier")?,
+        votes: row.json("votes")?,
+        status: ApprovalStatus::Pending,
+    };
+    approval.status = domain::approval_status(&approval);
+    Ok(approval)
+}
+
+/// Adds approvals.
+pub async fn insert_approvals(tx: &mut Tx, approvals: &[Approval]) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into approvals (id, version, created_at, workflow_id, subject_kind, subject_id, fund_id, amount, currency,
+                                content_hash, requested_by, tier, status)
+         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::uuid[], $7::uuid[],
+                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[])",
+    )
+    .bind(column(approvals, |approval| approval.id))
+    .bind(column(approvals, |approval| approval.version))
+    .bind(column(approvals, |approval| approval.created_at))
+    .bind(column(approvals, |approval| approval.workflow_id))
+    .bind(column(approvals, |approval| row::name(&approval.subject_kind)))
+    .bind(column(approvals, |approval| approval.subject_id))
+    .bind(column(approvals, |approval| approval.fund_id))
+    .bind(column(approvals, |approval| approval.amount.decimal()))
+    .bind(column(approvals, |approval| approval.currency.code()))
+    .bind(column(approvals, |approval| approval.content_hash.as_str()))
+    .bind(column(approvals, |approval| approval.requested_by.as_str()))
+    .bind(column(approvals, |approval| Json(&approval.tier)))
+    .bind(column(approvals, |approval| row::name(&approval.status)))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The approvals with these ids, locked: votes are counted one after another.
+pub async fn lock_approvals(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Approval>, Fault> {
+    let approvals = sqlx::query("select * from approvals where id = any($1) order by id for no key update")
+        .bind(ids)
+        .try_map(|row| approval(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(approvals.into_iter().map(|approval| (approval.id, approval)).collect())
+}
+
+/// Writes votes.
+pub async fn save_approvals(tx: &mut Tx, approvals: &[&Approval]) -> Result<(), Fault> {
+    sqlx::query(
+        "update approvals set version = new.version, votes = new.votes, status = new.status
+         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::text[]) as new (id, version, votes, status)
+         where approvals.id = new.id",
+    )
+    .bind(column(approvals, |approval| approval.id))
+    .bind(column(approvals, |approval| approval.version))
+    .bind(column(approvals, |approval| Json(&approval.votes)))
+    .bind(column(approvals, |approval| row::name(&approval.status)))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// One approval.
+pub async fn find_approval(tx: &mut Tx, id: Uuid) -> Result<Option<Approval>, Fault> {
+    Ok(sqlx::query("select * from approvals where id = $1").bind(id).try_map(|row| approval(&row)).fetch_optional(&mut **tx).await?)
+}
+
+/// Approvals, oldest first, after `(created_at, id)`.
+pub async fn list_approvals(
+    tx: &mut Tx,
+    scope: Option<&[Uuid]>,
+    status: Option<ApprovalStatus>,
+    subject_id: Option<Uuid>,
+    after: (DateTime<Utc>, Uuid),
+    limit: i64,
+) -> Result<Vec<Approval>, Fault> {
+    let approvals = sqlx::query(
+        "select * from approvals
+         where ($1::uuid[] is null or fund_id = any($1)) and ($2::text is null or status = $2)
+           and ($3::uuid is null or subject_id = $3) and (created_at, id) > ($4, $5)
+         order by created_at, id limit $6",
+    )
+    .bind(scope)
+    .bind(status.map(|status| row::name(&status)))
+    .bind(subject_id)
+    .bind(after.0)
+    .bind(after.1)
+    .bind(limit)
+    .try_map(|row| approval(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(approvals)
+}
+
+// ---- rules
+
+fn rule_set(row: &PgRow) -> Result<RuleSet, Error> {
+    let scope: String = row.try_get("scope")?;
+    Ok(RuleSet {
+        id: ids::rule_set_id(&scope),
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        scope,
+        rules: row.json("rules")?,
+        changed_by: row.try_get("changed_by")?,
+        content_hash: row.try_get("content_hash")?,
+        status: if row.try_get("newest")? { RuleSetStatus::Active } else { RuleSetStatus::Superseded },
+    })
+}
+
+/// Keeps other replicas from putting a version of the same scope until this transaction ends.
+pub async fn lock_scope(tx: &mut Tx, scope: &str) -> Result<(), Fault> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('rules/' || $1, 0))").bind(scope).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Adds a version of a layer.
+pub async fn insert_rule_set(tx: &mut Tx, rules: &RuleSet) -> Result<(), Fault> {
+    sqlx::query("insert into rule_sets (scope, version, created_at, rules, changed_by, content_hash) values ($1, $2, $3, $4, $5, $6)")
+        .bind(&rules.scope)
+        .bind(rules.version)
+        .bind(rules.created_at)
+        .bind(Json(&rules.rules))
+        .bind(&rules.changed_by)
+        .bind(&rules.content_hash)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The versions of a scope's layer, newest first.
+pub async fn rule_versions(tx: &mut Tx, scope: &str, limit: i64) -> Result<Vec<RuleSet>, Fault> {
+    let versions = sqlx::query(
+        "select *, row_number() over (order by version desc) = 1 as newest
+         from rule_sets where scope = $1 order by version desc limit $2",
+    )
+    .bind(scope)
+    .bind(limit)
+    .try_map(|row| rule_set(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(versions)
+}
