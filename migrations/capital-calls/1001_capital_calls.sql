@@ -84,6 +84,9 @@ create table call_lines (
     constraint line_once unique (call_id, investor_id)
 ) with (fillfactor = 80);
 
+create index call_lines_of_fund on call_lines (fund_id, id desc);
+create index call_lines_of_investor on call_lines (investor_id, id desc);
+
 create table payments (
     id           uuid primary key,
     version      bigint      not null,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use chassis::Card;
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
-    DecideCapitalCall, GetCapitalCall, GetPayment, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments, PreviewCapitalCall,
+    DecideCapitalCall, GetCapitalCall, GetPayment, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments, PreviewCapitalCall,
     RecordCommitment, RecordPayment, RegisterInvestor, ReversePayment, SubmitCapitalCall,
 };
 
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         .shows::<ListCommitments>()
         .shows::<GetCapitalCall>()
         .shows::<ListCapitalCalls>()
+        .shows::<ListCallLines>()
         .shows::<GetPayment>()
         .shows::<ListPayments>()
         .follows::<Fund>()

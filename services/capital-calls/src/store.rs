@@ -445,6 +445,39 @@ pub async fn lines_of_call(tx: &mut Tx, call_id: Uuid) -> Result<Vec<CallLine>, 
     Ok(sqlx::query("select * from call_lines where call_id = $1 order by id").bind(call_id).try_map(|row| line(&row)).fetch_all(&mut **tx).await?)
 }
 
+/// Which lines a list shows.
+#[derive(Debug, Default)]
+pub struct LineFilter<'a> {
+    /// Of these funds.
+    pub scope: Option<&'a [Uuid]>,
+    /// Of this fund.
+    pub fund_id: Option<Uuid>,
+    /// Of this call.
+    pub call_id: Option<Uuid>,
+    /// Of this investor.
+    pub investor_id: Option<Uuid>,
+}
+
+/// Lines, newest first, before an id.
+pub async fn list_lines(tx: &mut Tx, filter: &LineFilter<'_>, before: Uuid, limit: i64) -> Result<Vec<CallLine>, Fault> {
+    let lines = sqlx::query(
+        "select * from call_lines
+         where ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or fund_id = $2)
+           and ($3::uuid is null or call_id = $3) and ($4::uuid is null or investor_id = $4) and id < $5
+         order by id desc limit $6",
+    )
+    .bind(filter.scope)
+    .bind(filter.fund_id)
+    .bind(filter.call_id)
+    .bind(filter.investor_id)
+    .bind(before)
+    .bind(limit)
+    .try_map(|row| line(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(lines)
+}
+
 /// Writes what payments changed on lines.
 pub async fn save_lines(tx: &mut Tx, lines: &[&CallLine]) -> Result<(), Fault> {
     sqlx::query(

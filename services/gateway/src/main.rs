@@ -1,2 +1,73 @@
-//! stub
-fn main() {}
+//! Gateway: turns HTTP requests into commands and queries over NATS, and shows the pages.
+//!
+//! Owns nothing. Knows who may ask what; emits `access.*`: who read or tried what.
+
+use std::process::ExitCode;
+
+use ::domain::messages::allocation_status as allocation;
+use ::domain::messages::{audit, capital_calls as calls, fund_metrics as metrics, workflow};
+use chassis::Card;
+
+mod domain;
+mod handlers;
+
+use crate::domain::{ADMIN, AUDITORS, CALLERS, COMMITTEE, EVERYONE, PROPOSERS, READERS, TREASURY};
+use crate::handlers::api::{Route, command, query};
+
+/// The service.
+pub struct Gateway {
+    /// How tokens are checked.
+    pub tokens: domain::Tokens,
+}
+
+/// The HTTP API under `/api/v1`: method, path, who may, what it becomes.
+pub fn routes() -> Vec<Route> {
+    vec![
+        command::<allocation::RegisterFund>("POST", "/funds", ADMIN).gives(201),
+        query::<allocation::ListFunds>("GET", "/funds", EVERYONE),
+        query::<allocation::GetFund>("GET", "/funds/{fund_id}", EVERYONE),
+        query::<metrics::GetFundMetrics>("GET", "/funds/{fund_id}/metrics", EVERYONE),
+        query::<calls::ListCommitments>("GET", "/funds/{fund_id}/commitments", READERS),
+        command::<calls::RecordCommitment>("POST", "/funds/{fund_id}/commitments", ADMIN).gives(201),
+        command::<calls::RegisterInvestor>("POST", "/investors", ADMIN).gives(201),
+        query::<calls::ListInvestors>("GET", "/investors", READERS),
+        query::<metrics::GetInvestorMetrics>("GET", "/investors/{investor_id}/metrics", READERS),
+        query::<allocation::ListDeals>("GET", "/deals", READERS),
+        query::<allocation::GetDeal>("GET", "/deals/{deal_id}", READERS),
+        command::<allocation::ProposeAllocation>("POST", "/allocations", PROPOSERS).gives(202),
+        query::<allocation::ListAllocations>("GET", "/allocations", READERS),
+        query::<allocation::GetAllocation>("GET", "/allocations/{allocation_id}", READERS),
+        query::<workflow::ListWorkflows>("GET", "/workflows", READERS),
+        query::<workflow::GetWorkflow>("GET", "/workflows/{workflow_id}", READERS),
+        query::<workflow::ListApprovals>("GET", "/approvals", READERS),
+        query::<workflow::GetApproval>("GET", "/approvals/{approval_id}", READERS),
+        command::<workflow::CastVote>("POST", "/approvals/{approval_id}/votes", COMMITTEE),
+        command::<calls::SubmitCapitalCall>("POST", "/funds/{fund_id}/capital-calls", CALLERS).gives(202),
+        query::<calls::PreviewCapitalCall>("POST", "/capital-calls/preview", CALLERS),
+        query::<calls::ListCapitalCalls>("GET", "/capital-calls", READERS),
+        query::<calls::GetCapitalCall>("GET", "/capital-calls/{call_id}", READERS),
+        query::<calls::ListCallLines>("GET", "/call-lines", READERS),
+        command::<calls::RecordPayment>("POST", "/call-lines/{line_id}/payments", TREASURY).gives(201),
+        query::<calls::ListPayments>("GET", "/payments", READERS),
+        query::<calls::GetPayment>("GET", "/payments/{payment_id}", READERS),
+        command::<calls::ReversePayment>("POST", "/payments/{payment_id}/reverse", TREASURY),
+        query::<metrics::ListFundMetrics>("GET", "/portfolio/funds", EVERYONE),
+        query::<metrics::GetPortfolioMetrics>("GET", "/portfolio/metrics", EVERYONE),
+        query::<workflow::GetRules>("GET", "/rules/{scope}", READERS),
+        query::<workflow::ListRuleVersions>("GET", "/rules/{scope}/versions", READERS),
+        command::<workflow::PutRules>("PUT", "/rules/{scope}", ADMIN).with_body_as("rules"),
+        query::<audit::ListAuditRecords>("GET", "/audit/records", AUDITORS),
+        query::<audit::VerifyAudit>("GET", "/audit/verify", AUDITORS),
+    ]
+}
+
+fn main() -> ExitCode {
+    let card = Card { name: "gateway", description: "turns HTTP requests into commands and queries", migrations: None };
+    match domain::Tokens::from_environment() {
+        Ok(tokens) => chassis::service(Gateway { tokens }, card).serves(handlers::router).main(),
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -39,9 +39,3 @@ pub fn start_of(date: NaiveDate, timezone: Tz) -> DateTime<Utc> {
     let local = hours.filter_map(|time| timezone.from_local_datetime(&time).earliest()).next();
     local.map_or_else(|| date.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc(), |start| start.with_timezone(&Utc))
 }
-
-/// Whether a notice is still wanted when its time has come: the call always, the rest while
-/// something is outstanding.
-pub fn is_wanted(kind: NoticeKind, outstanding: ::domain::Amount) -> bool {
-    kind == NoticeKind::CapitalCall || outstanding.is_positive()
-}

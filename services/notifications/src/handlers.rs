@@ -1,6 +1,6 @@
 //! The handlers: follow the lines, and raise what is due.
 
-use ::domain::messages::capital_calls::{CallLine, CallLineChange, Investor};
+use ::domain::messages::capital_calls::{CallLine, Investor};
 use ::domain::messages::notifications::NoticeChange;
 use ::domain::{calendar, rules::Rules};
 use chassis::{Courier, Errand, Fault, Follow, Seen, Tx};
@@ -12,10 +12,10 @@ const RAISE_MAX: i64 = 500;
 
 impl Follow<CallLine> for Notifications {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
-        store::keep_lines(tx, batch).await?;
+        let new = store::keep_lines(tx, batch).await?;
         let mut schedules = Vec::new();
-        // every state carries all that is needed: a line whose first event was never seen is scheduled too
-        for seen in batch.iter().filter(|seen| seen.change == CallLineChange::Issued || seen.state.version > 1) {
+        // new to this service, whatever its version: the first event may have been overtaken
+        for seen in batch.iter().filter(|seen| new.contains(&seen.state.id)) {
             let line = &seen.state;
             let Ok(timezone) = calendar::timezone(&line.timezone) else {
                 return Err(Fault::Fatal(format!("call line {} has the unknown time zone {:?}", line.id, line.timezone)));
@@ -54,13 +54,11 @@ impl Errand for Raise {
         let due = store::take_due(tx, RAISE_MAX).await?;
         let more = due.len() as i64 == RAISE_MAX;
         let context = tx.own_context();
-        let mut raised = Vec::new();
-        for notice in due.into_iter().filter(|notice| domain::is_wanted(notice.kind, notice.outstanding)) {
-            tx.emit(&context, &notice, NoticeChange::Raised)?;
-            raised.push(notice);
+        for notice in &due {
+            tx.emit(&context, notice, NoticeChange::Raised)?;
         }
         if self.by_mail {
-            store::add_deliveries(tx, &raised).await?;
+            store::add_deliveries(tx, &due).await?;
         }
         // everything is done in the claim; an item asks for another round at once
         Ok(if more { vec![()] } else { vec![] })

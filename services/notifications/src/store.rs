@@ -16,16 +16,17 @@ fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
     rows.iter().map(value).collect()
 }
 
-/// Keeps the newest version of each line.
-pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<(), Fault> {
-    sqlx::query(
+/// Keeps the newest version of each line; returns the ids of those that were not known before.
+pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uuid>, Fault> {
+    let kept: Vec<(Uuid, bool)> = sqlx::query_as(
         "insert into lines (id, epoch, version, call_id, fund_id, investor_id, currency, amount, outstanding, due_on, timezone)
          select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
                               $8::numeric[], $9::numeric[], $10::date[], $11::text[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, amount = excluded.amount,
              outstanding = excluded.outstanding, due_on = excluded.due_on
-         where (excluded.epoch, excluded.version) > (lines.epoch, lines.version)",
+         where (excluded.epoch, excluded.version) > (lines.epoch, lines.version)
+         returning id, xmax = 0",
     )
     .bind(column(lines, |seen| seen.state.id))
     .bind(column(lines, |seen| seen.epoch))
@@ -38,9 +39,9 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<(), Fau
     .bind(column(lines, |seen| seen.state.outstanding.decimal()))
     .bind(column(lines, |seen| seen.state.due_on))
     .bind(column(lines, |seen| seen.state.timezone.as_str()))
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(())
+    Ok(kept.into_iter().filter(|(_, is_new)| *is_new).map(|(id, _)| id).collect())
 }
 
 /// Keeps the newest version of each investor.

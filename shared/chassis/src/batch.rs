@@ -19,7 +19,7 @@ use sqlx::Row;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR, SERVICE_ERROR_CODE};
+use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR, SERVICE_ERROR_CODE, parse};
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
@@ -182,7 +182,7 @@ fn read<C: Command>(request: &Request) -> Result<Read<C>, Rejection> {
     if key.is_empty() || key.chars().count() > limits::KEY_CHARACTERS_MAX {
         return Err(Reason::IdempotencyKeyMissing.with(format!("the Idempotency-Key header has {} characters", key.chars().count())));
     }
-    let body: C = serde_json::from_slice(&request.message.payload).map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+    let body: C = parse(&request.message.payload)?;
     let mut context = Context::read(headers);
     if context.message_id.is_nil() {
         context.message_id = domain::ids::derived(C::SUBJECT, Uuid::new_v5(&domain::ids::NAMESPACE, key.as_bytes()));

@@ -1,14 +1,22 @@
-//! The clock: the system's, moved by an offset that tests and the demo can set.
+//! The clock: the system's, moved by an offset that tests and the demo can set; and ids that sort by it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::{ContextV7, Timestamp, Uuid};
 
 /// Hands out the time; clones share their offset.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Clock {
     offset_seconds: Arc<AtomicI64>,
+    id_order: Arc<Mutex<ContextV7>>,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock { offset_seconds: Arc::default(), id_order: Arc::new(Mutex::new(ContextV7::new())) }
+    }
 }
 
 impl Clock {
@@ -18,6 +26,14 @@ impl Clock {
         let offset = TimeDelta::try_seconds(self.offset_seconds.load(Ordering::Relaxed)).unwrap_or_default();
         let now = Utc::now() + offset;
         DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+    }
+
+    /// A new id that sorts by time, also within a millisecond.
+    pub fn new_id(&self) -> Uuid {
+        let now = self.now();
+        let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+        let order = self.id_order.lock().unwrap_or_else(PoisonError::into_inner);
+        Uuid::new_v7(Timestamp::from_unix(&*order, seconds, now.timestamp_subsec_nanos()))
     }
 
     /// Moves the clock so many seconds away from the system's.

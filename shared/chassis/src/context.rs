@@ -2,8 +2,9 @@
 //! headers, after CloudEvents 1.0 (binary mode, the NATS binding) and W3C Trace Context.
 
 use async_nats::HeaderMap;
-use domain::{Actor, Scope};
+use domain::{Actor, Reason, Rejection, Scope};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 /// Header of the idempotency key of a command.
@@ -40,6 +41,15 @@ pub fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 pub fn get(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
     let value = headers?.get(name)?.as_str();
     Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
+/// Reads the JSON body of a request. Zero characters are refused: Postgres keeps none.
+pub fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Rejection> {
+    let zero = b"\\u0000";
+    if payload.windows(zero.len()).any(|window| window == zero) {
+        return Err(Reason::MalformedRequest.with("the body contains a zero character"));
+    }
+    serde_json::from_slice(payload).map_err(|error| Reason::MalformedRequest.with(error.to_string()))
 }
 
 impl Context {

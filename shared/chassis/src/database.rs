@@ -13,7 +13,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{PgPool, Postgres, Row, Transaction};
 use tokio::sync::{Notify, mpsc};
-use uuid::{ContextV7, Timestamp, Uuid};
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::context::Context;
@@ -53,6 +53,33 @@ pub struct LoggedEvent {
     pub body: Bytes,
 }
 
+impl LoggedEvent {
+    /// An event that is not in a log yet.
+    pub fn of<A: Aggregate>(context: &Context, state: &A, change: A::Change, epoch: i32, at: DateTime<Utc>) -> Result<LoggedEvent, Fault> {
+        let subject = state.subject(&change);
+        let body = serde_json::to_vec(&Event { state, change })?;
+        if body.len() > limits::EVENT_BYTES_MAX {
+            return Err(Fault::Fatal(format!("event {subject} has {} bytes, more than {}", body.len(), limits::EVENT_BYTES_MAX)));
+        }
+        Ok(LoggedEvent {
+            log_id: 0,
+            event_id: ids::event_id(state.id(), epoch, state.version()),
+            stream: crate::nats::stream_of(&subject).to_owned(),
+            subject,
+            aggregate: A::KIND.to_owned(),
+            aggregate_id: state.id(),
+            epoch,
+            version: state.version(),
+            at,
+            actor: context.actor.user.clone(),
+            correlation_id: context.correlation_id.clone(),
+            causation_id: context.message_id.to_string(),
+            traceparent: context.traceparent.clone(),
+            body: body.into(),
+        })
+    }
+}
+
 /// The connections of one service, and what its transactions share.
 #[derive(Clone)]
 pub struct Database {
@@ -64,7 +91,6 @@ pub struct Database {
     /// The clock.
     pub clock: Clock,
     rules: Arc<RwLock<Arc<RuleBook>>>,
-    id_order: Arc<std::sync::Mutex<ContextV7>>,
     committed: mpsc::Sender<Vec<LoggedEvent>>,
     /// Woken after each commit that wrote events.
     pub(crate) changed: Arc<Notify>,
@@ -77,8 +103,7 @@ impl Database {
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;
         let (committed, relay) = mpsc::channel(limits::RELAY_QUEUE);
         let rules = Arc::new(RwLock::new(Arc::new(RuleBook::new(environment))));
-        let id_order = Arc::new(std::sync::Mutex::new(ContextV7::new()));
-        Ok((Database { pool, service, epoch, clock, rules, id_order, committed, changed: Arc::default() }, relay))
+        Ok((Database { pool, service, epoch, clock, rules, committed, changed: Arc::default() }, relay))
     }
 
     /// Begins a transaction.
@@ -97,12 +122,9 @@ impl Database {
         change(Arc::make_mut(&mut rules));
     }
 
-    /// A new id that sorts by time, also within a millisecond.
+    /// A new id that sorts by time.
     pub fn new_id(&self) -> Uuid {
-        let now = self.clock.now();
-        let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
-        let order = self.id_order.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        Uuid::new_v7(Timestamp::from_unix(&*order, seconds, now.timestamp_subsec_nanos()))
+        self.clock.new_id()
     }
 }
 
@@ -152,28 +174,7 @@ impl Tx {
 
     /// Writes an event with the aggregate's state after the change. It is published after the commit.
     pub fn emit<A: Aggregate>(&mut self, context: &Context, state: &A, change: A::Change) -> Result<(), Fault> {
-        let subject = state.subject(&change);
-        let body = serde_json::to_vec(&Event { state, change })?;
-        if body.len() > limits::EVENT_BYTES_MAX {
-            return Err(Fault::Fatal(format!("event {subject} has {} bytes, more than {}", body.len(), limits::EVENT_BYTES_MAX)));
-        }
-        let epoch = self.database.epoch;
-        self.events.push(LoggedEvent {
-            log_id: 0,
-            event_id: ids::event_id(state.id(), epoch, state.version()),
-            stream: crate::nats::stream_of(&subject).to_owned(),
-            subject,
-            aggregate: A::KIND.to_owned(),
-            aggregate_id: state.id(),
-            epoch,
-            version: state.version(),
-            at: self.now,
-            actor: context.actor.user.clone(),
-            correlation_id: context.correlation_id.clone(),
-            causation_id: context.message_id.to_string(),
-            traceparent: context.traceparent.clone(),
-            body: body.into(),
-        });
+        self.events.push(LoggedEvent::of(context, state, change, self.database.epoch, self.now)?);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::context::{Context, SERVICE_ERROR, SERVICE_ERROR_CODE};
+use crate::context::{Context, SERVICE_ERROR, SERVICE_ERROR_CODE, parse};
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
@@ -68,7 +68,7 @@ async fn answer<Q: Query, S: Show<Q>>(service: &S, database: &Database, request:
     let since = Instant::now();
     let context = Context::read(request.message.headers.as_ref());
     let payload: &[u8] = if request.message.payload.is_empty() { b"{}" } else { &request.message.payload };
-    let query: Q = serde_json::from_slice(payload).map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+    let query: Q = parse(payload)?;
     loop {
         let shown = async {
             let mut tx = database.begin().await?;

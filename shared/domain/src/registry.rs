@@ -73,6 +73,7 @@ pub fn messages() -> Vec<Entry> {
         query::<c::ListCommitments>(),
         query::<c::GetCapitalCall>(),
         query::<c::ListCapitalCalls>(),
+        query::<c::ListCallLines>(),
         query::<c::GetPayment>(),
         query::<c::ListPayments>(),
         query::<w::GetWorkflow>(),

@@ -1,7 +1,7 @@
 //! Answers to queries.
 
 use ::domain::messages::capital_calls::{
-    CallPreview, CapitalCall, CapitalCallView, Commitment, GetCapitalCall, GetPayment, Investor, ListCapitalCalls, ListCommitments, ListInvestors,
+    CallLine, CallPreview, CapitalCall, CapitalCallView, Commitment, GetCapitalCall, GetPayment, Investor, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors,
     ListPayments, Payment, PreviewCapitalCall,
 };
 use ::domain::{Page, Reason};
@@ -66,6 +66,19 @@ impl Show<ListCapitalCalls> for CapitalCalls {
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
         let calls = store::list_calls(tx, context.actor.scope.funds(), query.fund_id, before, limit + 1).await?;
         Ok(Page::cut(calls, limit, |last| cursor::write(&last.id)))
+    }
+}
+
+impl Show<ListCallLines> for CapitalCalls {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: ListCallLines) -> Answer<Page<CallLine>> {
+        let limit = cursor::limit(query.limit);
+        let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
+        let filter = store::LineFilter { scope: context.actor.scope.funds(), fund_id: query.fund_id, call_id: query.call_id, investor_id: query.investor_id };
+        let mut lines = store::list_lines(tx, &filter, before, limit + 1).await?;
+        for line in &mut lines {
+            domain::derive_line(line, today_of(tx, line));
+        }
+        Ok(Page::cut(lines, limit, |last| cursor::write(&last.id)))
     }
 }
 

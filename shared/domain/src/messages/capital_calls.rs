@@ -754,6 +754,32 @@ impl Query for ListCapitalCalls {
     type Reply = Page<CapitalCall>;
 }
 
+/// Call lines, newest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListCallLines {
+    /// Of this fund only.
+    #[serde(default)]
+    pub fund_id: Option<Uuid>,
+    /// Of this call only.
+    #[serde(default)]
+    pub call_id: Option<Uuid>,
+    /// Of this investor only.
+    #[serde(default)]
+    pub investor_id: Option<Uuid>,
+    /// Where the page starts.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// Most items, 1 to 500.
+    #[serde(default)]
+    pub limit: Option<u16>,
+}
+
+impl Query for ListCallLines {
+    const SUBJECT: &'static str = "tranche.query.capital-calls.list-call-lines";
+    type Reply = Page<CallLine>;
+}
+
 /// One payment.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,96 @@
+//! What the gateway serves: the API, its document, the live events, and the pages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::domain::{Actor, Rejection};
+use axum::Router;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue};
+use chassis::{Context, Courier, Shell};
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::Gateway;
+
+pub mod access;
+pub mod api;
+pub mod events;
+pub mod openapi;
+pub mod pages;
+
+/// The cookie of a person who signed in on the page.
+pub const TOKEN_COOKIE: &str = "tranche_token";
+/// A request is repeated for so long when nobody answers, before the caller gets 503.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Pause between two repetitions.
+const PAUSE: Duration = Duration::from_millis(200);
+const STRICT: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// The API's docs page draws itself with inline styles.
+const DOCS: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What the handlers share.
+pub struct Door {
+    /// The service.
+    pub gateway: Arc<Gateway>,
+    /// The shell.
+    pub shell: Arc<Shell>,
+    /// Brings requests to the services.
+    pub courier: Courier,
+    /// Writes who read or tried what.
+    pub access: access::Recorder,
+}
+
+impl Door {
+    /// The actor of a request, from its bearer token or the page's cookie.
+    pub fn actor(&self, headers: &HeaderMap) -> Result<Actor, Rejection> {
+        let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+        self.gateway.tokens.actor(bearer.or_else(|| cookie(headers)))
+    }
+
+    /// The context of a request.
+    pub fn context(&self, headers: &HeaderMap, actor: Actor) -> Context {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let message_id = self.shell.clock.new_id();
+        let correlation_id = text("x-correlation-id").filter(|id| !id.is_empty() && id.len() <= 100).unwrap_or_else(|| message_id.to_string());
+        Context { message_id, correlation_id, actor, traceparent: text("traceparent") }
+    }
+
+    /// Sends a request until it is answered, with the same key, for as long as the caller may wait.
+    pub async fn ask(&self, subject: &str, key: Option<&str>, context: &Context, body: bytes::Bytes) -> Result<chassis::courier::Answered, Rejection> {
+        let since = tokio::time::Instant::now();
+        loop {
+            match self.courier.send(subject, key, context, body.clone()).await {
+                Ok(answered) => return Ok(answered),
+                Err(unanswered) if since.elapsed() + PAUSE > PATIENCE => return Err(::domain::Reason::ServiceUnavailable.with(unanswered.why)),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+/// The token in the page's cookie.
+pub fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == TOKEN_COOKIE).map(|(_, value)| value)
+}
+
+/// All routes.
+pub fn router(gateway: Arc<Gateway>, shell: Arc<Shell>) -> Router {
+    let door = Arc::new(Door { gateway, courier: shell.courier(), access: access::Recorder::start(shell.clone()), shell });
+    let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    let docs = Router::from(SwaggerUi::new("/api/docs").config(Config::from("/api/v1/openapi.json")));
+    let docs = docs.layer(header(CONTENT_SECURITY_POLICY, DOCS));
+    api::router()
+        .merge(events::router())
+        .merge(openapi::router())
+        .merge(pages::router())
+        .fallback(api::unknown_path)
+        .method_not_allowed_fallback(api::method_not_allowed)
+        .with_state(door)
+        .merge(docs)
+        .layer(header(CONTENT_SECURITY_POLICY, STRICT))
+        .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(REFERRER_POLICY, "same-origin"))
+        .layer(header(CACHE_CONTROL, "no-store"))
+}

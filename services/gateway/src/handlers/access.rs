@@ -1,0 +1,93 @@
+//! Who read or tried what, on `tranche.access.*`. A record is acknowledged by the broker before the
+//! answer leaves, so that nothing is shown that is not recorded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::domain::messages::chassis::{Access, AccessChange};
+use ::domain::Rejection;
+use chassis::database::LoggedEvent;
+use chassis::{Context, Shell, limits, relay};
+use tokio::sync::{mpsc, oneshot};
+
+/// Records that may wait; further requests wait for a place.
+const QUEUE: usize = 4_096;
+/// Records that are published together.
+const TOGETHER: usize = 500;
+/// An answer waits for its record for so long. While the broker is away nothing can be read anyway.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Writes access records.
+pub struct Recorder {
+    shell: Arc<Shell>,
+    queue: mpsc::Sender<(LoggedEvent, oneshot::Sender<()>)>,
+}
+
+/// The request that a record is about.
+pub struct Attempt<'a> {
+    /// The context.
+    pub context: &'a Context,
+    /// HTTP method.
+    pub method: &'a str,
+    /// Path and query.
+    pub resource: &'a str,
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// The refusal, if it was one.
+    pub refusal: Option<&'a Rejection>,
+}
+
+impl Recorder {
+    /// Starts the task that publishes records.
+    pub fn start(shell: Arc<Shell>) -> Recorder {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        tokio::spawn(publish(shell.clone(), waiting));
+        Recorder { shell, queue }
+    }
+
+    /// Records an attempt and waits until the broker has it.
+    pub async fn record(&self, attempt: Attempt<'_>) {
+        let clock = &self.shell.clock;
+        let access = Access {
+            id: clock.new_id(),
+            at: clock.now(),
+            user: attempt.context.actor.user.clone(),
+            roles: attempt.context.actor.roles.clone(),
+            resource: attempt.resource.chars().take(2_000).collect(),
+            method: attempt.method.into(),
+            status: attempt.status,
+            reason: attempt.refusal.map(|rejection| rejection.reason),
+            detail: attempt.refusal.map(|rejection| rejection.detail.chars().take(2_000).collect()),
+        };
+        let change = if attempt.refusal.is_some() { AccessChange::Refused } else { AccessChange::Read };
+        let event = match LoggedEvent::of(attempt.context, &access, change, 1, access.at) {
+            Ok(event) => event,
+            Err(fault) => return tracing::error!(%fault, "access cannot be recorded"),
+        };
+        let (recorded, done) = oneshot::channel();
+        let recorded = async {
+            if self.queue.send((event, recorded)).await.is_ok() {
+                let _ = done.await;
+            }
+        };
+        if tokio::time::timeout(WAIT_MAX, recorded).await.is_err() {
+            tracing::warn!(user = access.user, resource = access.resource, "the broker has not acknowledged an access record yet");
+        }
+    }
+}
+
+async fn publish(shell: Arc<Shell>, mut waiting: mpsc::Receiver<(LoggedEvent, oneshot::Sender<()>)>) {
+    let mut batch = Vec::with_capacity(TOGETHER);
+    while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
+        let events: Vec<&LoggedEvent> = batch.iter().map(|(event, _)| event).collect();
+        let mut attempt = 0;
+        while let Err(fault) = relay::publish(&shell.jetstream, &events).await {
+            tracing::warn!(%fault, "access records are published again");
+            tokio::time::sleep(limits::backoff(attempt)).await;
+            attempt += 1;
+        }
+        for (_, recorded) in batch.drain(..) {
+            let _ = recorded.send(());
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The API: each route is one command or query. Path, query string and body are joined into one
+//! JSON object, read as the message type, and sent.
+
+use std::sync::Arc;
+
+use ::domain::{Command, Problem, Query, Reason, Rejection};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use chassis::Context;
+use futures::StreamExt;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::Door;
+use super::access::Attempt;
+use crate::domain::{Role, check_role};
+
+/// Largest body that is read.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// A larger body is read and thrown away up to this size, so that the caller gets the answer.
+const DRAIN_BYTES_MAX: usize = 64 << 20;
+/// The header of an idempotency key.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// One route of the API.
+pub struct Route {
+    /// HTTP method.
+    pub method: &'static str,
+    /// Path under `/api/v1`; the names in braces are fields of the message.
+    pub path: &'static str,
+    /// Who may.
+    pub roles: &'static [Role],
+    /// The subject of the message.
+    pub subject: &'static str,
+    /// Whether it changes something.
+    pub is_command: bool,
+    /// Status of an accepted request.
+    pub status: u16,
+    /// The field that the whole body becomes; none when the body's fields are the message's.
+    pub body_field: Option<&'static str>,
+    /// Schema of the message.
+    pub message: fn(&mut SchemaGenerator) -> Schema,
+    /// Schema of the answer.
+    pub reply: fn(&mut SchemaGenerator) -> Schema,
+    read: fn(Value) -> Result<Vec<u8>, Rejection>,
+}
+
+fn read<T: ::domain::message::Wire>(value: Value) -> Result<Vec<u8>, Rejection> {
+    let refuse = |error: serde_json::Error| Reason::MalformedRequest.with(error.to_string());
+    let message: T = serde_json::from_value(value).map_err(refuse)?;
+    serde_json::to_vec(&message).map_err(refuse)
+}
+
+/// A route that becomes a command.
+pub fn command<C: Command>(method: &'static str, path: &'static str, roles: &'static [Role]) -> Route {
+    Route {
+        method,
+        path,
+        roles,
+        subject: C::SUBJECT,
+        is_command: true,
+        status: 200,
+        body_field: None,
+        message: SchemaGenerator::root_schema_for::<C>,
+        reply: SchemaGenerator::subschema_for::<C::Reply>,
+        read: read::<C>,
+    }
+}
+
+/// A route that becomes a query.
+pub fn query<Q: Query>(method: &'static str, path: &'static str, roles: &'static [Role]) -> Route {
+    Route {
+        method,
+        path,
+        roles,
+        subject: Q::SUBJECT,
+        is_command: false,
+        status: 200,
+        body_field: None,
+        message: SchemaGenerator::root_schema_for::<Q>,
+        reply: SchemaGenerator::subschema_for::<Q::Reply>,
+        read: read::<Q>,
+    }
+}
+
+impl Route {
+    /// Sets the status of an accepted request.
+    pub fn gives(mut self, status: u16) -> Route {
+        self.status = status;
+        self
+    }
+    /// The body is the value of this field.
+    pub fn with_body_as(mut self, field: &'static str) -> Route {
+        self.body_field = Some(field);
+        self
+    }
+    /// The names in braces.
+    pub fn path_fields(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+}
+
+/// The routes of the table.
+pub fn router() -> Router<Arc<Door>> {
+    crate::routes().into_iter().fold(Router::new(), |router, route| {
+        let path = format!("/api/v1{}", route.path);
+        let filter = match route.method {
+            "POST" => MethodFilter::POST,
+            "PUT" => MethodFilter::PUT,
+            _ => MethodFilter::GET,
+        };
+        let route = Arc::new(route);
+        let handler = move |State(door): State<Arc<Door>>, path: Option<Path<Vec<(String, String)>>>, request: Request| {
+            let route = route.clone();
+            async move { serve(&door, &route, path.map(|Path(fields)| fields).unwrap_or_default(), request).await }
+        };
+        router.route(&path, on(filter, handler))
+    })
+}
+
+/// A refusal as an answer.
+pub fn refuse(rejection: Rejection) -> Response {
+    let problem = Problem::from(rejection);
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, serde_json::to_vec(&problem).unwrap_or_default()).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if matches!(problem.status, 429 | 503) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if problem.status == 401 {
+        response.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// Answers a path that there is not.
+pub async fn unknown_path(request: Request) -> Response {
+    refuse(Reason::UnknownPath.with(request.uri().path().chars().take(200).collect::<String>()))
+}
+
+/// Answers a method that a path does not have.
+pub async fn method_not_allowed(request: Request) -> Response {
+    refuse(Reason::MethodNotAllowed.with(format!("{} {}", request.method(), request.uri().path().chars().take(200).collect::<String>())))
+}
+
+async fn serve(door: &Door, route: &Route, path: Vec<(String, String)>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let resource = parts.uri.path_and_query().map_or("", |resource| resource.as_str()).to_owned();
+    // read before anything is refused, so that a caller who is still sending gets the answer
+    let body = read_body(body).await;
+    let actor = door.actor(&parts.headers);
+    let anonymous = || ::domain::Actor { user: "anonymous".into(), ..Default::default() };
+    let context = door.context(&parts.headers, actor.as_ref().map_or_else(|_| anonymous(), Clone::clone));
+    let prepared = actor.and_then(|actor| check_role(&actor, route.roles)).and_then(|()| prepare(route, &parts.headers, path, parts.uri.query(), body));
+    let attempt = |status, refusal| Attempt { context: &context, method: route.method, resource: &resource, status, refusal };
+    let (mut response, at_the_door) = match prepared {
+        Err(rejection) => (Err(rejection), true),
+        Ok((key, message)) => (carry_out(door, route, &context, key.as_deref(), message, &parts.headers).await, !route.is_command),
+    };
+    // a command that a service refused is recorded by that service, beside its answer
+    let unanswered = matches!(&response, Err(rejection) if rejection.reason.entry().0 >= 500);
+    if at_the_door && !unanswered {
+        let refusal = response.as_ref().err();
+        door.access.record(attempt(refusal.map_or(route.status, |rejection| rejection.reason.entry().0), refusal)).await;
+    }
+    if let (Ok(response), Ok(id)) = (&mut response, HeaderValue::from_str(&context.correlation_id)) {
+        response.headers_mut().insert("x-correlation-id", id);
+    }
+    response.unwrap_or_else(refuse)
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Rejection> {
+    let mut stream = body.into_data_stream();
+    let mut read = Vec::new();
+    let mut length = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| Reason::MalformedRequest.with(format!("the body broke off: {error}")))?;
+        length += chunk.len();
+        if length <= BODY_BYTES_MAX {
+            read.extend_from_slice(&chunk);
+        } else if length > DRAIN_BYTES_MAX {
+            break;
+        }
+    }
+    if length > BODY_BYTES_MAX {
+        return Err(Reason::RequestTooLarge.with(format!("the body has more than {BODY_BYTES_MAX} bytes")));
+    }
+    Ok(read.into())
+}
+
+type Prepared = (Option<String>, Vec<u8>);
+
+fn prepare(route: &Route, headers: &HeaderMap, path: Vec<(String, String)>, query: Option<&str>, body: Result<Bytes, Rejection>) -> Result<Prepared, Rejection> {
+    let body = body?;
+    let key = match idempotency_key(headers)? {
+        None if route.is_command && route.method == "POST" => {
+            return Err(Reason::IdempotencyKeyMissing.with("the request has no Idempotency-Key header"));
+        }
+        key => key,
+    };
+    let mut fields = match route.method {
+        "GET" => query_fields(route, query)?,
+        _ => body_fields(route, headers, &body)?,
+    };
+    if path.len() != route.path_fields().count() {
+        return Err(Reason::MalformedRequest.with("the path is not UTF-8"));
+    }
+    fields.extend(path.into_iter().map(|(name, value)| (name, Value::String(value))));
+    Ok((key, (route.read)(Value::Object(fields))?))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let fits = |key: &&str| !key.is_empty() && key.len() <= chassis::limits::KEY_CHARACTERS_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
+    match key.to_str().ok().filter(fits) {
+        Some(key) => Ok(Some(key.to_owned())),
+        None => Err(Reason::IdempotencyKeyMissing.with("the Idempotency-Key is not 1 to 200 visible ASCII characters")),
+    }
+}
+
+fn body_fields(route: &Route, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Rejection> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("application/json");
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence != "application/json" {
+        return Err(Reason::UnsupportedMediaType.with(format!("the body is {essence:?}")));
+    }
+    let body = if body.is_empty() { b"{}" } else { body };
+    let value: Value = chassis::context::parse(body)?;
+    match (value, route.body_field) {
+        (value, Some(field)) => Ok(Map::from_iter([(field.to_owned(), value)])),
+        (Value::Object(fields), None) => match route.path_fields().find(|name| fields.contains_key(*name)) {
+            Some(name) => Err(Reason::MalformedRequest.with(format!("{name} stands in the path; it may not stand in the body"))),
+            None => Ok(fields),
+        },
+        _ => Err(Reason::MalformedRequest.with("the body is not a JSON object")),
+    }
+}
+
+/// Reads the query string; a value is a number where the message's field is one.
+fn query_fields(route: &Route, query: Option<&str>) -> Result<Map<String, Value>, Rejection> {
+    let schema = (route.message)(&mut SchemaGenerator::default());
+    let is_number = |name: &str| {
+        let kind = schema.pointer(&format!("/properties/{name}/type"));
+        kind.is_some_and(|kind| kind == "integer" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "integer")))
+    };
+    let mut fields = Map::new();
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (decode(name)?, decode(value)?);
+        let value = match value.parse::<u64>() {
+            Ok(number) if is_number(&name) => Value::from(number),
+            _ => Value::String(value),
+        };
+        if fields.insert(name.clone(), value).is_some() {
+            return Err(Reason::MalformedRequest.with(format!("the parameter {name:?} stands twice")));
+        }
+    }
+    Ok(fields)
+}
+
+fn decode(text: &str) -> Result<String, Rejection> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8().map_err(|_| Reason::MalformedRequest.with("the query string is not UTF-8"))?;
+    if decoded.contains('\0') {
+        return Err(Reason::MalformedRequest.with("the query string contains a zero character"));
+    }
+    Ok(decoded.into_owned())
+}
+
+async fn carry_out(door: &Door, route: &Route, context: &Context, key: Option<&str>, message: Vec<u8>, headers: &HeaderMap) -> Result<Response, Rejection> {
+    // a PUT may come without a key: its own id is one, and repeating it is harmless
+    let own_key = context.message_id.to_string();
+    let key = route.is_command.then(|| key.unwrap_or(&own_key));
+    let answered = door.ask(route.subject, key, context, message.into()).await?;
+    let replayed = HeaderValue::from_static(if answered.replayed { "true" } else { "false" });
+    let body = match answered.result {
+        Ok(body) => body,
+        Err(rejection) if answered.replayed => {
+            let mut response = refuse(rejection);
+            response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), replayed);
+            return Ok(response);
+        }
+        Err(rejection) => return Err(rejection),
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(route.status).unwrap_or(StatusCode::OK);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if answered.replayed {
+        response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), replayed);
+    }
+    if route.status == 202 {
+        show_workflow_first(door, context, &body, &mut response).await;
+    }
+    if route.method == Method::GET.as_str() {
+        let etag = format!("\"{}\"", Sha256::digest(&body).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>());
+        let unchanged = headers.get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.split(',').any(|tag| tag.trim() == etag));
+        if let Ok(etag) = HeaderValue::from_str(&etag) {
+            response.headers_mut().insert(ETAG, etag);
+        }
+        if unchanged {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(response);
+        }
+    }
+    *response.body_mut() = Body::from(body);
+    Ok(response)
+}
+
+/// A caller who was given a workflow's id finds it, and its approval, at once. Whatever comes of
+/// the look does not change the answer: the request is accepted.
+async fn show_workflow_first(door: &Door, context: &Context, body: &[u8], response: &mut Response) {
+    let accepted: Value = serde_json::from_slice(body).unwrap_or_default();
+    let Some(id) = accepted.get("workflow_id").and_then(Value::as_str) else { return };
+    let question = serde_json::json!({"workflow_id": id}).to_string();
+    let _ = door.courier.send(<::domain::messages::workflow::GetWorkflow as Query>::SUBJECT, None, context, question.into()).await;
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/workflows/{id}")) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+}

@@ -1,0 +1,109 @@
+//! The OpenAPI 3.1 document, made from the table of routes and the message types.
+
+use std::sync::Arc;
+
+use ::domain::rejection::Problem;
+use axum::routing::get;
+use axum::{Json, Router};
+use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::Door;
+use super::api::Route;
+
+/// The document's route.
+pub fn router() -> Router<Arc<Door>> {
+    let document = Arc::new(document());
+    Router::new().route("/api/v1/openapi.json", get(move || async move { Json((*document).clone()) }))
+}
+
+/// The document.
+pub fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    let problem = generator.subschema_for::<Problem>();
+    let mut paths: Map<String, Value> = Map::new();
+    for route in crate::routes() {
+        let operation = operation(&route, &mut generator, &problem);
+        let path = paths.entry(format!("/api/v1{}", route.path)).or_insert_with(|| json!({}));
+        path[route.method.to_lowercase()] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tranche",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "The money side of a private-capital firm: allocations, capital calls, payments, metrics, audit.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "schemas": generator.take_definitions(true),
+        },
+    })
+}
+
+/// The message's own object schema; the types that it uses become components.
+fn message_schema(route: &Route, generator: &mut SchemaGenerator) -> Value {
+    let mut schema = (route.message)(generator).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("components");
+        object.remove("$schema");
+        object.remove("title");
+    }
+    schema
+}
+
+fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Schema) -> Value {
+    let mut message = message_schema(route, generator);
+    let summary = message["description"].take();
+    let path_fields: Vec<&str> = route.path_fields().collect();
+    let required: Vec<String> = serde_json::from_value(message["required"].take()).unwrap_or_default();
+    let properties = message["properties"].as_object().cloned().unwrap_or_default();
+    let mut parameters: Vec<Value> = Vec::new();
+    for (name, schema) in &properties {
+        let in_path = path_fields.contains(&name.as_str());
+        if in_path || route.method == "GET" {
+            let place = if in_path { "path" } else { "query" };
+            parameters.push(json!({"name": name, "in": place, "required": in_path || required.contains(name), "schema": schema}));
+        }
+    }
+    if route.is_command {
+        parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "required": route.method == "POST",
+            "description": "a new one for each new intent; the same key and body give the first answer again",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+        }));
+    }
+    let roles: Vec<String> = route.roles.iter().map(|role| role.name()).collect();
+    let mut operation = json!({
+        "operationId": route.subject.rsplit('.').next().map(|name| format!("{}-{name}", route.subject.split('.').nth(2).unwrap_or_default())),
+        "summary": summary,
+        "description": format!("Roles: {}.", roles.join(", ")),
+        "parameters": parameters,
+        "responses": {
+            route.status.to_string(): {"description": "as asked", "content": {"application/json": {"schema": (route.reply)(generator)}}},
+            "default": {"description": "a problem with its code and a recommendation", "content": {"application/problem+json": {"schema": problem}}},
+        },
+    });
+    if route.method != "GET" {
+        let body = match route.body_field {
+            Some(field) => properties.get(field).cloned().unwrap_or_default(),
+            None => {
+                let own = |name: &&String| !path_fields.contains(&name.as_str());
+                let fields: Map<String, Value> = properties.iter().filter(|(name, _)| own(name)).map(|(name, schema)| (name.clone(), schema.clone())).collect();
+                let required: Vec<&String> = required.iter().filter(own).collect();
+                json!({"type": "object", "properties": fields, "required": required, "additionalProperties": false})
+            }
+        };
+        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": body}}});
+    }
+    operation
+}

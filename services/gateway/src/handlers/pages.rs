@@ -1,0 +1,379 @@
+//! The pages: plain HTML that works without scripts; with them, a call's page updates itself.
+
+use std::sync::Arc;
+
+use ::domain::messages::capital_calls::{CallLine, CapitalCallView, GetCapitalCall, Investor, ListCallLines, ListCapitalCalls, ListInvestors};
+use ::domain::messages::fund_metrics::{Figures, GetFundMetrics, GetPortfolioMetrics, ListFundMetrics};
+use ::domain::messages::workflow::{Approval, ApprovalStatus, CastVote, ListApprovals, VoteDecision};
+use ::domain::{Actor, Amount, Command, Query, Reason, Rejection};
+use axum::extract::{Form, Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::Router;
+use chassis::Context;
+use maud::{Markup, html};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::access::Attempt;
+use super::{Door, TOKEN_COOKIE};
+use crate::domain::{COMMITTEE, check_role};
+
+mod parts;
+
+use parts::{amount, bar, figures_cards, problem, shell, status, title};
+
+/// Rows of a page's table.
+const ROWS: u16 = 500;
+
+/// The routes of the pages.
+pub fn router() -> Router<Arc<Door>> {
+    Router::new()
+        .route("/", get(funds))
+        .route("/funds/{fund_id}", get(fund))
+        .route("/capital-calls/{call_id}", get(call))
+        .route("/capital-calls/{call_id}/lines", get(call_lines))
+        .route("/approvals", get(approvals))
+        .route("/approvals/{approval_id}/vote", post(vote))
+        .route("/sign-in", get(sign_in).post(signed_in))
+        .route("/sign-out", post(sign_out))
+        .route("/assets/style.css", get(|| asset("text/css", include_str!("../../assets/style.css"))))
+        .route("/assets/htmx.min.js", get(|| asset("text/javascript", include_str!("../../assets/htmx.min.js"))))
+        .route("/assets/htmx-sse.min.js", get(|| asset("text/javascript", include_str!("../../assets/htmx-sse.min.js"))))
+}
+
+async fn asset(kind: &'static str, text: &'static str) -> Response {
+    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "max-age=3600")], text).into_response()
+}
+
+fn redirect(to: &str) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    if let Ok(to) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(LOCATION, to);
+    }
+    response
+}
+
+/// One request for a page: who asks, and how to ask the services.
+struct Visit<'a> {
+    door: &'a Door,
+    context: Context,
+    path: String,
+}
+
+impl<'a> Visit<'a> {
+    /// Begins a visit; without a valid token the visitor is sent to the sign-in page.
+    fn begin(door: &'a Door, headers: &HeaderMap, uri: &Uri) -> Result<Visit<'a>, Response> {
+        let actor = door.actor(headers).map_err(|_| redirect("/sign-in"))?;
+        Ok(Visit { door, context: door.context(headers, actor), path: uri.path().to_owned() })
+    }
+
+    fn actor(&self) -> &Actor {
+        &self.context.actor
+    }
+
+    async fn ask<Q: Query>(&self, query: &Q) -> Result<Q::Reply, Rejection> {
+        let body = serde_json::to_vec(query).unwrap_or_default();
+        let reply = self.door.ask(Q::SUBJECT, None, &self.context, body.into()).await?.result?;
+        serde_json::from_slice(&reply).map_err(|error| Reason::Internal.with(error.to_string()))
+    }
+
+    /// Ends the visit: records it, and shows the page or the problem.
+    async fn end(self, page: Result<Markup, Rejection>) -> Response {
+        let refusal = page.as_ref().err();
+        let code = refusal.map_or(200, |rejection| rejection.reason.entry().0);
+        self.door.access.record(Attempt { context: &self.context, method: "GET", resource: &self.path, status: code, refusal }).await;
+        match page {
+            Ok(page) => Html(page.into_string()).into_response(),
+            Err(rejection) => {
+                let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                (code, Html(shell("Problem", Some(self.actor()), problem(&rejection)).into_string())).into_response()
+            }
+        }
+    }
+}
+
+async fn funds(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
+    let visit = match Visit::begin(&door, &headers, &uri) {
+        Ok(visit) => visit,
+        Err(response) => return response,
+    };
+    let page = async {
+        let portfolio = visit.ask(&GetPortfolioMetrics {}).await?;
+        let funds = visit.ask(&ListFundMetrics { limit: Some(ROWS), cursor: None }).await?;
+        let body = html! {
+            h1 { "Funds" }
+            @for total in &portfolio.items {
+                h2 { "Portfolio in " (total.currency.code()) }
+                (figures_cards(&total.figures))
+            }
+            div.scroll tabindex="0" role="region" aria-label="Funds" { table {
+                thead { tr { th scope="col" { "Fund" } th scope="col" { "Currency" } th.number scope="col" { "Committed" } th.number scope="col" { "Called" } th.number scope="col" { "Paid in" }
+                    th.number scope="col" { "Overdue" } th scope="col" { "Called, paid, overdue" } } }
+                tbody {
+                    @for fund in &funds.items {
+                        @let Figures { committed, called, paid_in, overdue, .. } = fund.figures;
+                        tr {
+                            td { a href={ "/funds/" (fund.id) } { (fund.name) } }
+                            td { (fund.currency.code()) }
+                            (amount(committed)) (amount(called)) (amount(paid_in)) (amount(overdue))
+                            td { (bar(&fund.figures)) }
+                        }
+                    }
+                    @if funds.items.is_empty() { tr { td.note colspan="7" { "No fund is registered yet." } } }
+                }
+            } }
+            @if funds.next_cursor.is_some() { p.note { "The first " (ROWS) " funds by name are shown." } }
+        };
+        Ok(shell("Funds", Some(visit.actor()), body))
+    };
+    let page = page.await;
+    visit.end(page).await
+}
+
+/// The name of each investor on a page of lines.
+async fn investor_names(visit: &Visit<'_>) -> Result<Vec<Investor>, Rejection> {
+    Ok(visit.ask(&ListInvestors { limit: Some(ROWS), cursor: None }).await?.items)
+}
+
+async fn fund(State(door): State<Arc<Door>>, Path(fund_id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let visit = match Visit::begin(&door, &headers, &uri) {
+        Ok(visit) => visit,
+        Err(response) => return response,
+    };
+    let page = async {
+        let fund_id: Uuid = fund_id.parse().map_err(|_| Reason::UnknownFund.with(format!("{fund_id:?} is not an id")))?;
+        let metrics = visit.ask(&GetFundMetrics { fund_id }).await?;
+        let calls = visit.ask(&ListCapitalCalls { fund_id: Some(fund_id), limit: Some(ROWS), cursor: None }).await?;
+        let lines = visit.ask(&ListCallLines { fund_id: Some(fund_id), limit: Some(ROWS), ..Default::default() }).await?;
+        let investors = investor_names(&visit).await?;
+        let body = html! {
+            h1 { (metrics.name) }
+            p.note { "In " (metrics.currency.code()) ", as of " (metrics.as_of) "." }
+            (figures_cards(&metrics.figures))
+            (bar(&metrics.figures))
+            h2 { "Capital calls" }
+            div.scroll tabindex="0" role="region" aria-label="Capital calls" { table {
+                thead { tr { th scope="col" { "Due" } th.number scope="col" { "Amount" } th.number scope="col" { "Paid" } th.number scope="col" { "Lines" } th scope="col" { "Status" } } }
+                tbody {
+                    @for call in &calls.items {
+                        tr {
+                            td { a href={ "/capital-calls/" (call.id) } { (call.due_on) } }
+                            (amount(call.amount)) (amount(call.paid)) td.number { (call.line_count) } td { (status(&call.status)) }
+                        }
+                    }
+                    @if calls.items.is_empty() { tr { td.note colspan="5" { "No capital call yet." } } }
+                }
+            } }
+            h2 { "Lines" }
+            (lines_table(&lines.items, &investors))
+        };
+        Ok(shell(&metrics.name, Some(visit.actor()), body))
+    };
+    let page = page.await;
+    visit.end(page).await
+}
+
+fn lines_table(lines: &[CallLine], investors: &[Investor]) -> Markup {
+    let name = |line: &CallLine| investors.iter().find(|investor| investor.id == line.investor_id).map_or_else(|| line.investor_id.to_string(), |investor| investor.name.clone());
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Lines" { table {
+            thead { tr { th scope="col" { "Investor" } th scope="col" { "Due" } th.number scope="col" { "Amount" } th.number scope="col" { "Paid" } th.number scope="col" { "Outstanding" }
+                th.number scope="col" { "Credit" } th scope="col" { "Status" } th scope="col" { "Time" } } }
+            tbody {
+                @for line in lines {
+                    tr {
+                        td { (name(line)) } td { a href={ "/capital-calls/" (line.call_id) } { (line.due_on) } }
+                        (amount(line.amount)) (amount(line.paid)) (amount(line.outstanding)) (amount(line.unapplied))
+                        td { (status(&line.status)) } td { (status(&line.timing)) }
+                    }
+                }
+                @if lines.is_empty() { tr { td.note colspan="8" { "No line yet." } } }
+            }
+        } }
+    }
+}
+
+async fn load_call(visit: &Visit<'_>, call_id: &str) -> Result<CapitalCallView, Rejection> {
+    let call_id = call_id.parse().map_err(|_| Reason::UnknownCapitalCall.with(format!("{call_id:?} is not an id")))?;
+    visit.ask(&GetCapitalCall { call_id }).await
+}
+
+fn call_body(view: &CapitalCallView, investors: &[Investor]) -> Markup {
+    let call = &view.call;
+    let outstanding: Amount = call.amount - call.paid;
+    html! {
+        dl.cards {
+            div.card { dt { "Status" } dd { (status(&call.status)) } }
+            div.card { dt { "Amount" } dd { (call.amount) " " (call.currency.code()) } }
+            div.card { dt { "Paid" } dd { (call.paid) } }
+            div.card { dt { "Outstanding" } dd { (outstanding) } }
+            div.card { dt { "Due" } dd { (call.due_on) } }
+        }
+        (lines_table(&view.lines, investors))
+    }
+}
+
+async fn call(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let visit = match Visit::begin(&door, &headers, &uri) {
+        Ok(visit) => visit,
+        Err(response) => return response,
+    };
+    let page = async {
+        let view = load_call(&visit, &call_id).await?;
+        let investors = investor_names(&visit).await?;
+        let id = view.call.id;
+        let body = html! {
+            h1 { "Capital call" }
+            p { a href={ "/funds/" (view.call.fund_id) } { "Back to the fund" } }
+            // a burst of payments asks for the lines once a second, not once a payment
+            div hx-ext="sse" sse-connect={ "/api/v1/events?fund_id=" (view.call.fund_id) "&about=" (id) } {
+                div #lines aria-live="polite" hx-get={ "/capital-calls/" (id) "/lines" } hx-trigger="sse:message throttle:1s, sse:message delay:1s" hx-swap="innerHTML" {
+                    (call_body(&view, &investors))
+                }
+            }
+            h2 { "Purposes" }
+            div.scroll tabindex="0" role="region" aria-label="Purposes" { table {
+                thead { tr { th scope="col" { "For" } th.number scope="col" { "Amount" } th scope="col" { "Inside the commitment" } } }
+                tbody { @for purpose in &view.call.purposes { tr { td { (title(&purpose.kind)) } (amount(purpose.amount)) td { @if purpose.inside_commitment { "yes" } @else { "no" } } } } }
+            } }
+        };
+        Ok(shell("Capital call", Some(visit.actor()), body))
+    };
+    let page = page.await;
+    visit.end(page).await
+}
+
+async fn call_lines(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let visit = match Visit::begin(&door, &headers, &uri) {
+        Ok(visit) => visit,
+        Err(response) => return response,
+    };
+    let page = async { Ok(call_body(&load_call(&visit, &call_id).await?, &investor_names(&visit).await?)) };
+    let page = page.await;
+    visit.end(page).await
+}
+
+async fn approvals(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
+    let visit = match Visit::begin(&door, &headers, &uri) {
+        Ok(visit) => visit,
+        Err(response) => return response,
+    };
+    let page = async {
+        let pending = visit.ask(&ListApprovals { status: Some(ApprovalStatus::Pending), limit: Some(ROWS), ..Default::default() }).await?.items;
+        let user = &visit.actor().user;
+        let mine = |approval: &&Approval| {
+            visit.actor().roles.contains(&approval.tier.role) && approval.requested_by != *user && !approval.votes.iter().any(|vote| vote.user == *user)
+        };
+        let (for_me, for_others): (Vec<&Approval>, Vec<&Approval>) = pending.iter().partition(mine);
+        let key = || door.shell.clock.new_id();
+        let body = html! {
+            h1 { "Approvals" }
+            h2 { "Waiting for me" }
+            (approvals_table(&for_me, Some(&key)))
+            h2 { "Waiting for others" }
+            (approvals_table(&for_others, None))
+        };
+        Ok(shell("Approvals", Some(visit.actor()), body))
+    };
+    let page = page.await;
+    visit.end(page).await
+}
+
+fn approvals_table(approvals: &[&Approval], key: Option<&dyn Fn() -> Uuid>) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Approvals" { table {
+            thead { tr { th scope="col" { "What" } th.number scope="col" { "Amount" } th scope="col" { "Asked by" } th scope="col" { "Votes" } th scope="col" { "Since" } @if key.is_some() { th scope="col" { "My vote" } } } }
+            tbody {
+                @for approval in approvals {
+                    tr {
+                        td { (title(&approval.subject_kind)) } td.number { (approval.amount) " " (approval.currency.code()) } td { (approval.requested_by) }
+                        td { (approval.votes.len()) " of " (approval.tier.votes) } td { (approval.created_at.format("%Y-%m-%d %H:%M")) }
+                        @if let Some(key) = key {
+                            td { form.votes method="post" action={ "/approvals/" (approval.id) "/vote" } {
+                                input type="hidden" name="key" value=(key());
+                                input type="text" name="comment" maxlength="2000" placeholder="Comment" aria-label="Comment";
+                                button name="decision" value="approve" { "Approve" }
+                                button.quiet name="decision" value="deny" { "Deny" }
+                            } }
+                        }
+                    }
+                }
+                @if approvals.is_empty() { tr { td.note colspan="6" { "Nothing." } } }
+            }
+        } }
+    }
+}
+
+#[derive(Deserialize)]
+struct VoteForm {
+    key: String,
+    decision: VoteDecision,
+    #[serde(default)]
+    comment: String,
+}
+
+async fn vote(State(door): State<Arc<Door>>, Path(approval_id): Path<String>, uri: Uri, headers: HeaderMap, form: Result<Form<VoteForm>, axum::extract::rejection::FormRejection>) -> Response {
+    let visit = match Visit::begin(&door, &headers, &uri) {
+        Ok(visit) => visit,
+        Err(response) => return response,
+    };
+    let voted = async {
+        check_role(visit.actor(), COMMITTEE)?;
+        let approval_id = approval_id.parse().map_err(|_| Reason::UnknownApproval.with(format!("{approval_id:?} is not an id")))?;
+        let Form(form) = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+        let command = CastVote { approval_id, decision: form.decision, comment: Some(form.comment).filter(|comment| !comment.is_empty()) };
+        let body = serde_json::to_vec(&command).unwrap_or_default();
+        door.ask(CastVote::SUBJECT, Some(&form.key), &visit.context, body.into()).await?.result
+    };
+    match voted.await {
+        Ok(_) => redirect("/approvals"),
+        Err(rejection) => visit.end(Err(rejection)).await,
+    }
+}
+
+async fn sign_in() -> Html<String> {
+    Html(sign_in_page(None).into_string())
+}
+
+fn sign_in_page(refused: Option<&str>) -> Markup {
+    let body = html! {
+        h1 { "Sign in" }
+        @if let Some(why) = refused { div.problem role="alert" { p { (why) } } }
+        p { "Paste a bearer token. In the local stack, " code { "cargo xtask token --role fund_manager" } " prints one." }
+        form method="post" action="/sign-in" {
+            p { label for="token" { "Token" } textarea #token name="token" rows="6" required autocomplete="off" spellcheck="false" {} }
+            p { button { "Sign in" } }
+        }
+    };
+    shell("Sign in", None, body)
+}
+
+#[derive(Deserialize)]
+struct SignIn {
+    token: String,
+}
+
+async fn signed_in(State(door): State<Arc<Door>>, form: Result<Form<SignIn>, axum::extract::rejection::FormRejection>) -> Response {
+    let token = form.map(|Form(form)| form.token.trim().to_owned()).unwrap_or_default();
+    let cookie = HeaderValue::from_str(&format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"));
+    match (door.gateway.tokens.actor(Some(&token)), cookie) {
+        (Ok(_), Ok(cookie)) => {
+            let mut response = redirect("/");
+            response.headers_mut().insert(SET_COOKIE, cookie);
+            response
+        }
+        (Err(rejection), _) => (StatusCode::UNAUTHORIZED, Html(sign_in_page(Some(&rejection.detail)).into_string())).into_response(),
+        (_, Err(_)) => (StatusCode::UNAUTHORIZED, Html(sign_in_page(Some("the token has characters that no token has")).into_string())).into_response(),
+    }
+}
+
+async fn sign_out() -> Response {
+    let mut response = redirect("/sign-in");
+    if let Ok(gone) = HeaderValue::from_str(&format!("{TOKEN_COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0")) {
+        response.headers_mut().insert(SET_COOKIE, gone);
+    }
+    response
+}
