@@ -1,0 +1,84 @@
+//! Child processes that end with their handle.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process that ends within this time after being asked gets no SIGKILL.
+const STOP_WITHIN: Duration = Duration::from_secs(12);
+
+/// A running child; dropped, it is killed.
+#[derive(Debug)]
+pub struct Process {
+    /// What it is called, for messages.
+    pub name: String,
+    /// Where its output goes.
+    pub log: PathBuf,
+    child: Child,
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| format!("no free port: {error}"))?;
+    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+/// Sends a signal to a process by its id.
+pub fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+impl Process {
+    /// Starts a command in a process group of its own, its output appended to `log`.
+    pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Process, String> {
+        let open = || File::options().create(true).append(true).open(log).map_err(|error| format!("{}: {error}", log.display()));
+        command.stdin(Stdio::null()).stdout(open()?).stderr(open()?).process_group(0);
+        let child = command.spawn().map_err(|error| format!("{name} cannot be started ({}): {error}", command.get_program().display()))?;
+        Ok(Process { name: name.to_owned(), log: log.to_path_buf(), child })
+    }
+
+    /// Id of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Kills it at once, as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end and waits; kills it when it does not.
+    pub fn stop(&mut self, signal_name: &str) {
+        if !self.is_running() {
+            return;
+        }
+        signal(self.pid(), signal_name);
+        let since = Instant::now();
+        while self.is_running() && since.elapsed() < STOP_WITHIN {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.kill();
+    }
+
+    /// The last lines of its output.
+    pub fn last_output(&self) -> String {
+        let text = std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(12).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
