@@ -23,12 +23,14 @@ mod compare;
 /// The rows, as published.
 const ROWS: &str = include_str!("../demo/commitments.csv");
 /// Rows that are played at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
 /// The figures are in millions with up to eight decimals (cents); further ones are noise of the
 /// binary numbers that the file was written from.
 const DECIMALS_PUBLISHED_MAX: u32 = 8;
 /// Longest wait for a workflow to end.
 const WORKFLOW_SECONDS_MAX: u64 = 120;
+/// Pause between two looks at a workflow.
+const WORKFLOW_POLL: std::time::Duration = std::time::Duration::from_millis(200);
 /// Type of the demo's funds; their rules allow what these funds really did.
 const FUND_TYPE: &str = "pension-disclosure";
 
@@ -254,7 +256,7 @@ async fn finish(office: &Office, row: &Row, accepted: &Value, what: &str) -> Res
         match workflow["status"].as_str() {
             Some("completed") => return Ok(()),
             Some("failed") => return Err(format!("{what}: {}", workflow["error"])),
-            _ => tokio::time::sleep(std::time::Duration::from_millis(30)).await,
+            _ => tokio::time::sleep(WORKFLOW_POLL).await,
         }
     }
     Err(format!("{what}: workflow {workflow_id} did not end within {WORKFLOW_SECONDS_MAX} s"))

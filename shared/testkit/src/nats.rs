@@ -105,7 +105,11 @@ impl Nats {
     }
 }
 
-/// Connects as a user.
+/// Connects with the user and password that the address names; the client itself does not read them.
 pub async fn connect(url: &str) -> Result<async_nats::Client, String> {
-    async_nats::connect(url).await.map_err(|error| format!("nats: {error}"))
+    let address: async_nats::ServerAddr = url.parse().map_err(|error| format!("nats: {error}"))?;
+    let user = address.username().unwrap_or_default().to_owned();
+    let password = address.password().unwrap_or_default().to_owned();
+    let options = async_nats::ConnectOptions::with_user_and_password(user, password);
+    options.connect(address).await.map_err(|error| format!("nats: {error}"))
 }

@@ -1,0 +1,12 @@
+//! The whole system, tried from outside: seven services, PostgreSQL and nats-server, over HTTP and NATS.
+
+mod audit;
+mod crash;
+mod deals;
+mod faults_of_old;
+mod lifecycle;
+mod malformed;
+mod notices;
+mod office;
+mod page;
+mod rules;
