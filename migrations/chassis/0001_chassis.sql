@@ -56,7 +56,7 @@ create table dead_letters (
     headers    json        not null,
     payload    bytea       not null,
     reason     text        not null,
-    status     text        not null default 'parked' check (status in ('parked', 'redriven', 'discarded'))
+    status     text        not null default 'parked' check (status = 'parked')
 );
 create index dead_letters_newest on dead_letters (id desc);
 

@@ -94,7 +94,10 @@ struct Played {
 
 /// Plays the demo on a stack that runs; an error when a figure differs.
 pub async fn run(state: &State, most: Option<usize>) -> Result<(), String> {
-    let mut rows: Vec<Row> = csv::Reader::from_reader(ROWS.as_bytes()).deserialize().collect::<Result<_, _>>().map_err(|error| format!("commitments.csv: {error}"))?;
+    let mut rows: Vec<Row> = csv::Reader::from_reader(ROWS.as_bytes())
+        .deserialize()
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("commitments.csv: {error}"))?;
     rows.truncate(most.unwrap_or(usize::MAX));
     let office = Arc::new(open_office(state).await?);
     let investors = Arc::new(register_investors(&office, &rows).await?);
@@ -140,7 +143,12 @@ async fn open_office(state: &State) -> Result<Office, String> {
     };
     // the published calls pass the house's maximum of 100 million
     let rules = json!({"allocation_max": "10000000000", "allocations_per_deal_max": 10});
-    accepted(office.admin.send("PUT", &format!("/rules/fund-type:{FUND_TYPE}"), Some("demo/rules"), Some(rules.to_string().into_bytes())).await?)?;
+    accepted(
+        office
+            .admin
+            .send("PUT", &format!("/rules/fund-type:{FUND_TYPE}"), Some("demo/rules"), Some(rules.to_string().into_bytes()))
+            .await?,
+    )?;
     Ok(office)
 }
 
@@ -202,7 +210,9 @@ async fn play(office: &Office, investors: &BTreeMap<String, Uuid>, row: Row) -> 
     let inside = called.min(committed);
     for (amount, inside_commitment) in [(inside, true), (called - inside, false)] {
         if amount.is_positive() {
-            purposes.push(json!({"kind": "investment", "allocation_id": allocation_id, "amount": amount, "inside_commitment": inside_commitment}));
+            purposes.push(
+                json!({"kind": "investment", "allocation_id": allocation_id, "amount": amount, "inside_commitment": inside_commitment}),
+            );
         }
     }
     let due_on = office.today + chrono::Days::new(30);
@@ -247,7 +257,8 @@ async fn finish(office: &Office, row: &Row, accepted: &Value, what: &str) -> Res
     for approval in approvals["items"].as_array().into_iter().flatten() {
         for (number, member) in office.committee.iter().enumerate() {
             let path = format!("/approvals/{}/votes", id(approval, "id")?);
-            post(member, &path, &row.key(&format!("{what}/vote/{number}")), json!({"decision": "approve", "comment": "as published"})).await?;
+            post(member, &path, &row.key(&format!("{what}/vote/{number}")), json!({"decision": "approve", "comment": "as published"}))
+                .await?;
         }
     }
     let since = Instant::now();

@@ -53,6 +53,8 @@ impl Drop for Step {
 pub fn secret() -> Result<String, String> {
     use std::io::Read;
     let mut bytes = [0u8; 32];
-    std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).map_err(|error| format!("/dev/urandom: {error}"))?;
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(|error| format!("/dev/urandom: {error}"))?;
     Ok(format!("p{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }

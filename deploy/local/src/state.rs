@@ -54,7 +54,9 @@ pub fn is_alive(pid: u32, word: &str) -> bool {
 impl State {
     /// The state of a stack that runs.
     pub fn read() -> Result<State, String> {
-        State::left().filter(|state| is_alive(state.supervisor, "xtask")).ok_or_else(|| "no local stack is running: start it with `cargo xtask up`".to_owned())
+        State::left()
+            .filter(|state| is_alive(state.supervisor, "xtask"))
+            .ok_or_else(|| "no local stack is running: start it with `cargo xtask up`".to_owned())
     }
 
     /// The state as it was left, whether or not it runs.

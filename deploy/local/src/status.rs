@@ -33,7 +33,15 @@ pub async fn status() -> Result<(), String> {
             Some(url) => health(url).await,
         };
         let lag = lag.get(program).map(ToString::to_string).unwrap_or_default();
-        println!("{:<22} {:>8}  {:<10} {:>7} {:>7}  {}", process.name, process.pid, health, outbox, lag, process.url.as_deref().unwrap_or(""));
+        println!(
+            "{:<22} {:>8}  {:<10} {:>7} {:>7}  {}",
+            process.name,
+            process.pid,
+            health,
+            outbox,
+            lag,
+            process.url.as_deref().unwrap_or("")
+        );
     }
     Ok(())
 }

@@ -163,7 +163,11 @@ async fn start(up: &Up) -> Result<LocalStack, String> {
         (postgres, nats)
     };
     let mut settings = Settings {
-        binaries: testkit::binaries()?.parent().map(std::path::PathBuf::from).unwrap_or_default().join(if up.release { "release" } else { "debug" }),
+        binaries: testkit::binaries()?.parent().map(std::path::PathBuf::from).unwrap_or_default().join(if up.release {
+            "release"
+        } else {
+            "debug"
+        }),
         logs: folder.clone(),
         database: state.database.clone(),
         nats: state.nats.clone(),
@@ -172,7 +176,9 @@ async fn start(up: &Up) -> Result<LocalStack, String> {
         environment: "development".into(),
         variables: vec![],
     };
-    settings.variables.extend(["SMTP_URL", "MAIL_FROM", "RUST_LOG"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))));
+    settings
+        .variables
+        .extend(["SMTP_URL", "MAIL_FROM", "RUST_LOG"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))));
     {
         let _step = Step::begin("roles, schemas, migrations");
         database::create(&postgres.url("admin", "postgres"), DATABASE).await?;

@@ -1,6 +1,8 @@
 //! The decisions about funds and allocations, as functions of states and nothing else.
 
-use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund, FundStatus, FundingStatus, ProposeAllocation, RegisterFund};
+use ::domain::messages::allocation_status::{
+    Allocation, AllocationDecision, Fund, FundStatus, FundingStatus, ProposeAllocation, RegisterFund,
+};
 use ::domain::messages::deals::{Deal, STAGES_CLOSED_TO_ALLOCATION};
 use ::domain::money::same_currency;
 use ::domain::rejection::check_text;
@@ -15,7 +17,9 @@ pub fn check_fund(command: &RegisterFund) -> Result<Amount, Rejection> {
     check_text("name", &command.name, 200)?;
     check_text("fund_type", &command.fund_type, 60)?;
     if !command.fund_type.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
-        return Err(Reason::InvalidText.with(format!("fund_type {:?} has other characters than letters, digits, - and _", command.fund_type)));
+        return Err(
+            Reason::InvalidText.with(format!("fund_type {:?} has other characters than letters, digits, - and _", command.fund_type))
+        );
     }
     if !VINTAGE_YEARS.contains(&command.vintage_year) {
         return Err(Reason::ImplausibleDate.with(format!("vintage_year {} is not between 1950 and 2100", command.vintage_year)));
@@ -54,14 +58,24 @@ pub fn propose(proposal: &Proposal<'_>, command: &ProposeAllocation) -> Result<A
         return Err(Reason::AmountAboveMaximum.with(format!("{amount} is above {} of the rules", rules.allocation_max)));
     }
     if let Some(before) = of_deal.iter().find(|before| before.fund_id == fund.id) {
-        return Err(Reason::DuplicateAllocation.with(format!("allocation {} of fund {} to deal {} is {}", before.id, fund.id, deal.id, before.status)));
+        return Err(Reason::DuplicateAllocation
+            .with(format!("allocation {} of fund {} to deal {} is {}", before.id, fund.id, deal.id, before.status)));
     }
     let most = rules.allocations_per_deal_max;
     if of_deal.len() >= usize::try_from(most).unwrap_or(usize::MAX) {
-        return Err(Reason::TooManyAllocations.with(format!("deal {} has {} allocations, at most {most} are allowed", deal.id, of_deal.len())));
+        return Err(Reason::TooManyAllocations.with(format!(
+            "deal {} has {} allocations, at most {most} are allowed",
+            deal.id,
+            of_deal.len()
+        )));
     }
     if fund.allocated + amount > fund.size {
-        return Err(Reason::OverCapacity.with(format!("fund {} has {} of {} left, {amount} are asked", fund.id, fund.size - fund.allocated, fund.size)));
+        return Err(Reason::OverCapacity.with(format!(
+            "fund {} has {} of {} left, {amount} are asked",
+            fund.id,
+            fund.size - fund.allocated,
+            fund.size
+        )));
     }
     Ok(amount)
 }

@@ -23,7 +23,11 @@ impl Follow<Deal> for AllocationStatus {
 impl Follow<CallLine> for AllocationStatus {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
         let changed = store::keep_line_shares(tx, batch).await?;
-        let mut ids: Vec<Uuid> = changed.iter().filter(|(_, (called, paid))| !(called.decimal().is_zero() && paid.decimal().is_zero())).map(|(id, _)| *id).collect();
+        let mut ids: Vec<Uuid> = changed
+            .iter()
+            .filter(|(_, (called, paid))| !(called.decimal().is_zero() && paid.decimal().is_zero()))
+            .map(|(id, _)| *id)
+            .collect();
         ids.sort_unstable();
         if ids.is_empty() {
             return Ok(());
@@ -105,7 +109,8 @@ impl Handle<ProposeAllocation> for AllocationStatus {
                 of_deal.push(allocation.clone());
                 added.push(allocation.clone());
             }
-            answers.push(proposed.map(|allocation| AllocationAccepted { workflow_id: allocation.workflow_id, allocation_id: allocation.id }));
+            answers
+                .push(proposed.map(|allocation| AllocationAccepted { workflow_id: allocation.workflow_id, allocation_id: allocation.id }));
         }
         store::insert_allocations(tx, &added).await?;
         save_capacity(tx, &mut funds, &last_context).await?;
@@ -113,7 +118,13 @@ impl Handle<ProposeAllocation> for AllocationStatus {
     }
 }
 
-fn propose(tx: &Tx, Sent { context, body, .. }: &Sent<ProposeAllocation>, deal: Option<&Deal>, fund: Option<&Fund>, of_deal: &[Allocation]) -> Result<Allocation, Rejection> {
+fn propose(
+    tx: &Tx,
+    Sent { context, body, .. }: &Sent<ProposeAllocation>,
+    deal: Option<&Deal>,
+    fund: Option<&Fund>,
+    of_deal: &[Allocation],
+) -> Result<Allocation, Rejection> {
     context.actor.check_fund(body.fund_id)?;
     let fund = fund.ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", body.fund_id)))?;
     let deal = deal.ok_or_else(|| Reason::UnknownDeal.with(format!("deal {}", body.deal_id)))?;
@@ -160,8 +171,10 @@ async fn save_capacity(tx: &mut Tx, funds: &mut HashMap<Uuid, Fund>, changed: &H
 impl Handle<DecideAllocation> for AllocationStatus {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<DecideAllocation>) -> Result<Answers<Allocation>, Fault> {
         let mut allocations = store::lock_allocations(tx, &batch.ids(|command| command.allocation_id)).await?;
-        let given_back: HashSet<Uuid> = batch.iter().filter(|sent| sent.body.denied_because.is_some()).map(|sent| sent.body.allocation_id).collect();
-        let mut fund_ids: Vec<Uuid> = allocations.values().filter(|allocation| given_back.contains(&allocation.id)).map(|allocation| allocation.fund_id).collect();
+        let given_back: HashSet<Uuid> =
+            batch.iter().filter(|sent| sent.body.denied_because.is_some()).map(|sent| sent.body.allocation_id).collect();
+        let mut fund_ids: Vec<Uuid> =
+            allocations.values().filter(|allocation| given_back.contains(&allocation.id)).map(|allocation| allocation.fund_id).collect();
         fund_ids.sort_unstable();
         fund_ids.dedup();
         let mut funds = store::lock_funds(tx, &fund_ids).await?;
@@ -243,7 +256,12 @@ impl Show<ListAllocations> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListAllocations) -> Answer<Page<Allocation>> {
         let limit = cursor::limit(query.limit);
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
-        let filter = store::AllocationFilter { scope: context.actor.scope.funds(), fund_id: query.fund_id, deal_id: query.deal_id, decision: query.decision };
+        let filter = store::AllocationFilter {
+            scope: context.actor.scope.funds(),
+            fund_id: query.fund_id,
+            deal_id: query.deal_id,
+            decision: query.decision,
+        };
         let allocations = store::list_allocations(tx, &filter, before, limit + 1).await?;
         Ok(Page::cut(allocations, limit, |last| cursor::write(&last.id)))
     }

@@ -5,7 +5,9 @@
 
 use std::process::ExitCode;
 
-use ::domain::messages::allocation_status::{DecideAllocation, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation, RegisterFund};
+use ::domain::messages::allocation_status::{
+    DecideAllocation, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation, RegisterFund,
+};
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
 use chassis::Card;

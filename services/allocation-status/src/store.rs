@@ -91,18 +91,19 @@ pub async fn list_deals(tx: &mut Tx, stage: Option<&str>, after: Uuid, limit: i6
 // ---- funds
 
 fn fund(row: &PgRow) -> Result<Fund, Error> {
+    let currency = row.parsed("currency")?;
     let mut fund = Fund {
         id: row.try_get("id")?,
         version: row.try_get("version")?,
         created_at: row.try_get("created_at")?,
         name: row.try_get("name")?,
         fund_type: row.try_get("fund_type")?,
-        currency: row.parsed("currency")?,
+        currency,
         vintage_year: row.try_get("vintage_year")?,
-        size: row.amount("size")?,
+        size: row.amount("size", currency)?,
         calendar: row.try_get("calendar")?,
         timezone: row.try_get("timezone")?,
-        allocated: row.amount("allocated")?,
+        allocated: row.amount("allocated", currency)?,
         status: FundStatus::Open,
     };
     fund.status = domain::fund_status(&fund);
@@ -179,6 +180,7 @@ pub async fn list_funds(tx: &mut Tx, scope: Option<&[Uuid]>, after: &str, limit:
 // ---- allocations
 
 fn allocation(row: &PgRow) -> Result<Allocation, Error> {
+    let currency = row.parsed("currency")?;
     let id = row.try_get("id")?;
     let mut allocation = Allocation {
         id,
@@ -187,14 +189,14 @@ fn allocation(row: &PgRow) -> Result<Allocation, Error> {
         deal_id: row.try_get("deal_id")?,
         fund_id: row.try_get("fund_id")?,
         fund_type: row.try_get("fund_type")?,
-        currency: row.parsed("currency")?,
-        amount: row.amount("amount")?,
+        currency,
+        amount: row.amount("amount", currency)?,
         security_type: row.try_get("security_type")?,
         requested_by: row.try_get("requested_by")?,
         workflow_id: ids::workflow_id(id),
         decision: row.named("decision")?,
-        called: row.amount("called")?,
-        paid: row.amount("paid")?,
+        called: row.amount("called", currency)?,
+        paid: row.amount("paid", currency)?,
         funding_status: FundingStatus::Committed,
         status: String::new(),
     };
@@ -318,7 +320,9 @@ pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<H
                 *sums = (sums.0 + part.amount, sums.1 + part.paid);
             }
         }
-        shares.extend(of_line.into_iter().map(|(id, (called, paid))| (line.id, id, seen.epoch, line.version, called.decimal(), paid.decimal())));
+        shares.extend(
+            of_line.into_iter().map(|(id, (called, paid))| (line.id, id, seen.epoch, line.version, called.decimal(), paid.decimal())),
+        );
     }
     shares.sort_unstable();
     let rows = sqlx::query(
@@ -342,7 +346,7 @@ pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<H
     let mut changed: HashMap<Uuid, (Amount, Amount)> = HashMap::new();
     for row in rows {
         let sums = changed.entry(row.try_get("allocation_id")?).or_default();
-        *sums = (sums.0 + row.amount("called")?, sums.1 + row.amount("paid")?);
+        *sums = (sums.0 + row.number("called")?, sums.1 + row.number("paid")?);
     }
     Ok(changed)
 }

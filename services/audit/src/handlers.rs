@@ -30,7 +30,9 @@ impl Record for Audit {
 fn check_scope(context: &Context) -> Result<(), ::domain::Rejection> {
     match context.actor.scope {
         Scope::All => Ok(()),
-        Scope::Funds(_) => Err(Reason::FundOutOfScope.with(format!("the audit record is of all funds; {} may see some only", context.actor.user))),
+        Scope::Funds(_) => {
+            Err(Reason::FundOutOfScope.with(format!("the audit record is of all funds; {} may see some only", context.actor.user)))
+        }
     }
 }
 

@@ -27,7 +27,8 @@ pub async fn lock_end(tx: &mut Tx) -> Result<(i64, Vec<u8>), Fault> {
 
 /// The ids among these that are recorded.
 pub async fn known(tx: &mut Tx, source_ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
-    let known: Vec<Uuid> = sqlx::query_scalar("select source_id from records where source_id = any($1)").bind(source_ids).fetch_all(&mut **tx).await?;
+    let known: Vec<Uuid> =
+        sqlx::query_scalar("select source_id from records where source_id = any($1)").bind(source_ids).fetch_all(&mut **tx).await?;
     Ok(known.into_iter().collect())
 }
 
@@ -99,7 +100,8 @@ pub async fn list(tx: &mut Tx, filter: &ListAuditRecords, after: i64, limit: i64
 /// Shows every record after a number to `look`, in order, a page of them; returns the last number,
 /// or none at the end.
 pub async fn walk(tx: &mut Tx, after: i64, mut look: impl FnMut(&Content<'_>, &[u8]) + Send) -> Result<Option<i64>, Fault> {
-    let rows = sqlx::query("select * from records where n > $1 order by n limit $2").bind(after).bind(VERIFY_PAGE).fetch_all(&mut **tx).await?;
+    let rows =
+        sqlx::query("select * from records where n > $1 order by n limit $2").bind(after).bind(VERIFY_PAGE).fetch_all(&mut **tx).await?;
     let mut last = None;
     for row in rows {
         let content = Content {

@@ -1,8 +1,8 @@
 //! The decisions of capital calls, as functions of states and nothing else.
 
 use ::domain::messages::capital_calls::{
-    CallLine, CallStatus, CapitalCall, Commitment, CallDecision, CommitmentStatus, LinePreview, LinePurpose, LineStatus, LineTiming, Payment,
-    PaymentStatus, Purpose, PurposeKind, Reversal,
+    CallDecision, CallLine, CallStatus, CapitalCall, Commitment, CommitmentStatus, LinePreview, LinePurpose, LineStatus, LineTiming,
+    Payment, PaymentStatus, Purpose, PurposeKind, Reversal,
 };
 use ::domain::money::same_currency;
 use ::domain::pro_rata::{self, Claim};
@@ -49,7 +49,12 @@ pub fn amount_in(currency: Currency, amount: Amount, given: Option<Currency>) ->
 }
 
 /// Checks the purposes of a call and writes their amounts with the currency's decimals. Returns the sum.
-pub fn check_purposes(purposes: &mut [Purpose], fund: &FundCopy, given: Option<Currency>, allocation: impl Fn(Uuid) -> Option<AllocationCopy>) -> Result<Amount, Rejection> {
+pub fn check_purposes(
+    purposes: &mut [Purpose],
+    fund: &FundCopy,
+    given: Option<Currency>,
+    allocation: impl Fn(Uuid) -> Option<AllocationCopy>,
+) -> Result<Amount, Rejection> {
     if purposes.is_empty() || purposes.len() > PURPOSES_MAX {
         return Err(Reason::PurposeMismatch.with(format!("the call has {} purposes, expected 1 to {PURPOSES_MAX}", purposes.len())));
     }
@@ -119,7 +124,12 @@ pub fn split_call(purposes: &[Purpose], commitments: &[Commitment], currency: Cu
         let impact: i128 = inside[position].iter().sum();
         let amount: Amount = parts.iter().map(|part| part.amount).sum();
         if amount.is_positive() {
-            lines.push(LinePreview { investor_id: commitment.investor_id, amount, impact_on_unfunded: currency.from_minor(-impact), purposes: parts });
+            lines.push(LinePreview {
+                investor_id: commitment.investor_id,
+                amount,
+                impact_on_unfunded: currency.from_minor(-impact),
+                purposes: parts,
+            });
         }
     }
     Ok(lines)
@@ -137,7 +147,11 @@ fn split_part(purposes: &[Purpose], commitments: &[Commitment], currency: Curren
         })
         .collect();
     let totals = pro_rata::split(columns.iter().sum(), &claims).map_err(|pro_rata::Shortfall(missing)| {
-        Reason::CallExceedsUnfunded.with(format!("{} {} cannot be placed inside the commitments", currency.from_minor(missing), currency.code()))
+        Reason::CallExceedsUnfunded.with(format!(
+            "{} {} cannot be placed inside the commitments",
+            currency.from_minor(missing),
+            currency.code()
+        ))
     })?;
     let rows: Vec<(Uuid, i128)> = claims.iter().map(|claim| claim.id).zip(totals).collect();
     Ok(pro_rata::split_rows(&rows, &columns))
@@ -180,7 +194,9 @@ pub fn pay(line: &CallLine, amount: Amount, given: Option<Currency>) -> Result<P
 /// Takes a payment back, once.
 pub fn reverse(payment: &Payment, reversal: Reversal) -> Result<Reversal, Rejection> {
     match &payment.reversal {
-        Some(before) => Err(Reason::PaymentReversed.with(format!("payment {} was reversed with effect from {}", payment.id, before.effective_on))),
+        Some(before) => {
+            Err(Reason::PaymentReversed.with(format!("payment {} was reversed with effect from {}", payment.id, before.effective_on)))
+        }
         None => Ok(reversal),
     }
 }
@@ -253,5 +269,3 @@ pub fn payment_status(payment: &Payment) -> PaymentStatus {
         None => PaymentStatus::Applied,
     }
 }
-
-

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
     CallDecision, CallLine, CallLineChange, CapitalCall, CapitalCallAccepted, CapitalCallChange, Commitment, CommitmentChange,
-    DecideCapitalCall, Investor, InvestorChange, Payment, PaymentChange, Purpose, RecordCommitment, RecordPayment, RegisterInvestor, Reversal,
-    ReversePayment, SubmitCapitalCall,
+    DecideCapitalCall, Investor, InvestorChange, Payment, PaymentChange, Purpose, RecordCommitment, RecordPayment, RegisterInvestor,
+    Reversal, ReversePayment, SubmitCapitalCall,
 };
 use ::domain::rejection::check_text;
 use ::domain::{Amount, Reason, Rejection, calendar, ids};
@@ -76,7 +76,8 @@ impl Handle<RecordCommitment> for CapitalCalls {
             match answer {
                 Ok(commitment) if added.contains(&commitment.id) => tx.emit(context, commitment, CommitmentChange::Recorded)?,
                 Ok(commitment) => {
-                    *answer = Err(Reason::CommitmentExists.with(format!("investor {} and fund {}", commitment.investor_id, commitment.fund_id)));
+                    *answer =
+                        Err(Reason::CommitmentExists.with(format!("investor {} and fund {}", commitment.investor_id, commitment.fund_id)));
                 }
                 Err(_) => {}
             }
@@ -222,7 +223,13 @@ impl Handle<DecideCapitalCall> for CapitalCalls {
 }
 
 /// Issues or cancels one call. A refusal leaves `issue` as it was.
-fn decide_call(tx: &mut Tx, context: &Context, command: &DecideCapitalCall, call: &mut CapitalCall, issue: &mut Issue) -> Result<Result<CapitalCall, Rejection>, Fault> {
+fn decide_call(
+    tx: &mut Tx,
+    context: &Context,
+    command: &DecideCapitalCall,
+    call: &mut CapitalCall,
+    issue: &mut Issue,
+) -> Result<Result<CapitalCall, Rejection>, Fault> {
     if call.decision != CallDecision::PendingApproval || call.content_hash != command.content_hash {
         return Ok(Err(Reason::CallNotPending.with(format!("capital call {} is {:?}, or not what was approved", call.id, call.decision))));
     }
@@ -251,7 +258,10 @@ fn decide_call(tx: &mut Tx, context: &Context, command: &DecideCapitalCall, call
     tx.emit(context, call, CapitalCallChange::Issued)?;
     for (line, preview) in &lines {
         tx.emit(context, line, CallLineChange::Issued)?;
-        let commitment = issue.commitments.iter_mut().find(|commitment| commitment.fund_id == call.fund_id && commitment.investor_id == line.investor_id);
+        let commitment = issue
+            .commitments
+            .iter_mut()
+            .find(|commitment| commitment.fund_id == call.fund_id && commitment.investor_id == line.investor_id);
         if let Some(commitment) = commitment {
             domain::draw(commitment, preview);
             issue.drawn.insert(commitment.id);
@@ -317,7 +327,8 @@ impl Handle<RecordPayment> for CapitalCalls {
                 Some(line) => record(tx, sent, line, &seen),
             };
             if let Ok(payment) = &recorded {
-                let applied = CallLineChange::PaymentApplied { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
+                let applied =
+                    CallLineChange::PaymentApplied { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
                 tx.emit(&sent.context, &lines[&payment.line_id], applied)?;
                 tx.emit(&sent.context, payment, PaymentChange::Recorded)?;
                 seen.push(payment.clone());
@@ -339,7 +350,8 @@ fn record(tx: &Tx, Sent { context, body, .. }: &Sent<RecordPayment>, line: &mut 
     let cash = domain::pay(line, body.amount, body.currency)?;
     let amount = cash.applied + cash.unapplied;
     let same = |before: &&Payment| {
-        (before.line_id, before.amount, before.method, before.received_on) == (line.id, amount, body.method, body.received_on) && before.reference == body.reference
+        (before.line_id, before.amount, before.method, before.received_on) == (line.id, amount, body.method, body.received_on)
+            && before.reference == body.reference
     };
     if let Some(before) = seen.iter().find(same) {
         return Err(Reason::DuplicatePayment.with(format!("payment {} has the same line, amount, method, reference and date", before.id)));
@@ -388,7 +400,8 @@ impl Handle<ReversePayment> for CapitalCalls {
                 };
                 let today = today_of(tx, line);
                 domain::settle(line, -payment.applied, -payment.unapplied, today);
-                let change = CallLineChange::PaymentReversed { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
+                let change =
+                    CallLineChange::PaymentReversed { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
                 tx.emit(&sent.context, line, change)?;
                 tx.emit(&sent.context, payment, PaymentChange::Reversed)?;
                 reversed.push(payment.clone());

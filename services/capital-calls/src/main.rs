@@ -6,12 +6,12 @@
 
 use std::process::ExitCode;
 
-use chassis::Card;
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
-    DecideCapitalCall, GetCapitalCall, GetPayment, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments, PreviewCapitalCall,
-    RecordCommitment, RecordPayment, RegisterInvestor, ReversePayment, SubmitCapitalCall,
+    DecideCapitalCall, GetCapitalCall, GetPayment, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments,
+    PreviewCapitalCall, RecordCommitment, RecordPayment, RegisterInvestor, ReversePayment, SubmitCapitalCall,
 };
+use chassis::Card;
 
 mod domain;
 mod handlers;

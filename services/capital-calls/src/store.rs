@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
-use ::domain::messages::capital_calls::{CallLine, CallStatus, CapitalCall, Commitment, Investor, LineStatus, LineTiming, Payment, PaymentStatus};
+use ::domain::messages::capital_calls::{
+    CallLine, CallStatus, CapitalCall, Commitment, Investor, LineStatus, LineTiming, Payment, PaymentStatus,
+};
 use ::domain::{Amount, ids};
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use sqlx::postgres::PgRow;
@@ -64,7 +66,12 @@ pub async fn copy_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>]) -> 
 }
 
 fn fund(row: &PgRow) -> Result<FundCopy, Error> {
-    Ok(FundCopy { id: row.try_get("id")?, fund_type: row.try_get("fund_type")?, currency: row.parsed("currency")?, timezone: row.try_get("timezone")? })
+    Ok(FundCopy {
+        id: row.try_get("id")?,
+        fund_type: row.try_get("fund_type")?,
+        currency: row.parsed("currency")?,
+        timezone: row.try_get("timezone")?,
+    })
 }
 
 /// The funds with these ids.
@@ -77,9 +84,9 @@ fn allocation(row: &PgRow) -> Result<AllocationCopy, Error> {
     Ok(AllocationCopy {
         id: row.try_get("id")?,
         fund_id: row.try_get("fund_id")?,
-        amount: row.amount("amount")?,
+        amount: row.number("amount")?,
         active: row.try_get("active")?,
-        called: row.amount("called")?,
+        called: row.number("called")?,
     })
 }
 
@@ -161,17 +168,18 @@ pub async fn list_investors(tx: &mut Tx, after: (String, Uuid), limit: i64) -> R
 }
 
 fn commitment(row: &PgRow) -> Result<Commitment, Error> {
-    let unfunded = row.amount("unfunded")?;
+    let currency = row.parsed("currency")?;
+    let unfunded = row.amount("unfunded", currency)?;
     Ok(Commitment {
         id: row.try_get("id")?,
         version: row.try_get("version")?,
         created_at: row.try_get("created_at")?,
         fund_id: row.try_get("fund_id")?,
         investor_id: row.try_get("investor_id")?,
-        currency: row.parsed("currency")?,
-        amount: row.amount("amount")?,
+        currency,
+        amount: row.amount("amount", currency)?,
         effective_on: row.try_get("effective_on")?,
-        called: row.amount("called")?,
+        called: row.amount("called", currency)?,
         unfunded,
         status: domain::commitment_status(unfunded),
     })
@@ -203,8 +211,11 @@ pub async fn insert_commitments(tx: &mut Tx, commitments: &[Commitment]) -> Resu
 
 /// The commitments to these funds, in the order of their ids.
 pub async fn commitments(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<Vec<Commitment>, Fault> {
-    let commitments =
-        sqlx::query("select * from commitments where fund_id = any($1) order by id").bind(fund_ids).try_map(|row| commitment(&row)).fetch_all(&mut **tx).await?;
+    let commitments = sqlx::query("select * from commitments where fund_id = any($1) order by id")
+        .bind(fund_ids)
+        .try_map(|row| commitment(&row))
+        .fetch_all(&mut **tx)
+        .await?;
     Ok(commitments)
 }
 
@@ -249,6 +260,7 @@ pub async fn list_commitments(tx: &mut Tx, fund_id: Uuid, after: Uuid, limit: i6
 // ---- capital calls
 
 fn call(row: &PgRow) -> Result<CapitalCall, Error> {
+    let currency = row.parsed("currency")?;
     let id = row.try_get("id")?;
     let mut call = CapitalCall {
         id,
@@ -256,8 +268,8 @@ fn call(row: &PgRow) -> Result<CapitalCall, Error> {
         created_at: row.try_get("created_at")?,
         fund_id: row.try_get("fund_id")?,
         fund_type: row.try_get("fund_type")?,
-        currency: row.parsed("currency")?,
-        amount: row.amount("amount")?,
+        currency,
+        amount: row.amount("amount", currency)?,
         purposes: row.json("purposes")?,
         due_on: row.try_get("due_on")?,
         priority: row.named("priority")?,
@@ -267,7 +279,7 @@ fn call(row: &PgRow) -> Result<CapitalCall, Error> {
         decision: row.named("decision")?,
         issued_on: row.try_get("issued_on")?,
         line_count: row.try_get("line_count")?,
-        paid: row.amount("paid")?,
+        paid: row.amount("paid", currency)?,
         status: CallStatus::PendingApproval,
     };
     call.status = domain::call_status(&call);
@@ -355,7 +367,13 @@ pub async fn find_call(tx: &mut Tx, id: Uuid) -> Result<Option<CapitalCall>, Fau
 }
 
 /// Calls, newest first, of one fund or of all that may be seen, before an id.
-pub async fn list_calls(tx: &mut Tx, scope: Option<&[Uuid]>, fund_id: Option<Uuid>, before: Uuid, limit: i64) -> Result<Vec<CapitalCall>, Fault> {
+pub async fn list_calls(
+    tx: &mut Tx,
+    scope: Option<&[Uuid]>,
+    fund_id: Option<Uuid>,
+    before: Uuid,
+    limit: i64,
+) -> Result<Vec<CapitalCall>, Fault> {
     let calls = sqlx::query(
         "select * from capital_calls
          where ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or fund_id = $2) and id < $3
@@ -374,6 +392,7 @@ pub async fn list_calls(tx: &mut Tx, scope: Option<&[Uuid]>, fund_id: Option<Uui
 // ---- call lines
 
 fn line(row: &PgRow) -> Result<CallLine, Error> {
+    let currency = row.parsed("currency")?;
     Ok(CallLine {
         id: row.try_get("id")?,
         version: row.try_get("version")?,
@@ -382,12 +401,12 @@ fn line(row: &PgRow) -> Result<CallLine, Error> {
         fund_id: row.try_get("fund_id")?,
         fund_type: row.try_get("fund_type")?,
         investor_id: row.try_get("investor_id")?,
-        currency: row.parsed("currency")?,
-        amount: row.amount("amount")?,
-        impact_on_unfunded: row.amount("impact_on_unfunded")?,
-        paid: row.amount("paid")?,
-        unapplied: row.amount("unapplied")?,
-        outstanding: row.amount("amount")? - row.amount("paid")?,
+        currency,
+        amount: row.amount("amount", currency)?,
+        impact_on_unfunded: row.amount("impact_on_unfunded", currency)?,
+        paid: row.amount("paid", currency)?,
+        unapplied: row.amount("unapplied", currency)?,
+        outstanding: row.amount("amount", currency)? - row.amount("paid", currency)?,
         due_on: row.try_get("due_on")?,
         issued_on: row.try_get("issued_on")?,
         grace_days: row.try_get("grace_days")?,
@@ -442,7 +461,11 @@ pub async fn lock_lines(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, CallL
 
 /// The lines of a call.
 pub async fn lines_of_call(tx: &mut Tx, call_id: Uuid) -> Result<Vec<CallLine>, Fault> {
-    Ok(sqlx::query("select * from call_lines where call_id = $1 order by id").bind(call_id).try_map(|row| line(&row)).fetch_all(&mut **tx).await?)
+    Ok(sqlx::query("select * from call_lines where call_id = $1 order by id")
+        .bind(call_id)
+        .try_map(|row| line(&row))
+        .fetch_all(&mut **tx)
+        .await?)
 }
 
 /// Which lines a list shows.
@@ -498,6 +521,7 @@ pub async fn save_lines(tx: &mut Tx, lines: &[&CallLine]) -> Result<(), Fault> {
 // ---- payments
 
 fn payment(row: &PgRow) -> Result<Payment, Error> {
+    let currency = row.parsed("currency")?;
     let mut payment = Payment {
         id: row.try_get("id")?,
         version: row.try_get("version")?,
@@ -506,10 +530,10 @@ fn payment(row: &PgRow) -> Result<Payment, Error> {
         call_id: row.try_get("call_id")?,
         fund_id: row.try_get("fund_id")?,
         investor_id: row.try_get("investor_id")?,
-        currency: row.parsed("currency")?,
-        amount: row.amount("amount")?,
-        applied: row.amount("applied")?,
-        unapplied: row.amount("unapplied")?,
+        currency,
+        amount: row.amount("amount", currency)?,
+        applied: row.amount("applied", currency)?,
+        unapplied: row.amount("unapplied", currency)?,
         method: row.named("method")?,
         reference: row.try_get("reference")?,
         received_on: row.try_get("received_on")?,
@@ -573,11 +597,13 @@ pub async fn find_payment(tx: &mut Tx, id: Uuid) -> Result<Option<Payment>, Faul
 
 /// The payments with these ids, locked.
 pub async fn lock_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Payment>, Fault> {
-    let payments = sqlx::query("select *, coalesce(reversal, 'null') as reversal_or_null from payments where id = any($1) order by id for no key update")
-        .bind(ids)
-        .try_map(|row| payment(&row))
-        .fetch_all(&mut **tx)
-        .await?;
+    let payments = sqlx::query(
+        "select *, coalesce(reversal, 'null') as reversal_or_null from payments where id = any($1) order by id for no key update",
+    )
+    .bind(ids)
+    .try_map(|row| payment(&row))
+    .fetch_all(&mut **tx)
+    .await?;
     Ok(payments.into_iter().map(|payment| (payment.id, payment)).collect())
 }
 
@@ -628,5 +654,3 @@ pub async fn list_payments(tx: &mut Tx, filter: &PaymentFilter<'_>, before: Uuid
     .await?;
     Ok(payments)
 }
-
-

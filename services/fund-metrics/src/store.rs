@@ -60,7 +60,8 @@ pub async fn keep_commitments(tx: &mut Tx, commitments: &[Seen<Commitment>], cha
     .fetch_all(&mut **tx)
     .await?;
     for row in rows {
-        let delta = Delta { committed: row.amount("amount")?, commitments: i64::from(row.try_get::<bool, _>("is_new")?), ..Delta::default() };
+        let delta =
+            Delta { committed: row.number("amount")?, commitments: i64::from(row.try_get::<bool, _>("is_new")?), ..Delta::default() };
         changes.add(row.try_get("fund_id")?, Some(row.try_get("investor_id")?), row.try_get("currency")?, delta);
     }
     Ok(())
@@ -91,7 +92,7 @@ pub async fn keep_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>], cha
     .fetch_all(&mut **tx)
     .await?;
     for row in rows {
-        let delta = Delta { allocated: row.amount("amount")?, allocations: row.try_get("active")?, ..Delta::default() };
+        let delta = Delta { allocated: row.number("amount")?, allocations: row.try_get("active")?, ..Delta::default() };
         changes.add(row.try_get("fund_id")?, None, row.try_get("currency")?, delta);
     }
     Ok(())
@@ -129,18 +130,18 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>], changes: &mut Cha
     for row in rows {
         let after = LineFigures {
             due_on: row.try_get("due_on")?,
-            called: row.amount("called")?,
-            paid: row.amount("paid")?,
-            impact: row.amount("impact")?,
-            unapplied: row.amount("unapplied")?,
+            called: row.number("called")?,
+            paid: row.number("paid")?,
+            impact: row.number("impact")?,
+            unapplied: row.number("unapplied")?,
         };
         let before = match row.try_get("previous_due_on")? {
             Some(due_on) if !row.try_get::<bool, _>("is_new")? => Some(LineFigures {
                 due_on,
-                called: row.amount("previous_called")?,
-                paid: row.amount("previous_paid")?,
-                impact: row.amount("previous_impact")?,
-                unapplied: row.amount("previous_unapplied")?,
+                called: row.number("previous_called")?,
+                paid: row.number("previous_paid")?,
+                impact: row.number("previous_impact")?,
+                unapplied: row.number("previous_unapplied")?,
             }),
             _ => None,
         };
@@ -208,22 +209,22 @@ pub async fn add_changes(tx: &mut Tx, changes: &Changes) -> Result<(), Fault> {
 
 fn sums(row: &PgRow) -> Result<(Delta, Due), Error> {
     let sums = Delta {
-        committed: row.amount("committed")?,
-        called: row.amount("called")?,
-        paid_in: row.amount("paid_in")?,
-        impact: row.amount("impact")?,
-        unapplied: row.amount("unapplied")?,
-        allocated: row.amount("allocated")?,
+        committed: row.number("committed")?,
+        called: row.number("called")?,
+        paid_in: row.number("paid_in")?,
+        impact: row.number("impact")?,
+        unapplied: row.number("unapplied")?,
+        allocated: row.number("allocated")?,
         commitments: row.try_get("commitments")?,
         lines: row.try_get("lines")?,
         lines_paid: row.try_get("lines_paid")?,
         allocations: row.try_get("allocations")?,
     };
     let due = Due {
-        overdue: row.amount("overdue")?,
+        overdue: row.number("overdue")?,
         lines_overdue: row.try_get("lines_overdue")?,
-        called: row.amount("due_called")?,
-        paid_in: row.amount("due_paid_in")?,
+        called: row.number("due_called")?,
+        paid_in: row.number("due_paid_in")?,
     };
     Ok((sums, due))
 }

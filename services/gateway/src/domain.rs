@@ -51,7 +51,12 @@ pub fn check_role(actor: &Actor, allowed: &[Role]) -> Result<(), Rejection> {
     if actor.roles.iter().any(|role| names.contains(role)) {
         return Ok(());
     }
-    Err(Reason::Forbidden.with(format!("{} has the roles [{}], one of [{}] is needed", actor.user, actor.roles.join(", "), names.join(", "))))
+    Err(Reason::Forbidden.with(format!(
+        "{} has the roles [{}], one of [{}] is needed",
+        actor.user,
+        actor.roles.join(", "),
+        names.join(", ")
+    )))
 }
 
 /// The claims of a token. Without `funds` it is good for every fund.
@@ -83,7 +88,7 @@ impl Tokens {
     /// `JWT_PUBLIC_KEY_FILE` (PEM, for `JWT_ALGORITHM`: RS256, ES256 or EdDSA) of an identity provider, or
     /// `JWT_SECRET` (HS256) for the local stack.
     pub fn from_environment() -> Result<Tokens, String> {
-        let set = |name: &str| std::env::var(name).ok();
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(file) = set("JWT_PUBLIC_KEY_FILE") {
             let pem = std::fs::read(&file).map_err(|error| format!("JWT_PUBLIC_KEY_FILE {file}: {error}"))?;
             let (algorithm, key) = match set("JWT_ALGORITHM").as_deref() {
@@ -116,7 +121,8 @@ impl Tokens {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation)
             .map_err(|error| Reason::Unauthenticated.with(format!("the bearer token is not valid: {error}")))?
             .claims;
-        if claims.sub.is_empty() || claims.sub.len() > 200 || claims.sub.starts_with("service:") || claims.sub.chars().any(char::is_control) {
+        if claims.sub.is_empty() || claims.sub.len() > 200 || claims.sub.starts_with("service:") || claims.sub.chars().any(char::is_control)
+        {
             return Err(Reason::Unauthenticated.with("the bearer token names no user"));
         }
         Ok(Actor { user: claims.sub, roles: claims.roles, scope: claims.funds.map_or(Scope::All, Scope::Funds) })

@@ -52,17 +52,26 @@ impl Door {
     pub fn context(&self, headers: &HeaderMap, actor: Actor) -> Context {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let message_id = self.shell.clock.new_id();
-        let correlation_id = text("x-correlation-id").filter(|id| !id.is_empty() && id.len() <= 100).unwrap_or_else(|| message_id.to_string());
+        let correlation_id =
+            text("x-correlation-id").filter(|id| !id.is_empty() && id.len() <= 100).unwrap_or_else(|| message_id.to_string());
         Context { message_id, correlation_id, actor, traceparent: text("traceparent") }
     }
 
     /// Sends a request until it is answered, with the same key, for as long as the caller may wait.
-    pub async fn ask(&self, subject: &str, key: Option<&str>, context: &Context, body: bytes::Bytes) -> Result<chassis::courier::Answered, Rejection> {
+    pub async fn ask(
+        &self,
+        subject: &str,
+        key: Option<&str>,
+        context: &Context,
+        body: bytes::Bytes,
+    ) -> Result<chassis::courier::Answered, Rejection> {
         let since = tokio::time::Instant::now();
         loop {
             match self.courier.send(subject, key, context, body.clone()).await {
                 Ok(answered) => return Ok(answered),
-                Err(unanswered) if since.elapsed() + PAUSE > PATIENCE => return Err(::domain::Reason::ServiceUnavailable.with(unanswered.why)),
+                Err(unanswered) if since.elapsed() + PAUSE > PATIENCE => {
+                    return Err(::domain::Reason::ServiceUnavailable.with(unanswered.why));
+                }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
@@ -72,7 +81,11 @@ impl Door {
 /// The token in the page's cookie.
 pub fn cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == TOKEN_COOKIE).map(|(_, value)| value)
+    cookies
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == TOKEN_COOKIE)
+        .map(|(_, value)| value)
 }
 
 /// All routes.

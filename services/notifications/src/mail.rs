@@ -26,8 +26,9 @@ pub struct Mail {
 impl Mail {
     /// Mail as `SMTP_URL` and `MAIL_FROM` say; none when `SMTP_URL` is not set.
     pub fn from_environment() -> Result<Option<Mail>, String> {
-        let Ok(url) = std::env::var("SMTP_URL") else { return Ok(None) };
-        let from = std::env::var("MAIL_FROM").map_err(|_| "SMTP_URL is set but MAIL_FROM is not; see .env.example".to_owned())?;
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let Some(url) = set("SMTP_URL") else { return Ok(None) };
+        let from = set("MAIL_FROM").ok_or("SMTP_URL is set but MAIL_FROM is not; see .env.example")?;
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url).map_err(|error| format!("SMTP_URL: {error}"))?.build();
         let from = from.parse().map_err(|error| format!("MAIL_FROM: {error}"))?;
         Ok(Some(Mail { transport, from }))

@@ -29,10 +29,7 @@ fn main() -> ExitCode {
         }
     };
     let by_mail = mail.is_some();
-    let service = chassis::service(Notifications, card)
-        .follows::<CallLine>()
-        .follows::<Investor>()
-        .runs(handlers::Raise { by_mail });
+    let service = chassis::service(Notifications, card).follows::<CallLine>().follows::<Investor>().runs(handlers::Raise { by_mail });
     match mail {
         Some(mail) => service.runs(mail).main(),
         None => service.main(),

@@ -1,8 +1,8 @@
 //! All SQL of notifications.
 
+use ::domain::ids;
 use ::domain::messages::capital_calls::{CallLine, Investor};
 use ::domain::messages::notifications::Notice;
-use ::domain::ids;
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
@@ -78,6 +78,7 @@ pub async fn add_schedules(tx: &mut Tx, schedules: &[(Uuid, DateTime<Utc>, Sched
 }
 
 fn notice(row: &PgRow, now: DateTime<Utc>) -> Result<Notice, Error> {
+    let currency = row.parsed("currency")?;
     let line_id: Uuid = row.try_get("line_id")?;
     let rule: String = row.try_get("rule")?;
     Ok(Notice {
@@ -90,9 +91,9 @@ fn notice(row: &PgRow, now: DateTime<Utc>) -> Result<Notice, Error> {
         fund_id: row.try_get("fund_id")?,
         investor_id: row.try_get("investor_id")?,
         email: row.try_get("email")?,
-        amount: row.amount("amount")?,
-        outstanding: row.amount("outstanding")?,
-        currency: row.parsed("currency")?,
+        amount: row.amount("amount", currency)?,
+        outstanding: row.amount("outstanding", currency)?,
+        currency,
         due_on: row.try_get("due_on")?,
     })
 }
@@ -165,7 +166,9 @@ pub async fn claim_deliveries(tx: &mut Tx, limit: i64, lease: DateTime<Utc>) -> 
     .bind(now)
     .bind(limit)
     .bind(lease)
-    .try_map(|row: PgRow| Ok(Delivery { notice: row.json("notice")?, recipient: row.try_get("recipient")?, attempts: row.try_get("attempts")? }))
+    .try_map(|row: PgRow| {
+        Ok(Delivery { notice: row.json("notice")?, recipient: row.try_get("recipient")?, attempts: row.try_get("attempts")? })
+    })
     .fetch_all(&mut **tx)
     .await?;
     Ok(claimed)

@@ -1,6 +1,8 @@
 //! The decisions about workflows, approvals and votes, as functions of states and nothing else.
 
-use ::domain::messages::workflow::{Approval, ApprovalStatus, Step, StepName, StepStatus, SubjectKind, Vote, VoteDecision, Workflow, WorkflowStatus};
+use ::domain::messages::workflow::{
+    Approval, ApprovalStatus, Step, StepName, StepStatus, SubjectKind, Vote, VoteDecision, Workflow, WorkflowStatus,
+};
 use ::domain::rejection::check_text;
 use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
 use chrono::{DateTime, Utc};
@@ -75,7 +77,14 @@ pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<
         for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending) {
             step.status = StepStatus::Skipped;
         }
-        workflow.steps.push(Step { name: StepName::GiveBack, status: StepStatus::Pending, started_at: None, finished_at: None, attempts: 0, note: None });
+        workflow.steps.push(Step {
+            name: StepName::GiveBack,
+            status: StepStatus::Pending,
+            started_at: None,
+            finished_at: None,
+            attempts: 0,
+            note: None,
+        });
         workflow.error = Some(Problem::from(rejection));
     }
     derive(workflow);
@@ -96,7 +105,13 @@ pub fn derive(workflow: &mut Workflow) {
 }
 
 /// Takes a vote: one a person, of the tier's role, never the requester's own.
-pub fn vote(approval: &Approval, actor: &Actor, decision: VoteDecision, comment: Option<String>, now: DateTime<Utc>) -> Result<Vote, Rejection> {
+pub fn vote(
+    approval: &Approval,
+    actor: &Actor,
+    decision: VoteDecision,
+    comment: Option<String>,
+    now: DateTime<Utc>,
+) -> Result<Vote, Rejection> {
     actor.check_fund(approval.fund_id)?;
     if let Some(comment) = &comment {
         check_text("comment", comment, 2_000)?;

@@ -1,12 +1,13 @@
 //! The handlers: workflows start when a request appears, votes decide approvals, rules are put.
 
+use ::domain::message::PAGE_MAX;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
 use ::domain::messages::capital_calls::{CallDecision, CapitalCall};
 use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows,
-    PutRules, RuleSet, RuleSetChange, RuleSetStatus, RulesView, StepName, StepStatus, SubjectKind, Workflow, WorkflowChange, WorkflowStatus,
+    PutRules, RuleSet, RuleSetChange, RuleSetStatus, RulesView, StepName, StepStatus, SubjectKind, Workflow, WorkflowChange,
+    WorkflowStatus,
 };
-use ::domain::message::PAGE_MAX;
 use ::domain::rules::{ApprovalTier, RuleScope};
 use ::domain::{Page, Reason, Rejection, ids};
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
@@ -41,7 +42,12 @@ impl Follow<Allocation> for WorkflowService {
                 fund_type: state.fund_type.clone(),
                 requested_by: state.requested_by.clone(),
                 created_at: state.created_at,
-                subject: Subject { deal_id: Some(state.deal_id), amount: state.amount, currency: state.currency, content_hash: hash(content.as_bytes()) },
+                subject: Subject {
+                    deal_id: Some(state.deal_id),
+                    amount: state.amount,
+                    currency: state.currency,
+                    content_hash: hash(content.as_bytes()),
+                },
             };
             (&seen.context, request)
         });
@@ -60,7 +66,12 @@ impl Follow<CapitalCall> for WorkflowService {
                 fund_type: state.fund_type.clone(),
                 requested_by: state.requested_by.clone(),
                 created_at: state.created_at,
-                subject: Subject { deal_id: None, amount: state.amount, currency: state.currency, content_hash: state.content_hash.clone() },
+                subject: Subject {
+                    deal_id: None,
+                    amount: state.amount,
+                    currency: state.currency,
+                    content_hash: state.content_hash.clone(),
+                },
             };
             (&seen.context, request)
         });
@@ -175,7 +186,9 @@ impl Handle<CastVote> for WorkflowService {
         // from the map, not from the answers: two votes of a batch may be on one approval
         let voted: Vec<Uuid> = answers.iter().flatten().map(|approval| approval.id).collect();
         store::save_approvals(tx, &approvals.values().filter(|approval| voted.contains(&approval.id)).collect::<Vec<_>>()).await?;
-        let decided = |instance: &&Instance| approvals.values().any(|approval| approval.workflow_id == instance.workflow.id && approval.status != ApprovalStatus::Pending);
+        let decided = |instance: &&Instance| {
+            approvals.values().any(|approval| approval.workflow_id == instance.workflow.id && approval.status != ApprovalStatus::Pending)
+        };
         store::save(tx, &workflows.values().filter(decided).collect::<Vec<_>>()).await?;
         Ok(answers)
     }
@@ -245,11 +258,17 @@ fn check_rules(tx: &Tx, command: &PutRules) -> Result<RuleScope, Rejection> {
     Ok(scope)
 }
 
-fn effective(tx: &Tx, scope: &RuleScope, fund_type: Option<&str>, version: i64, layer: &::domain::rules::RuleLayer) -> Result<::domain::rules::Rules, Rejection> {
+fn effective(
+    tx: &Tx,
+    scope: &RuleScope,
+    fund_type: Option<&str>,
+    version: i64,
+    layer: &::domain::rules::RuleLayer,
+) -> Result<::domain::rules::Rules, Rejection> {
     let mut book = (*tx.rules()).clone();
     book.put(scope.clone(), version, layer.clone());
     match scope {
-        RuleScope::Global => book.merged(None, None),
+        RuleScope::Global => book.for_environment("").merged(None, None),
         RuleScope::Environment(name) => {
             let mut of_environment = book.for_environment(name);
             of_environment.put(scope.clone(), version, layer.clone());
@@ -295,7 +314,8 @@ impl Show<GetWorkflow> for WorkflowService {
 impl Show<ListWorkflows> for WorkflowService {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListWorkflows) -> Answer<Page<Workflow>> {
         let limit = cursor::limit(query.limit);
-        let before = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?.unwrap_or((DateTime::<Utc>::from_timestamp(1 << 36, 0).unwrap_or_default(), Uuid::max()));
+        let before = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?
+            .unwrap_or((DateTime::<Utc>::from_timestamp(1 << 36, 0).unwrap_or_default(), Uuid::max()));
         let workflows = store::list(tx, context.actor.scope.funds(), query.status, query.fund_id, before, limit + 1).await?;
         Ok(Page::cut(workflows, limit, |last| cursor::write(&(last.created_at, last.id))))
     }

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::capital_calls::CapitalCall;
-use ::domain::messages::workflow::{CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows, PutRules};
+use ::domain::messages::workflow::{
+    CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows, PutRules,
+};
 use chassis::Card;
 
 mod domain;

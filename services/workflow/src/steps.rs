@@ -78,7 +78,8 @@ impl Errand for Steps {
         let workflow = &instance.workflow;
         let key = format!("{}/{}", workflow.id, chassis::row::name(step));
         let context = own_context(instance, *step);
-        let denied = (*step == StepName::GiveBack).then(|| workflow.error.as_ref().map_or_else(|| "refused".into(), |problem| problem.detail.clone()));
+        let denied = (*step == StepName::GiveBack)
+            .then(|| workflow.error.as_ref().map_or_else(|| "refused".into(), |problem| problem.detail.clone()));
         match (step, workflow.subject_kind) {
             // written into the log when the outcome is recorded
             (StepName::RequestStage, _) => Outcome::Done(format!("deal system asked for stage {STAGE_AFTER_ALLOCATION}")),
@@ -88,7 +89,11 @@ impl Errand for Steps {
                 outcome(courier.command(&key, &context, &command).await, "allocation decided")
             }
             (_, SubjectKind::CapitalCall) => {
-                let command = DecideCapitalCall { call_id: workflow.subject_id, content_hash: instance.subject.content_hash.clone(), cancelled_because: denied };
+                let command = DecideCapitalCall {
+                    call_id: workflow.subject_id,
+                    content_hash: instance.subject.content_hash.clone(),
+                    cancelled_because: denied,
+                };
                 outcome(courier.command(&key, &context, &command).await, "capital call decided")
             }
         }
@@ -135,7 +140,8 @@ impl Errand for Steps {
 /// Shows why a step is held up; it is tried again.
 fn hold_up(workflow: &mut ::domain::messages::workflow::Workflow, step: StepName, why: &str) {
     if step != StepName::GiveBack {
-        workflow.error = Some(Problem::from(Reason::ServiceUnavailable.with(format!("step {} is tried again: {why}", chassis::row::name(&step)))));
+        workflow.error =
+            Some(Problem::from(Reason::ServiceUnavailable.with(format!("step {} is tried again: {why}", chassis::row::name(&step)))));
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use ::domain::messages::workflow::{Approval, ApprovalStatus, RuleSet, RuleSetStatus, Workflow, WorkflowStatus};
 use ::domain::ids;
+use ::domain::messages::workflow::{Approval, ApprovalStatus, RuleSet, RuleSetStatus, Workflow, WorkflowStatus};
 use chassis::{Fault, RowExt, Tx, row};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
@@ -134,7 +134,8 @@ async fn write(tx: &mut Tx, instances: &[&Instance], only_next_version: bool) ->
 
 /// One workflow.
 pub async fn find(tx: &mut Tx, id: Uuid) -> Result<Option<Workflow>, Fault> {
-    let found = sqlx::query("select * from workflows where id = $1").bind(id).try_map(|row| instance(&row)).fetch_optional(&mut **tx).await?;
+    let found =
+        sqlx::query("select * from workflows where id = $1").bind(id).try_map(|row| instance(&row)).fetch_optional(&mut **tx).await?;
     Ok(found.map(|instance| instance.workflow))
 }
 
@@ -168,6 +169,7 @@ pub async fn list(
 // ---- approvals
 
 fn approval(row: &PgRow) -> Result<Approval, Error> {
+    let currency = row.parsed("currency")?;
     let mut approval = Approval {
         id: row.try_get("id")?,
         version: row.try_get("version")?,
@@ -176,8 +178,8 @@ fn approval(row: &PgRow) -> Result<Approval, Error> {
         subject_kind: row.named("subject_kind")?,
         subject_id: row.try_get("subject_id")?,
         fund_id: row.try_get("fund_id")?,
-        amount: row.amount("amount")?,
-        currency: row.parsed("currency")?,
+        amount: row.amount("amount", currency)?,
+        currency,
         content_hash: row.try_get("content_hash")?,
         requested_by: row.try_get("requested_by")?,
         tier: row.json("tier")?,

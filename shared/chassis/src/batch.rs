@@ -255,7 +255,8 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
     }
     for (position, key, hash) in repeats {
         let first = first_of_key[&key];
-        let same = hashes.get(&first).is_none_or(|of_first| *of_first == hash) && known.get(&key).is_none_or(|(of_first, _)| *of_first == hash);
+        let same =
+            hashes.get(&first).is_none_or(|of_first| *of_first == hash) && known.get(&key).is_none_or(|(of_first, _)| *of_first == hash);
         replies[position] = match &replies[first] {
             Some(reply) if same => Some(Reply { body: reply.body.clone(), problem: reply.problem.clone(), replayed: true }),
             Some(_) => Some(reused(&key)),

@@ -1,7 +1,7 @@
 //! The clock: the system's, moved by an offset that tests and the demo can set; and ids that sort by it.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::{ContextV7, Timestamp, Uuid};

@@ -103,7 +103,11 @@ mod tests {
         let context = Context {
             message_id: Uuid::from_u128(7),
             correlation_id: "r 1 \"ü\" 100%".into(),
-            actor: Actor { user: "Zoë".into(), roles: vec!["analyst".into(), "committee".into()], scope: Scope::Funds(vec![Uuid::from_u128(1)]) },
+            actor: Actor {
+                user: "Zoë".into(),
+                roles: vec!["analyst".into(), "committee".into()],
+                scope: Scope::Funds(vec![Uuid::from_u128(1)]),
+            },
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
         };
         let mut headers = HeaderMap::new();

@@ -43,10 +43,11 @@ impl Courier {
         if let Some(key) = key {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
-        let reply = self.client.request_with_headers(subject.to_owned(), headers, body).await.map_err(|error| Unanswered {
-            nobody: error.kind() == RequestErrorKind::NoResponders,
-            why: format!("{subject}: {error}"),
-        })?;
+        let reply = self
+            .client
+            .request_with_headers(subject.to_owned(), headers, body)
+            .await
+            .map_err(|error| Unanswered { nobody: error.kind() == RequestErrorKind::NoResponders, why: format!("{subject}: {error}") })?;
         let headers = reply.headers.as_ref();
         let replayed = headers.is_some_and(|headers| headers.get(REPLAYED).is_some());
         if headers.is_none_or(|headers| headers.get(SERVICE_ERROR).is_none()) {

@@ -98,7 +98,12 @@ pub struct Database {
 
 impl Database {
     /// Connects. The receiver gets the events of each committed transaction, for the relay.
-    pub async fn connect(service: &'static str, url: &str, environment: &str, clock: Clock) -> Result<(Database, mpsc::Receiver<Vec<LoggedEvent>>), Fault> {
+    pub async fn connect(
+        service: &'static str,
+        url: &str,
+        environment: &str,
+        clock: Clock,
+    ) -> Result<(Database, mpsc::Receiver<Vec<LoggedEvent>>), Fault> {
         let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).connect(url).await?;
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;
         let (committed, relay) = mpsc::channel(limits::RELAY_QUEUE);

@@ -31,7 +31,10 @@ pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, mes
         payload: payload.chars().filter(|letter| *letter != '\0').take(10_000).collect(),
         status: "parked".into(),
     };
-    let headers: serde_json::Map<String, serde_json::Value> = message.headers.iter().flat_map(|headers| headers.iter())
+    let headers: serde_json::Map<String, serde_json::Value> = message
+        .headers
+        .iter()
+        .flat_map(|headers| headers.iter())
         .map(|(name, values)| (name.to_string(), values.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(",").into()))
         .collect();
     sqlx::query(

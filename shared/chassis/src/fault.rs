@@ -35,7 +35,12 @@ impl From<sqlx::Error> for Fault {
                 // connection, resources, operator intervention, lock not available, serialization, deadlock, read-only
                 ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || ["40001", "40P01", "55P03", "25006"].contains(&&*code)
             }),
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
             _ => false,
         };
         if transient { Fault::Transient(error.to_string()) } else { Fault::Fatal(error.to_string()) }

@@ -90,7 +90,8 @@ impl Reader {
             ..Default::default()
         };
         let consumer = self.shell.jetstream.create_consumer_on_stream(config, self.stream).await.map_err(|error| fault(&error))?;
-        let messages = consumer.stream().max_messages_per_batch(limits::FOLLOW_MAX).heartbeat(std::time::Duration::from_secs(5)).messages().await;
+        let messages =
+            consumer.stream().max_messages_per_batch(limits::FOLLOW_MAX).heartbeat(std::time::Duration::from_secs(5)).messages().await;
         Ok(messages.map_err(|error| fault(&error))?.ready_chunks(limits::FOLLOW_MAX))
     }
 
@@ -140,7 +141,8 @@ impl Reader {
     }
 
     async fn waits_in_vain(&self) -> bool {
-        let consumer: Result<jetstream::consumer::PullConsumer, _> = self.shell.jetstream.get_consumer_from_stream(&self.name, self.stream).await;
+        let consumer: Result<jetstream::consumer::PullConsumer, _> =
+            self.shell.jetstream.get_consumer_from_stream(&self.name, self.stream).await;
         consumer.map_or(true, |consumer| consumer.cached_info().num_pending > 0)
     }
 }

@@ -1,5 +1,6 @@
 //! `/healthz` (the process runs), `/readyz` (it can do its work) and `/metrics` (Prometheus).
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,7 +9,10 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
+use crate::fault::Fault;
 use crate::service::Shell;
 
 #[derive(Clone)]
@@ -24,6 +28,19 @@ pub fn routes(shell: Arc<Shell>, metrics: PrometheusHandle) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(|State(health): State<Health>| async move { health.metrics.render() }))
         .with_state(Health { shell, metrics })
+}
+
+/// Asks the service at this address whether it is ready.
+pub async fn ask(address: SocketAddr) -> Result<(), Fault> {
+    let fault = |error: std::io::Error| Fault::Transient(format!("{address}: {error}"));
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await.map_err(fault)?;
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await.map_err(fault)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(fault)?;
+    match answer.split_whitespace().nth(1) {
+        Some("200") => Ok(()),
+        _ => Err(Fault::Transient(format!("{address} is not ready: {answer}"))),
+    }
 }
 
 async fn ready(State(health): State<Health>) -> (StatusCode, Json<Value>) {

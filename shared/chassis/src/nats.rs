@@ -64,7 +64,8 @@ pub async fn ensure_streams(jetstream: &jetstream::Context, replicas: usize) -> 
         jetstream.create_or_update_stream(config).await.map_err(|error| Fault::Transient(format!("stream {name}: {error}")))?;
     }
     for bucket in [RULES_BUCKET, CLOCK_BUCKET] {
-        let config = kv::Config { bucket: bucket.into(), history: 1, storage: StorageType::File, num_replicas: replicas, ..kv::Config::default() };
+        let config =
+            kv::Config { bucket: bucket.into(), history: 1, storage: StorageType::File, num_replicas: replicas, ..kv::Config::default() };
         jetstream.create_or_update_key_value(config).await.map_err(|error| Fault::Transient(format!("bucket {bucket}: {error}")))?;
     }
     Ok(())

@@ -73,7 +73,7 @@ fn headers(event: &LoggedEvent) -> HeaderMap {
     put(&mut headers, "ce-subject", &event.aggregate_id.to_string());
     put(&mut headers, "ce-time", &event.at.to_rfc3339());
     put(&mut headers, "ce-datacontenttype", "application/json");
-    put(&mut headers, "ce-dataschema", &format!("/schemas/{}.v{}.json", event.aggregate, domain::registry::SCHEMA_VERSION));
+    put(&mut headers, "ce-dataschema", &format!("/schemas/events/{}.v{}.json", event.aggregate, domain::registry::SCHEMA_VERSION));
     put(&mut headers, "ce-aggregate", &event.aggregate);
     put(&mut headers, "ce-aggregateid", &event.aggregate_id.to_string());
     put(&mut headers, "ce-aggregateversion", &event.version.to_string());
@@ -114,7 +114,8 @@ pub async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) ->
             if events.len() > 1 {
                 headers.insert("Nats-Batch-Commit", "1");
             }
-            let reply = client.request_with_headers(event.subject.clone(), headers, event.body.clone()).await.map_err(|error| fault(&error))?;
+            let reply =
+                client.request_with_headers(event.subject.clone(), headers, event.body.clone()).await.map_err(|error| fault(&error))?;
             last = Some(reply);
         }
     }
@@ -211,8 +212,10 @@ async fn compare_streams(shell: &Shell, database: &Database) -> Result<(), Fault
     ensure_streams(&shell.jetstream, shell.config.nats_replicas).await?;
     for (name, _) in STREAMS {
         // what is known is read before the stream, so that a publish in between cannot look like a loss
-        let known: Option<(String, i64)> =
-            sqlx::query_as("select created_at, last_seq from relay_state where stream = $1").bind(name).fetch_optional(&database.pool).await?;
+        let known: Option<(String, i64)> = sqlx::query_as("select created_at, last_seq from relay_state where stream = $1")
+            .bind(name)
+            .fetch_optional(&database.pool)
+            .await?;
         let stream = shell.jetstream.get_stream(name).await.map_err(|error| Fault::Transient(error.to_string()))?;
         let created = stream.cached_info().created.to_rfc3339();
         let last_seq = i64::try_from(stream.cached_info().state.last_sequence).unwrap_or(i64::MAX);

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use domain::Amount;
+use domain::{Amount, Currency};
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -10,8 +10,10 @@ use sqlx::postgres::PgRow;
 
 /// Readers for the domain's own types; an unreadable value is a column error that names the column.
 pub trait RowExt {
-    /// A NUMERIC column.
-    fn amount(&self, column: &str) -> Result<Amount, sqlx::Error>;
+    /// A NUMERIC column that is summed or compared, not shown.
+    fn number(&self, column: &str) -> Result<Amount, sqlx::Error>;
+    /// A NUMERIC column, with the decimals of its currency (Postgres sends a zero without any).
+    fn amount(&self, column: &str, currency: Currency) -> Result<Amount, sqlx::Error>;
     /// A text column that holds the text form of a type.
     fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, column: &str) -> Result<T, sqlx::Error>;
     /// A text column that holds the serialised name of an enum.
@@ -25,8 +27,11 @@ fn unreadable(column: &str, why: &dyn std::fmt::Display) -> sqlx::Error {
 }
 
 impl RowExt for PgRow {
-    fn amount(&self, column: &str) -> Result<Amount, sqlx::Error> {
+    fn number(&self, column: &str) -> Result<Amount, sqlx::Error> {
         self.try_get::<Decimal, _>(column).map(Amount::from_decimal)
+    }
+    fn amount(&self, column: &str, currency: Currency) -> Result<Amount, sqlx::Error> {
+        self.number(column).map(|amount| amount + currency.zero())
     }
     fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, column: &str) -> Result<T, sqlx::Error> {
         self.try_get::<&str, _>(column)?.parse().map_err(|error: T::Err| unreadable(column, &error))

@@ -50,7 +50,8 @@ async fn put(shell: &Shell, rules: &RuleSet) -> Result<(), Fault> {
     let bucket = shell.jetstream.get_key_value(RULES_BUCKET).await.map_err(transient)?;
     let key = rules.scope.replace(':', ".");
     let known = bucket.entry(&key).await.map_err(transient)?;
-    let known_version = known.as_ref().and_then(|entry| serde_json::from_slice::<RuleSet>(&entry.value).ok()).map_or(0, |known| known.version);
+    let known_version =
+        known.as_ref().and_then(|entry| serde_json::from_slice::<RuleSet>(&entry.value).ok()).map_or(0, |known| known.version);
     if rules.version <= known_version {
         return Ok(());
     }

@@ -109,7 +109,10 @@ pub fn service<S: Send + Sync + 'static>(handlers: S, card: Card) -> Service<S> 
 }
 
 impl<S: Send + Sync + 'static> Service<S> {
-    fn task<F: Future<Output = ()> + Send + 'static>(mut self, start: impl FnOnce(Arc<S>, Arc<Shell>, Database) -> F + Send + 'static) -> Self {
+    fn task<F: Future<Output = ()> + Send + 'static>(
+        mut self,
+        start: impl FnOnce(Arc<S>, Arc<Shell>, Database) -> F + Send + 'static,
+    ) -> Self {
         self.tasks.push(Box::new(|service, shell, database| Box::pin(start(service, shell, database))));
         self
     }
@@ -155,7 +158,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         self
     }
 
-    /// Runs the command line: `serve` (the default), `migrate`, `dead-letters`.
+    /// Runs the command line: `serve` (the default), `migrate`, `dead-letters`, `health`.
     pub fn main(self) -> ExitCode {
         let line = CommandLine::parse();
         let runtime = match tokio::runtime::Runtime::new() {
@@ -168,6 +171,7 @@ impl<S: Send + Sync + 'static> Service<S> {
                 Sub::Serve => self.serve(config).await,
                 Sub::Migrate => self.migrate(config).await,
                 Sub::DeadLetters => self.dead_letters(config).await,
+                Sub::Health => health::ask(config.http_addr).await,
             }
             .map_err(|fault| fault.to_string())
         });
@@ -179,7 +183,8 @@ impl<S: Send + Sync + 'static> Service<S> {
 
     async fn migrate(self, config: Config) -> Result<(), Fault> {
         let Some(migrations) = &self.card.migrations else { return Ok(()) };
-        let url = config.migrate_database_url.or(config.database_url).ok_or_else(|| Fault::Fatal("MIGRATE_DATABASE_URL is not set".into()))?;
+        let url =
+            config.migrate_database_url.or(config.database_url).ok_or_else(|| Fault::Fatal("MIGRATE_DATABASE_URL is not set".into()))?;
         database::migrate(&url, migrations).await
     }
 
@@ -279,6 +284,8 @@ enum Sub {
     Migrate,
     /// Print the dead letters
     DeadLetters,
+    /// Ask the service that runs here whether it is ready; for the health check of a container
+    Health,
 }
 
 fn fail(why: &str) -> ExitCode {

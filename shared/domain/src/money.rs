@@ -199,7 +199,8 @@ impl SubAssign for Amount {
 impl Neg for Amount {
     type Output = Amount;
     fn neg(self) -> Amount {
-        Amount(-self.0)
+        // zero has no sign: "-0.00" is nothing that anybody wants to read
+        if self.0.is_zero() { self } else { Amount(-self.0) }
     }
 }
 impl Sum for Amount {
@@ -269,7 +270,7 @@ impl Money {
     }
 
     /// The sum; refused when the currencies differ.
-    pub fn add(self, other: Money) -> Result<Money, Rejection> {
+    pub fn plus(self, other: Money) -> Result<Money, Rejection> {
         same_currency(self.currency, other.currency)?;
         Ok(Money { amount: self.amount + other.amount, currency: self.currency })
     }
@@ -323,14 +324,20 @@ mod tests {
     #[test]
     fn two_currencies_are_never_added() {
         let one = |currency: &str| Money::positive("1".parse().unwrap(), currency.parse().unwrap()).unwrap();
-        assert_eq!(one("USD").add(one("EUR")).unwrap_err().reason, Reason::WrongCurrency);
-        assert_eq!(one("USD").add(one("USD")).unwrap().amount().to_string(), "2.00");
+        assert_eq!(one("USD").plus(one("EUR")).unwrap_err().reason, Reason::WrongCurrency);
+        assert_eq!(one("USD").plus(one("USD")).unwrap().amount().to_string(), "2.00");
     }
 
     #[test]
     fn amounts_are_added_as_numbers_not_as_text() {
         let sum: Amount = ["400000", "600000"].iter().map(|text| text.parse::<Amount>().unwrap()).sum();
         assert_eq!(sum.to_string(), "1000000");
+    }
+
+    #[test]
+    fn zero_has_no_sign() {
+        assert_eq!((-usd().zero()).to_string(), "0.00");
+        assert_eq!((-"1.50".parse::<Amount>().unwrap()).to_string(), "-1.50");
     }
 
     #[test]

@@ -52,8 +52,7 @@ pub fn split(total: i128, claims: &[Claim]) -> Result<Vec<i128>, Shortfall> {
 
 fn split_uncapped(total: i128, claims: &[Claim], open: &[usize]) -> Vec<(usize, i128)> {
     let weights: i128 = open.iter().map(|&index| claims[index].weight).sum();
-    let mut round: Vec<(usize, i128)> =
-        open.iter().map(|&index| (index, total * claims[index].weight / weights)).collect();
+    let mut round: Vec<(usize, i128)> = open.iter().map(|&index| (index, total * claims[index].weight / weights)).collect();
     let left_over = total - round.iter().map(|(_, share)| share).sum::<i128>();
     let mut order: Vec<usize> = (0..round.len()).collect();
     order.sort_by_key(|&position| {
@@ -72,8 +71,7 @@ pub fn split_rows(rows: &[(Uuid, i128)], columns: &[i128]) -> Vec<Vec<i128>> {
     let mut left: Vec<i128> = rows.iter().map(|(_, total)| *total).collect();
     let mut cells = vec![Vec::with_capacity(columns.len()); rows.len()];
     for &column in columns {
-        let claims: Vec<Claim> =
-            rows.iter().zip(&left).map(|((id, _), &rest)| Claim { id: *id, weight: rest, cap: Some(rest) }).collect();
+        let claims: Vec<Claim> = rows.iter().zip(&left).map(|((id, _), &rest)| Claim { id: *id, weight: rest, cap: Some(rest) }).collect();
         let shares = split(column, &claims).unwrap_or_else(|_| left.clone());
         for (index, share) in shares.into_iter().enumerate() {
             left[index] -= share;

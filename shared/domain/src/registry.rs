@@ -3,7 +3,9 @@
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::message::{Aggregate, Command, Event, Query};
-use crate::messages::{allocation_status as a, audit, capital_calls as c, chassis, deals, fund_metrics as m, notifications as n, workflow as w};
+use crate::messages::{
+    allocation_status as a, audit, capital_calls as c, chassis, deals, fund_metrics as m, notifications as n, workflow as w,
+};
 
 /// Version of all schemas so far. A change that is not an added optional field makes a new message type.
 pub const SCHEMA_VERSION: u32 = 1;

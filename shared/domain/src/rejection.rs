@@ -86,13 +86,21 @@ impl Reason {
         use Reason as R;
         match self {
             R::MalformedRequest => (400, "malformed request", "send the body and parameters as the OpenAPI document describes them"),
-            R::IdempotencyKeyMissing => (400, "idempotency key missing", "send an Idempotency-Key header of 1 to 200 visible characters, a new one for each new intent"),
-            R::IdempotencyKeyReused => (409, "idempotency key reused", "use a new Idempotency-Key for another request; repeat a request with the very same body"),
+            R::IdempotencyKeyMissing => (
+                400,
+                "idempotency key missing",
+                "send an Idempotency-Key header of 1 to 200 visible characters, a new one for each new intent",
+            ),
+            R::IdempotencyKeyReused => {
+                (409, "idempotency key reused", "use a new Idempotency-Key for another request; repeat a request with the very same body")
+            }
             R::RequestTooLarge => (413, "request too large", "send a smaller body"),
             R::UnsupportedMediaType => (415, "unsupported media type", "send the body with Content-Type: application/json"),
             R::UnknownPath => (404, "unknown path", "see /api/v1/openapi.json for the paths there are"),
             R::MethodNotAllowed => (405, "method not allowed", "see /api/v1/openapi.json for the methods of this path"),
-            R::Unauthenticated => (401, "not signed in", "send a valid bearer token; ask your identity provider for a new one if it has expired"),
+            R::Unauthenticated => {
+                (401, "not signed in", "send a valid bearer token; ask your identity provider for a new one if it has expired")
+            }
             R::Forbidden => (403, "role not sufficient", "ask someone whose role allows it, or an administrator for the role"),
             R::FundOutOfScope => (403, "fund out of scope", "ask an administrator to add the fund to your token's funds"),
             R::InvalidAmount => (422, "invalid amount", "give a positive decimal amount as a string, such as \"1000.00\""),
@@ -119,9 +127,13 @@ impl Reason {
             R::UnknownRecord => (404, "unknown audit record", "check the number"),
             R::AmountBelowMinimum => (422, "below the minimum", "allocate at least the minimum, or have an administrator change the rule"),
             R::AmountAboveMaximum => (422, "above the maximum", "allocate at most the maximum, or have an administrator change the rule"),
-            R::DealClosedToAllocation => (409, "deal closed to allocation", "choose a deal that is still open, or ask the deal team to reopen it"),
+            R::DealClosedToAllocation => {
+                (409, "deal closed to allocation", "choose a deal that is still open, or ask the deal team to reopen it")
+            }
             R::DuplicateAllocation => (409, "allocation exists", "use the allocation there is, or cancel it first"),
-            R::TooManyAllocations => (409, "too many allocations for the deal", "cancel an allocation of this deal, or have an administrator change the rule"),
+            R::TooManyAllocations => {
+                (409, "too many allocations for the deal", "cancel an allocation of this deal, or have an administrator change the rule")
+            }
             R::OverCapacity => (409, "fund capacity exceeded", "lower the amount to what the fund has left, or choose another fund"),
             R::AllocationNotPending => (409, "allocation not pending", "look at the allocation; it has been decided already"),
             R::AllocationNotActive => (409, "allocation not active", "wait for the allocation's approval before calling capital for it"),
@@ -130,11 +142,17 @@ impl Reason {
             R::NoCommitments => (409, "no commitments in force", "record commitments that are effective by the due date first"),
             R::PurposeMismatch => (422, "purpose not consistent", "give an investment its allocation, and other purposes none"),
             R::CallExceedsAllocation => (409, "call exceeds the allocation", "call at most what the allocation has left to call"),
-            R::CallExceedsUnfunded => (409, "call exceeds the unfunded commitments", "lower the amount by the shortfall, or call the rest outside the commitment"),
+            R::CallExceedsUnfunded => {
+                (409, "call exceeds the unfunded commitments", "lower the amount by the shortfall, or call the rest outside the commitment")
+            }
             R::CallNotPending => (409, "capital call not pending", "look at the capital call; it has been decided already"),
             R::CallNotIssued => (409, "capital call not issued", "wait until the capital call is issued"),
-            R::DuplicatePayment => (409, "payment recorded before", "look at the payment named; if this is another one, give it its own reference"),
-            R::PaymentReversed => (409, "payment reversed before", "a payment can be reversed once; record a new payment if money came again"),
+            R::DuplicatePayment => {
+                (409, "payment recorded before", "look at the payment named; if this is another one, give it its own reference")
+            }
+            R::PaymentReversed => {
+                (409, "payment reversed before", "a payment can be reversed once; record a new payment if money came again")
+            }
             R::LineRescinded => (409, "call line rescinded", "record the cash against another line, or refund it"),
             R::RequesterMayNotVote => (403, "requester may not vote", "ask another member of the committee to vote"),
             R::RoleMayNotVote => (403, "role may not vote", "ask someone with the role that the approval names"),
@@ -143,7 +161,9 @@ impl Reason {
             R::ApprovalDenied => (409, "approval denied", "talk to those who voted, change the request and submit it again"),
             R::StaleRules => (503, "rules not loaded", "repeat the request in a moment; if it stays, check the service's readiness"),
             R::Overloaded => (429, "overloaded", "repeat the request after the time in Retry-After, with the same Idempotency-Key"),
-            R::ServiceUnavailable => (503, "service unavailable", "repeat the request after the time in Retry-After, with the same Idempotency-Key"),
+            R::ServiceUnavailable => {
+                (503, "service unavailable", "repeat the request after the time in Retry-After, with the same Idempotency-Key")
+            }
             R::Internal => (500, "internal error", "report the correlation id to the operators"),
         }
     }
@@ -239,7 +259,9 @@ impl From<Problem> for Rejection {
 pub fn check_text(field: &str, text: &str, characters_max: usize) -> Result<(), Rejection> {
     let length = text.chars().count();
     if text.trim().is_empty() || length > characters_max {
-        return Err(Reason::InvalidText.with(format!("{field} has {length} characters, expected 1 to {characters_max} that are not all blank")));
+        return Err(
+            Reason::InvalidText.with(format!("{field} has {length} characters, expected 1 to {characters_max} that are not all blank"))
+        );
     }
     if text.chars().any(char::is_control) {
         return Err(Reason::InvalidText.with(format!("{field} contains control characters")));

@@ -81,11 +81,9 @@ pub fn built_in() -> RuleLayer {
 /// The built-in layer of an environment.
 pub fn built_in_environment(environment: &str) -> RuleLayer {
     match environment {
-        "production" => RuleLayer {
-            allocation_min: Some(units(10_000)),
-            approval_tiers: Some(committee_from(500_000)),
-            ..RuleLayer::default()
-        },
+        "production" => {
+            RuleLayer { allocation_min: Some(units(10_000)), approval_tiers: Some(committee_from(500_000)), ..RuleLayer::default() }
+        }
         "staging" => RuleLayer { approval_tiers: Some(committee_from(100_000)), ..RuleLayer::default() },
         _ => RuleLayer::default(),
     }
@@ -144,10 +142,8 @@ impl RuleLayer {
             escalation_days: full.escalation_days.unwrap_or_default(),
         };
         if rules.allocation_min > rules.allocation_max {
-            return Err(Reason::InvalidRules.with(format!(
-                "allocation_min {} is above allocation_max {}",
-                rules.allocation_min, rules.allocation_max
-            )));
+            return Err(Reason::InvalidRules
+                .with(format!("allocation_min {} is above allocation_max {}", rules.allocation_min, rules.allocation_max)));
         }
         Ok(rules)
     }
@@ -178,7 +174,9 @@ impl FromStr for RuleScope {
 
     fn from_str(text: &str) -> Result<Self, Rejection> {
         let token = |name: &str| -> Result<String, Rejection> {
-            let fits = !name.is_empty() && name.len() <= 60 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            let fits = !name.is_empty()
+                && name.len() <= 60
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
             fits.then(|| name.to_owned())
                 .ok_or_else(|| Reason::UnknownScope.with(format!("{text:?} names no scope: letters, digits, - and _ are allowed")))
         };

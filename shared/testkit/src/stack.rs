@@ -100,7 +100,8 @@ impl Replica {
     /// Waits until it can do its work.
     pub async fn ready(&mut self) -> Result<(), String> {
         let url = format!("{}/readyz", self.url());
-        let ready = wait::until(Duration::from_secs(30), || async { reqwest::get(&url).await.is_ok_and(|reply| reply.status().is_success()) });
+        let ready =
+            wait::until(Duration::from_secs(30), || async { reqwest::get(&url).await.is_ok_and(|reply| reply.status().is_success()) });
         if ready.await { Ok(()) } else { Err(format!("{} is not ready:\n{}", self.service, self.process.last_output())) }
     }
 }
@@ -130,7 +131,8 @@ impl Stack {
     }
 
     async fn try_start(variables: &[(&str, &str)]) -> Result<Stack, String> {
-        let server = std::env::var(database::TEST_SERVER).map_err(|_| format!("{} is not set: run the tests with `cargo xtask test`", database::TEST_SERVER))?;
+        let server = std::env::var(database::TEST_SERVER)
+            .map_err(|_| format!("{} is not set: run the tests with `cargo xtask test`", database::TEST_SERVER))?;
         let name = format!("s_{}", Uuid::now_v7().simple());
         let folder = std::env::temp_dir().join(format!("tranche-{name}"));
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -222,7 +224,8 @@ impl Stack {
 
 /// Sets the offset of the clock of all services.
 pub async fn set_clock(client: &async_nats::Client, seconds: i64) -> Result<(), String> {
-    let bucket = async_nats::jetstream::new(client.clone()).get_key_value("clock").await.map_err(|error| format!("bucket clock: {error}"))?;
+    let bucket =
+        async_nats::jetstream::new(client.clone()).get_key_value("clock").await.map_err(|error| format!("bucket clock: {error}"))?;
     bucket.put("offset_seconds", seconds.to_string().into()).await.map_err(|error| format!("bucket clock: {error}"))?;
     Ok(())
 }

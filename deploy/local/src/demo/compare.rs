@@ -29,7 +29,13 @@ fn tolerance(published: Decimal) -> Decimal {
 fn compare_one(name: &str, figure: &'static str, expected: Decimal, metrics: &Value) -> Result<Compared, String> {
     let text = metrics[figure].as_str().ok_or_else(|| format!("{name} has no {figure}: {metrics}"))?;
     let ours = Decimal::from_str_exact(text).map_err(|error| format!("{name}: {figure} {text:?}: {error}"))? / Decimal::from(1_000_000);
-    Ok(Compared { name: name.to_owned(), figure, published: expected, ours: ours.normalize(), differs: (ours - expected).abs() > tolerance(expected) })
+    Ok(Compared {
+        name: name.to_owned(),
+        figure,
+        published: expected,
+        ours: ours.normalize(),
+        differs: (ours - expected).abs() > tolerance(expected),
+    })
 }
 
 async fn compare_all(office: &Office, played: &[Played]) -> Result<Vec<Compared>, String> {
@@ -51,7 +57,9 @@ async fn compare_all(office: &Office, played: &[Played]) -> Result<Vec<Compared>
         let metrics = ours.get(&fund_id.to_string()).ok_or_else(|| format!("no metrics of fund {fund_id}"))?;
         let (committed, called) = (published(row.commitment_mm), published(row.capital_called_mm));
         let unfunded = (committed - called).max(Decimal::ZERO);
-        for (figure, expected) in [("committed", committed), ("called", called), ("paid_in", called), ("outstanding", Decimal::ZERO), ("unfunded", unfunded)] {
+        for (figure, expected) in
+            [("committed", committed), ("called", called), ("paid_in", called), ("outstanding", Decimal::ZERO), ("unfunded", unfunded)]
+        {
             all.push(compare_one(&row.name(), figure, expected, metrics)?);
         }
         let sum = sums.entry((row.investor.clone(), *investor_id)).or_default();
@@ -84,12 +92,24 @@ pub async fn compare(office: &Office, played: &[Played]) -> Result<(), String> {
     let differing: Vec<&Compared> = compared.iter().filter(|one| one.differs).collect();
     for one in largest.into_iter().take(PRINTED).chain(differing.iter().copied()) {
         let mark = if one.differs { "  differs" } else { "" };
-        println!("    {:<60} {:<12} {:>18} {:>18}{mark}", one.name.chars().take(60).collect::<String>(), one.figure, one.published, one.ours);
+        println!(
+            "    {:<60} {:<12} {:>18} {:>18}{mark}",
+            one.name.chars().take(60).collect::<String>(),
+            one.figure,
+            one.published,
+            one.ours
+        );
     }
     let left_out: Vec<&Played> = played.iter().filter(|played| played.left_out.is_some()).collect();
     for row in &left_out {
         println!("    {}: {}", row.row.name(), row.left_out.as_deref().unwrap_or_default());
     }
-    println!("    {} rows, {} of them in part; {} figures compared, {} differ", played.len(), left_out.len(), compared.len(), differing.len());
+    println!(
+        "    {} rows, {} of them in part; {} figures compared, {} differ",
+        played.len(),
+        left_out.len(),
+        compared.len(),
+        differing.len()
+    );
     if differing.is_empty() { Ok(()) } else { Err("our figures differ from the published ones".into()) }
 }

@@ -1,8 +1,8 @@
 //! Answers to queries.
 
 use ::domain::messages::capital_calls::{
-    CallLine, CallPreview, CapitalCall, CapitalCallView, Commitment, GetCapitalCall, GetPayment, Investor, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors,
-    ListPayments, Payment, PreviewCapitalCall,
+    CallLine, CallPreview, CapitalCall, CapitalCallView, Commitment, GetCapitalCall, GetPayment, Investor, ListCallLines, ListCapitalCalls,
+    ListCommitments, ListInvestors, ListPayments, Payment, PreviewCapitalCall,
 };
 use ::domain::{Page, Reason};
 use chassis::{Answer, Context, Show, Tx, cursor};
@@ -73,7 +73,12 @@ impl Show<ListCallLines> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListCallLines) -> Answer<Page<CallLine>> {
         let limit = cursor::limit(query.limit);
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
-        let filter = store::LineFilter { scope: context.actor.scope.funds(), fund_id: query.fund_id, call_id: query.call_id, investor_id: query.investor_id };
+        let filter = store::LineFilter {
+            scope: context.actor.scope.funds(),
+            fund_id: query.fund_id,
+            call_id: query.call_id,
+            investor_id: query.investor_id,
+        };
         let mut lines = store::list_lines(tx, &filter, before, limit + 1).await?;
         for line in &mut lines {
             domain::derive_line(line, today_of(tx, line));
@@ -95,7 +100,12 @@ impl Show<ListPayments> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListPayments) -> Answer<Page<Payment>> {
         let limit = cursor::limit(query.limit);
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
-        let filter = store::PaymentFilter { scope: context.actor.scope.funds(), line_id: query.line_id, call_id: query.call_id, fund_id: query.fund_id };
+        let filter = store::PaymentFilter {
+            scope: context.actor.scope.funds(),
+            line_id: query.line_id,
+            call_id: query.call_id,
+            fund_id: query.fund_id,
+        };
         let payments = store::list_payments(tx, &filter, before, limit + 1).await?;
         Ok(Page::cut(payments, limit, |last| cursor::write(&last.id)))
     }

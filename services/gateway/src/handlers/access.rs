@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::domain::messages::chassis::{Access, AccessChange};
 use ::domain::Rejection;
+use ::domain::messages::chassis::{Access, AccessChange};
 use chassis::database::LoggedEvent;
 use chassis::{Context, Shell, limits, relay};
 use tokio::sync::{mpsc, oneshot};

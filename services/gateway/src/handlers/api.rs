@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ::domain::{Command, Problem, Query, Reason, Rejection};
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -116,7 +117,7 @@ pub fn router() -> Router<Arc<Door>> {
             _ => MethodFilter::GET,
         };
         let route = Arc::new(route);
-        let handler = move |State(door): State<Arc<Door>>, path: Option<Path<Vec<(String, String)>>>, request: Request| {
+        let handler = move |State(door): State<Arc<Door>>, path: Result<Path<Vec<(String, String)>>, PathRejection>, request: Request| {
             let route = route.clone();
             async move { serve(&door, &route, path.map(|Path(fields)| fields).unwrap_or_default(), request).await }
         };
@@ -157,7 +158,9 @@ async fn serve(door: &Door, route: &Route, path: Vec<(String, String)>, request:
     let actor = door.actor(&parts.headers);
     let anonymous = || ::domain::Actor { user: "anonymous".into(), ..Default::default() };
     let context = door.context(&parts.headers, actor.as_ref().map_or_else(|_| anonymous(), Clone::clone));
-    let prepared = actor.and_then(|actor| check_role(&actor, route.roles)).and_then(|()| prepare(route, &parts.headers, path, parts.uri.query(), body));
+    let prepared = actor
+        .and_then(|actor| check_role(&actor, route.roles))
+        .and_then(|()| prepare(route, &parts.headers, path, parts.uri.query(), body));
     let attempt = |status, refusal| Attempt { context: &context, method: route.method, resource: &resource, status, refusal };
     let (mut response, at_the_door) = match prepared {
         Err(rejection) => (Err(rejection), true),
@@ -196,7 +199,13 @@ async fn read_body(body: Body) -> Result<Bytes, Rejection> {
 
 type Prepared = (Option<String>, Vec<u8>);
 
-fn prepare(route: &Route, headers: &HeaderMap, path: Vec<(String, String)>, query: Option<&str>, body: Result<Bytes, Rejection>) -> Result<Prepared, Rejection> {
+fn prepare(
+    route: &Route,
+    headers: &HeaderMap,
+    path: Vec<(String, String)>,
+    query: Option<&str>,
+    body: Result<Bytes, Rejection>,
+) -> Result<Prepared, Rejection> {
     let body = body?;
     let key = match idempotency_key(headers)? {
         None if route.is_command && route.method == "POST" => {
@@ -217,7 +226,8 @@ fn prepare(route: &Route, headers: &HeaderMap, path: Vec<(String, String)>, quer
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let fits = |key: &&str| !key.is_empty() && key.len() <= chassis::limits::KEY_CHARACTERS_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits =
+        |key: &&str| !key.is_empty() && key.len() <= chassis::limits::KEY_CHARACTERS_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
     match key.to_str().ok().filter(fits) {
         Some(key) => Ok(Some(key.to_owned())),
         None => Err(Reason::IdempotencyKeyMissing.with("the Idempotency-Key is not 1 to 200 visible ASCII characters")),
@@ -266,14 +276,23 @@ fn query_fields(route: &Route, query: Option<&str>) -> Result<Map<String, Value>
 
 fn decode(text: &str) -> Result<String, Rejection> {
     let spaced = text.replace('+', " ");
-    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8().map_err(|_| Reason::MalformedRequest.with("the query string is not UTF-8"))?;
+    let decoded = percent_encoding::percent_decode_str(&spaced)
+        .decode_utf8()
+        .map_err(|_| Reason::MalformedRequest.with("the query string is not UTF-8"))?;
     if decoded.contains('\0') {
         return Err(Reason::MalformedRequest.with("the query string contains a zero character"));
     }
     Ok(decoded.into_owned())
 }
 
-async fn carry_out(door: &Door, route: &Route, context: &Context, key: Option<&str>, message: Vec<u8>, headers: &HeaderMap) -> Result<Response, Rejection> {
+async fn carry_out(
+    door: &Door,
+    route: &Route,
+    context: &Context,
+    key: Option<&str>,
+    message: Vec<u8>,
+    headers: &HeaderMap,
+) -> Result<Response, Rejection> {
     // a PUT may come without a key: its own id is one, and repeating it is harmless
     let own_key = context.message_id.to_string();
     let key = route.is_command.then(|| key.unwrap_or(&own_key));
@@ -299,7 +318,8 @@ async fn carry_out(door: &Door, route: &Route, context: &Context, key: Option<&s
     }
     if route.method == Method::GET.as_str() {
         let etag = format!("\"{}\"", Sha256::digest(&body).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>());
-        let unchanged = headers.get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.split(',').any(|tag| tag.trim() == etag));
+        let unchanged =
+            headers.get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.split(',').any(|tag| tag.trim() == etag));
         if let Ok(etag) = HeaderValue::from_str(&etag) {
             response.headers_mut().insert(ETAG, etag);
         }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::domain::Reason;
-use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
 use axum::Router;
 use axum::extract::{Query, Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures::{Stream, StreamExt};
+use chassis::live::{self, Live};
+use futures::StreamExt;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -41,7 +40,11 @@ pub fn router() -> Router<Arc<Door>> {
     Router::new().route("/api/v1/events", get(listen))
 }
 
-async fn listen(State(door): State<Arc<Door>>, wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>, request: Request) -> Response {
+async fn listen(
+    State(door): State<Arc<Door>>,
+    wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Response {
     let headers = request.headers();
     let resource = request.uri().path_and_query().map_or("", |resource| resource.as_str());
     let checked = door.actor(headers).and_then(|actor| check_role(&actor, READERS).map(|()| actor));
@@ -73,31 +76,22 @@ async fn listen(State(door): State<Arc<Door>>, wanted: Result<Query<Wanted>, axu
         None => vec!["tranche.evt.>".to_owned()],
         Some(funds) => funds.iter().map(|fund_id| format!("tranche.evt.*.*.{fund_id}")).collect(),
     };
-    match subscribe(&door, filters, last).await {
-        Ok(events) => {
-            let until = door.shell.clone();
-            let events = events.filter(move |(_, body)| std::future::ready(is_about(body, wanted.about))).map(|(event, _)| Ok::<_, Infallible>(event));
-            let events = events.take_until(Box::pin(async move { until.stopped().await }));
-            Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
-        }
-        Err(why) => refuse(Reason::ServiceUnavailable.with(why)),
+    let events = match live::listen(&door.shell, filters, last).await {
+        Ok(events) => events,
+        Err(fault) => return refuse(Reason::ServiceUnavailable.with(fault.to_string())),
+    };
+    let until = door.shell.clone();
+    let events = events.filter_map(move |live| std::future::ready(event(live, wanted.about)));
+    let events = events.map(Ok::<_, Infallible>).take_until(Box::pin(async move { until.stopped().await }));
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+/// One server-sent event; its type is `message`, so that any listener gets it, its kind a comment.
+fn event(live: Live, about: Option<Uuid>) -> Option<Event> {
+    let body = std::str::from_utf8(&live.body).ok()?;
+    if about.is_some_and(|id| !body.contains(&id.to_string())) {
+        return None;
     }
-}
-
-fn is_about(body: &str, about: Option<Uuid>) -> bool {
-    about.is_none_or(|id| body.contains(&id.to_string()))
-}
-
-async fn subscribe(door: &Door, filter_subjects: Vec<String>, last: Option<u64>) -> Result<impl Stream<Item = (Event, String)> + Send + 'static, String> {
-    let deliver_policy = last.map_or(DeliverPolicy::New, |last| DeliverPolicy::ByStartSequence { start_sequence: last + 1 });
-    let config = OrderedConfig { deliver_policy, filter_subjects, ..OrderedConfig::default() };
-    let consumer = door.shell.jetstream.create_consumer_on_stream(config, "EVENTS").await.map_err(|error| error.to_string())?;
-    let messages = consumer.messages().await.map_err(|error| error.to_string())?;
-    Ok(messages.filter_map(|message| async move {
-        let message = message.ok()?;
-        let sequence = message.info().ok()?.stream_sequence;
-        let kind = message.subject.rsplit_once('.').map_or("event", |(kind, _)| kind).to_owned();
-        let body = String::from_utf8(message.payload.to_vec()).ok()?;
-        Some((Event::default().id(sequence.to_string()).event("message").comment(kind).data(&body), body))
-    }))
+    let kind = live.subject.rsplit_once('.').map_or("event", |(kind, _)| kind);
+    Some(Event::default().id(live.sequence.to_string()).event("message").comment(kind).data(body))
 }

@@ -98,7 +98,8 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Schema) -
             Some(field) => properties.get(field).cloned().unwrap_or_default(),
             None => {
                 let own = |name: &&String| !path_fields.contains(&name.as_str());
-                let fields: Map<String, Value> = properties.iter().filter(|(name, _)| own(name)).map(|(name, schema)| (name.clone(), schema.clone())).collect();
+                let fields: Map<String, Value> =
+                    properties.iter().filter(|(name, _)| own(name)).map(|(name, schema)| (name.clone(), schema.clone())).collect();
                 let required: Vec<&String> = required.iter().filter(own).collect();
                 json!({"type": "object", "properties": fields, "required": required, "additionalProperties": false})
             }
@@ -106,4 +107,44 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Schema) -
         operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": body}}});
     }
     operation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contract_openapi_is_that_of_the_routes() {
+        let file = testkit::root().join("schemas/openapi.json");
+        let text = serde_json::to_string_pretty(&document()).unwrap() + "\n";
+        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+            std::fs::write(&file, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(committed == text, "schemas/openapi.json is not what the routes say: run `cargo xtask schemas` and look at the difference");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere_and_every_operation_has_an_id_of_its_own() {
+        let document = document();
+        let mut ids = std::collections::HashSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for operation in operations.as_object().unwrap().values() {
+                assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{path}");
+                assert!(operation["summary"].is_string(), "{path}");
+                for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+                    let described = operation["parameters"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .any(|parameter| parameter["name"] == name && parameter["in"] == "path");
+                    assert!(described, "{path} does not describe {name}");
+                }
+            }
+        }
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            assert!(document.pointer(reference).is_some(), "{reference} leads nowhere");
+        }
+    }
 }

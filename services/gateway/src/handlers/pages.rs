@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use ::domain::messages::capital_calls::{CallLine, CapitalCallView, GetCapitalCall, Investor, ListCallLines, ListCapitalCalls, ListInvestors};
+use ::domain::messages::capital_calls::{
+    CallLine, CapitalCallView, GetCapitalCall, Investor, ListCallLines, ListCapitalCalls, ListInvestors,
+};
 use ::domain::messages::fund_metrics::{Figures, GetFundMetrics, GetPortfolioMetrics, ListFundMetrics};
 use ::domain::messages::workflow::{Approval, ApprovalStatus, CastVote, ListApprovals, VoteDecision};
 use ::domain::{Actor, Amount, Command, Query, Reason, Rejection};
+use axum::Router;
 use axum::extract::{Form, Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::Router;
 use chassis::Context;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -64,10 +66,10 @@ struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    /// Begins a visit; without a valid token the visitor is sent to the sign-in page.
-    fn begin(door: &'a Door, headers: &HeaderMap, uri: &Uri) -> Result<Visit<'a>, Response> {
-        let actor = door.actor(headers).map_err(|_| redirect("/sign-in"))?;
-        Ok(Visit { door, context: door.context(headers, actor), path: uri.path().to_owned() })
+    /// Begins a visit; none without a valid token: the visitor is sent to the sign-in page.
+    fn begin(door: &'a Door, headers: &HeaderMap, uri: &Uri) -> Option<Visit<'a>> {
+        let actor = door.actor(headers).ok()?;
+        Some(Visit { door, context: door.context(headers, actor), path: uri.path().to_owned() })
     }
 
     fn actor(&self) -> &Actor {
@@ -96,10 +98,7 @@ impl<'a> Visit<'a> {
 }
 
 async fn funds(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
-    let visit = match Visit::begin(&door, &headers, &uri) {
-        Ok(visit) => visit,
-        Err(response) => return response,
-    };
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async {
         let portfolio = visit.ask(&GetPortfolioMetrics {}).await?;
         let funds = visit.ask(&ListFundMetrics { limit: Some(ROWS), cursor: None }).await?;
@@ -139,10 +138,7 @@ async fn investor_names(visit: &Visit<'_>) -> Result<Vec<Investor>, Rejection> {
 }
 
 async fn fund(State(door): State<Arc<Door>>, Path(fund_id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    let visit = match Visit::begin(&door, &headers, &uri) {
-        Ok(visit) => visit,
-        Err(response) => return response,
-    };
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async {
         let fund_id: Uuid = fund_id.parse().map_err(|_| Reason::UnknownFund.with(format!("{fund_id:?} is not an id")))?;
         let metrics = visit.ask(&GetFundMetrics { fund_id }).await?;
@@ -177,7 +173,12 @@ async fn fund(State(door): State<Arc<Door>>, Path(fund_id): Path<String>, uri: U
 }
 
 fn lines_table(lines: &[CallLine], investors: &[Investor]) -> Markup {
-    let name = |line: &CallLine| investors.iter().find(|investor| investor.id == line.investor_id).map_or_else(|| line.investor_id.to_string(), |investor| investor.name.clone());
+    let name = |line: &CallLine| {
+        investors
+            .iter()
+            .find(|investor| investor.id == line.investor_id)
+            .map_or_else(|| line.investor_id.to_string(), |investor| investor.name.clone())
+    };
     html! {
         div.scroll tabindex="0" role="region" aria-label="Lines" { table {
             thead { tr { th scope="col" { "Investor" } th scope="col" { "Due" } th.number scope="col" { "Amount" } th.number scope="col" { "Paid" } th.number scope="col" { "Outstanding" }
@@ -217,10 +218,7 @@ fn call_body(view: &CapitalCallView, investors: &[Investor]) -> Markup {
 }
 
 async fn call(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    let visit = match Visit::begin(&door, &headers, &uri) {
-        Ok(visit) => visit,
-        Err(response) => return response,
-    };
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async {
         let view = load_call(&visit, &call_id).await?;
         let investors = investor_names(&visit).await?;
@@ -228,9 +226,10 @@ async fn call(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: U
         let body = html! {
             h1 { "Capital call" }
             p { a href={ "/funds/" (view.call.fund_id) } { "Back to the fund" } }
-            // a burst of payments asks for the lines once a second, not once a payment
+            // a burst of payments asks for the lines once a second, not once a payment; what came between the
+            // page and the connection is fetched when the connection opens
             div hx-ext="sse" sse-connect={ "/api/v1/events?fund_id=" (view.call.fund_id) "&about=" (id) } {
-                div #lines aria-live="polite" hx-get={ "/capital-calls/" (id) "/lines" } hx-trigger="sse:message throttle:1s, sse:message delay:1s" hx-swap="innerHTML" {
+                div #lines aria-live="polite" hx-get={ "/capital-calls/" (id) "/lines" } hx-trigger="sse:message throttle:1s, sse:message delay:1s, htmx:sseOpen from:closest div[sse-connect]" hx-swap="innerHTML" {
                     (call_body(&view, &investors))
                 }
             }
@@ -247,25 +246,22 @@ async fn call(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: U
 }
 
 async fn call_lines(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    let visit = match Visit::begin(&door, &headers, &uri) {
-        Ok(visit) => visit,
-        Err(response) => return response,
-    };
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async { Ok(call_body(&load_call(&visit, &call_id).await?, &investor_names(&visit).await?)) };
     let page = page.await;
     visit.end(page).await
 }
 
 async fn approvals(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
-    let visit = match Visit::begin(&door, &headers, &uri) {
-        Ok(visit) => visit,
-        Err(response) => return response,
-    };
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async {
-        let pending = visit.ask(&ListApprovals { status: Some(ApprovalStatus::Pending), limit: Some(ROWS), ..Default::default() }).await?.items;
+        let pending =
+            visit.ask(&ListApprovals { status: Some(ApprovalStatus::Pending), limit: Some(ROWS), ..Default::default() }).await?.items;
         let user = &visit.actor().user;
         let mine = |approval: &&Approval| {
-            visit.actor().roles.contains(&approval.tier.role) && approval.requested_by != *user && !approval.votes.iter().any(|vote| vote.user == *user)
+            visit.actor().roles.contains(&approval.tier.role)
+                && approval.requested_by != *user
+                && !approval.votes.iter().any(|vote| vote.user == *user)
         };
         let (for_me, for_others): (Vec<&Approval>, Vec<&Approval>) = pending.iter().partition(mine);
         let key = || door.shell.clock.new_id();
@@ -315,11 +311,14 @@ struct VoteForm {
     comment: String,
 }
 
-async fn vote(State(door): State<Arc<Door>>, Path(approval_id): Path<String>, uri: Uri, headers: HeaderMap, form: Result<Form<VoteForm>, axum::extract::rejection::FormRejection>) -> Response {
-    let visit = match Visit::begin(&door, &headers, &uri) {
-        Ok(visit) => visit,
-        Err(response) => return response,
-    };
+async fn vote(
+    State(door): State<Arc<Door>>,
+    Path(approval_id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    form: Result<Form<VoteForm>, axum::extract::rejection::FormRejection>,
+) -> Response {
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let voted = async {
         check_role(visit.actor(), COMMITTEE)?;
         let approval_id = approval_id.parse().map_err(|_| Reason::UnknownApproval.with(format!("{approval_id:?} is not an id")))?;
@@ -366,7 +365,9 @@ async fn signed_in(State(door): State<Arc<Door>>, form: Result<Form<SignIn>, axu
             response
         }
         (Err(rejection), _) => (StatusCode::UNAUTHORIZED, Html(sign_in_page(Some(&rejection.detail)).into_string())).into_response(),
-        (_, Err(_)) => (StatusCode::UNAUTHORIZED, Html(sign_in_page(Some("the token has characters that no token has")).into_string())).into_response(),
+        (_, Err(_)) => {
+            (StatusCode::UNAUTHORIZED, Html(sign_in_page(Some("the token has characters that no token has")).into_string())).into_response()
+        }
     }
 }
 

@@ -83,7 +83,7 @@ pub struct DeadLetter {
     pub reason: String,
     /// The message, as far as it is text.
     pub payload: String,
-    /// parked, redriven or discarded.
+    /// Always `parked` so far.
     pub status: String,
 }
 
@@ -93,13 +93,6 @@ pub struct DeadLetter {
 pub enum DeadLetterChange {
     /// It was put aside.
     Parked,
-    /// It was handled again, with success.
-    Redriven,
-    /// A person gave it up.
-    Discarded {
-        /// Why.
-        reason: String,
-    },
 }
 
 impl Aggregate for DeadLetter {
@@ -114,12 +107,8 @@ impl Aggregate for DeadLetter {
     fn fund_id(&self) -> Option<Uuid> {
         None
     }
-    fn change_name(change: &DeadLetterChange) -> &'static str {
-        match change {
-            DeadLetterChange::Parked => "parked",
-            DeadLetterChange::Redriven => "redriven",
-            DeadLetterChange::Discarded { .. } => "discarded",
-        }
+    fn change_name(_: &DeadLetterChange) -> &'static str {
+        "parked"
     }
     fn subject(&self, _: &DeadLetterChange) -> String {
         format!("tranche.dlq.{}.{}", self.service, self.reaction)

@@ -45,13 +45,18 @@ async fn the_roles_of_the_services_can_neither_edit_nor_delete_events_or_records
         let database = stack.settings.database.clone();
         async move {
             let pool = sqlx::PgPool::connect(&database).await.unwrap();
-            let query = "select p from unnest(array['select', 'insert', 'update', 'delete', 'truncate']) as p where has_table_privilege($1, $2, p)";
+            let query =
+                "select p from unnest(array['select', 'insert', 'update', 'delete', 'truncate']) as p where has_table_privilege($1, $2, p)";
             let privileges: Vec<String> = sqlx::query_scalar(query).bind(role).bind(table).fetch_all(&pool).await.unwrap();
             privileges
         }
     };
     assert_eq!(allowed("audit", "audit.records").await, ["select", "insert"]);
-    for (role, table) in [("capital_calls", "capital_calls.event_log"), ("workflow", "workflow.event_log"), ("allocation_status", "allocation_status.event_log")] {
+    for (role, table) in [
+        ("capital_calls", "capital_calls.event_log"),
+        ("workflow", "workflow.event_log"),
+        ("allocation_status", "allocation_status.event_log"),
+    ] {
         assert_eq!(allowed(role, table).await, ["select", "insert"], "{role}");
     }
     assert!(allowed("audit", "capital_calls.payments").await.is_empty(), "a service touches no other schema");
@@ -68,7 +73,10 @@ async fn every_event_and_every_access_is_recorded_once() {
     assert_eq!(reader.get("/audit/records").await.refused(403), "forbidden");
     assert_eq!(reader.get(&format!("/payments/{}", Uuid::nil())).await.refused(404), "unknown_payment");
     let seen = office.auditor.until("/audit/records?actor=rita", |page| items(page).len() == 3).await;
-    let kinds: Vec<(&str, i64)> = items(&seen).iter().map(|record| (record["subject"].as_str().unwrap(), record["body"]["state"]["status"].as_i64().unwrap())).collect();
+    let kinds: Vec<(&str, i64)> = items(&seen)
+        .iter()
+        .map(|record| (record["subject"].as_str().unwrap(), record["body"]["state"]["status"].as_i64().unwrap()))
+        .collect();
     assert_eq!(kinds, [("tranche.access.read", 200), ("tranche.access.refused", 403), ("tranche.access.refused", 404)]);
     let database = stack.database().await;
     let missing = "select count(*) from (

@@ -70,7 +70,9 @@ async fn two_thousand_payments_survive_the_death_of_each_service() {
     assert_eq!((metrics["outstanding"].as_str(), metrics["called"].as_str()), (Some("20.00"), Some("40.00")));
     office.manager.until(&format!("/allocations/{allocation}"), |allocation| allocation["paid"] == "20.00").await;
     let missing = "select count(*) from capital_calls.event_log where not exists (select from audit.records where source_id = event_id)";
-    let complete = testkit::wait::until(Duration::from_secs(30), || async { sqlx::query_scalar::<_, i64>(missing).fetch_one(&database).await.unwrap() == 0 });
+    let complete = testkit::wait::until(Duration::from_secs(30), || async {
+        sqlx::query_scalar::<_, i64>(missing).fetch_one(&database).await.unwrap() == 0
+    });
     assert!(complete.await, "every event is in the audit record");
     let dead: i64 = sqlx::query_scalar(
         "select (select count(*) from capital_calls.dead_letters) + (select count(*) from fund_metrics.dead_letters)

@@ -38,7 +38,8 @@ async fn bad_deal_events_are_parked_with_the_reason_and_the_next_good_one_is_pro
     publish_deal(&stack, &deal(last, 1)).await;
     office.analyst.until(&format!("/deals/{last}"), |_| true).await;
     let database = stack.database().await;
-    let reasons: Vec<String> = sqlx::query_scalar("select reason from allocation_status.dead_letters order by id").fetch_all(&database).await.unwrap();
+    let reasons: Vec<String> =
+        sqlx::query_scalar("select reason from allocation_status.dead_letters order by id").fetch_all(&database).await.unwrap();
     assert_eq!(reasons.len(), bad.len(), "{reasons:#?}");
     for (reason, (_, expected)) in reasons.iter().zip(&bad) {
         assert!(reason.contains(expected), "{reason:?} does not say {expected:?}");
@@ -77,12 +78,17 @@ async fn the_deal_system_is_asked_for_the_next_stage_once() {
     let ops = async_nats::jetstream::new(stack.nats_as("ops").await);
     let allocation = office.allocation(&stack, &fund, "5000").await;
     let stream = ops.get_stream("DEALS").await.unwrap();
-    let asked = testkit::wait::until(std::time::Duration::from_secs(10), || async { stream.get_last_raw_message_by_subject("deals.cmd.stage-change").await.is_ok() });
+    let asked = testkit::wait::until(std::time::Duration::from_secs(10), || async {
+        stream.get_last_raw_message_by_subject("deals.cmd.stage-change").await.is_ok()
+    });
     assert!(asked.await);
     let request = stream.get_last_raw_message_by_subject("deals.cmd.stage-change").await.unwrap();
     let body: Value = serde_json::from_slice(&request.payload).unwrap();
     assert_eq!((body["state"]["allocation_id"].clone(), body["state"]["stage"].as_str()), (json!(allocation), Some("committed")));
     let database = stack.database().await;
-    let logged: i64 = sqlx::query_scalar("select count(*) from workflow.event_log where subject = 'deals.cmd.stage-change'").fetch_one(&database).await.unwrap();
+    let logged: i64 = sqlx::query_scalar("select count(*) from workflow.event_log where subject = 'deals.cmd.stage-change'")
+        .fetch_one(&database)
+        .await
+        .unwrap();
     assert_eq!(logged, 1);
 }

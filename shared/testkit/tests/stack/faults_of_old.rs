@@ -27,7 +27,11 @@ async fn fault_02_amounts_were_added_as_text() {
     let fund = office.fund_of("100000000", 1, "10000000").await;
     let deals = [office.deal(&stack).await, office.deal(&stack).await];
     for (deal, amount) in deals.into_iter().zip(["400000", "600000"]) {
-        office.analyst.post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": amount, "security_type": "equity"})).await.expect(202);
+        office
+            .analyst
+            .post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": amount, "security_type": "equity"}))
+            .await
+            .expect(202);
     }
     let number = json!({"deal_id": deals[0], "fund_id": fund.id, "amount": 600000, "security_type": "equity"});
     assert_eq!(office.analyst.post("/allocations", number).await.refused(400), "malformed_request");
@@ -42,11 +46,15 @@ async fn fault_03_a_percentage_was_summed_as_dollars() {
     let fund = office.fund(1).await;
     let deal = office.deal(&stack).await;
     for amount in ["15 %", "15%", "0.15e2", "fifteen"] {
-        let refused = office.analyst.post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": amount, "security_type": "equity"})).await;
+        let refused = office
+            .analyst
+            .post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": amount, "security_type": "equity"}))
+            .await;
         assert_eq!(refused.refused(400), "malformed_request", "{amount}");
     }
     // 15 is an amount of 15 dollars, and below the minimum
-    let small = office.analyst.post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": "15", "security_type": "equity"})).await;
+    let small =
+        office.analyst.post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": "15", "security_type": "equity"})).await;
     assert_eq!(small.refused(422), "amount_below_minimum");
 }
 
@@ -77,7 +85,8 @@ async fn fault_05_a_funds_capacity_was_not_enforced_also_not_under_concurrency()
     let office = Office::of(&stack);
     let fund = office.fund_of("100000", 1, "100000").await;
     let deals = join_all((0..30).map(|_| office.deal(&stack))).await;
-    let bodies: Vec<Value> = deals.iter().map(|deal| json!({"deal_id": deal, "fund_id": fund.id, "amount": "9000", "security_type": "equity"})).collect();
+    let bodies: Vec<Value> =
+        deals.iter().map(|deal| json!({"deal_id": deal, "fund_id": fund.id, "amount": "9000", "security_type": "equity"})).collect();
     let replies = join_all(bodies.into_iter().map(|body| office.analyst.post("/allocations", body))).await;
     let accepted = replies.iter().filter(|reply| reply.status == 202).count();
     assert_eq!(accepted, 11, "11 times 9,000 fits into 100,000, 12 times does not");
@@ -96,7 +105,11 @@ async fn fault_06_a_loop_wrote_several_rows_without_a_transaction() {
     let purposes = json!([{"kind": "investment", "allocation_id": allocation, "amount": "1000.00", "inside_commitment": true}]);
     let mut calls = Vec::new();
     for _ in 0..10 {
-        let accepted = office.manager.post(&format!("/funds/{}/capital-calls", fund.id), json!({"purposes": purposes, "due_on": "2099-12-31"})).await.expect(202);
+        let accepted = office
+            .manager
+            .post(&format!("/funds/{}/capital-calls", fund.id), json!({"purposes": purposes, "due_on": "2099-12-31"}))
+            .await
+            .expect(202);
         calls.push(id(&accepted, "capital_call_id"));
         if calls.len() % 3 == 0 {
             stack.crash("capital-calls").await;
@@ -126,7 +139,11 @@ async fn fault_07_status_sync_was_an_empty_stub_so_statuses_disagreed_with_payme
     office.analyst.until(&path, is("partially_paid")).await;
     office.pay(id(&lines(&call)[1], "id"), "50.00", "b").await;
     office.analyst.until(&path, is("funded")).await;
-    office.treasurer.post(&format!("/payments/{}/reverse", id(&first, "id")), json!({"reason": "bounced", "effective_on": "2026-01-20"})).await.expect(200);
+    office
+        .treasurer
+        .post(&format!("/payments/{}/reverse", id(&first, "id")), json!({"reason": "bounced", "effective_on": "2026-01-20"}))
+        .await
+        .expect(200);
     office.analyst.until(&path, is("partially_paid")).await;
 }
 
@@ -139,7 +156,10 @@ async fn fault_08_an_overpayment_was_not_noticed() {
     let path = format!("/call-lines/{line}/payments");
     let replies = join_all((0..10).map(|number| office.treasurer.post(&path, payment("30.00", &format!("r{number}"))))).await;
     let payments: Vec<Value> = replies.into_iter().map(|reply| reply.expect(201)).collect();
-    assert_eq!((sum(&payments, "applied").to_string(), sum(&payments, "unapplied").to_string()), ("100.00".to_owned(), "200.00".to_owned()));
+    assert_eq!(
+        (sum(&payments, "applied").to_string(), sum(&payments, "unapplied").to_string()),
+        ("100.00".to_owned(), "200.00".to_owned())
+    );
     let view = office.manager.get(&format!("/capital-calls/{}", id(&call, "id"))).await.expect(200);
     assert_eq!((lines(&view)[0]["status"].as_str(), lines(&view)[0]["unapplied"].as_str()), (Some("overpaid"), Some("200.00")));
     office.manager.until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["unapplied"] == "200.00").await;
@@ -226,9 +246,18 @@ async fn fault_11_any_signed_in_user_could_see_every_fund() {
     assert_eq!(items(&portfolio)[0]["called"], "100.00");
     let line = id(&lines(&call)[0], "id");
     assert_eq!(scoped.post(&format!("/call-lines/{line}/payments"), payment("1.00", "x")).await.refused(403), "fund_out_of_scope");
-    assert_eq!(scoped.post(&format!("/payments/{payment_id}/reverse"), json!({"reason": "x", "effective_on": "2026-01-20"})).await.refused(403), "fund_out_of_scope");
+    assert_eq!(
+        scoped.post(&format!("/payments/{payment_id}/reverse"), json!({"reason": "x", "effective_on": "2026-01-20"})).await.refused(403),
+        "fund_out_of_scope"
+    );
     let purposes = json!([{"kind": "reserve", "amount": "1.00", "inside_commitment": true}]);
-    assert_eq!(scoped.post(&format!("/funds/{}/capital-calls", other.id), json!({"purposes": purposes, "due_on": "2099-12-31"})).await.refused(403), "fund_out_of_scope");
+    assert_eq!(
+        scoped
+            .post(&format!("/funds/{}/capital-calls", other.id), json!({"purposes": purposes, "due_on": "2099-12-31"}))
+            .await
+            .refused(403),
+        "fund_out_of_scope"
+    );
     assert_eq!(stack.with_token(None).get("/funds").await.refused(401), "unauthenticated");
 }
 

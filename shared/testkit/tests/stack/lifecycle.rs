@@ -68,7 +68,14 @@ async fn from_a_deal_event_to_a_funded_allocation_and_back_by_a_reversal() {
     office.manager.until(&allocation_path, |allocation| allocation["status"] == "funded").await;
     let metrics_path = format!("/funds/{}/metrics", fund.id);
     let metrics = office.manager.until(&metrics_path, |metrics| metrics["paid_in"] == "100.00" && metrics["allocations"] == 1).await;
-    for (figure, expected) in [("committed", "3000000.00"), ("called", "100.00"), ("outstanding", "0.00"), ("overdue", "0.00"), ("unfunded", "2999900.00"), ("allocated", "1000000.00")] {
+    for (figure, expected) in [
+        ("committed", "3000000.00"),
+        ("called", "100.00"),
+        ("outstanding", "0.00"),
+        ("overdue", "0.00"),
+        ("unfunded", "2999900.00"),
+        ("allocated", "1000000.00"),
+    ] {
         assert_eq!(metrics[figure], expected, "{figure}");
     }
     assert_eq!((metrics["lines"].as_i64(), metrics["lines_paid"].as_i64(), metrics["commitments"].as_i64()), (Some(3), Some(3), Some(3)));
@@ -87,7 +94,12 @@ async fn from_a_deal_event_to_a_funded_allocation_and_back_by_a_reversal() {
     office.manager.until(&metrics_path, |metrics| metrics["lines_paid"] == 2).await;
 
     // the refused vote is on record, and the chain holds
-    let refusals = office.auditor.until("/audit/records?aggregate=access&actor=mia", |page| items(page).iter().any(|record| record["body"]["state"]["reason"] == "requester_may_not_vote")).await;
+    let refusals = office
+        .auditor
+        .until("/audit/records?aggregate=access&actor=mia", |page| {
+            items(page).iter().any(|record| record["body"]["state"]["reason"] == "requester_may_not_vote")
+        })
+        .await;
     assert!(!items(&refusals).is_empty());
     assert_eq!(office.auditor.get("/audit/verify").await.expect(200)["valid"], true);
 }
@@ -105,11 +117,20 @@ async fn a_denied_allocation_gives_its_capacity_back_and_says_why() {
     let path = format!("/approvals/{}/votes", id(&items(&pending)[0], "id"));
     assert_eq!(office.ann.post(&path, json!({"decision": "deny", "comment": "too dear"})).await.expect(200)["status"], "denied");
     assert_eq!(office.bob.post(&path, json!({"decision": "approve"})).await.refused(409), "approval_decided");
-    let workflow = office.analyst.until(&format!("/workflows/{}", id(&accepted, "workflow_id")), |workflow| workflow["status"] == "failed").await;
+    let workflow =
+        office.analyst.until(&format!("/workflows/{}", id(&accepted, "workflow_id")), |workflow| workflow["status"] == "failed").await;
     assert_eq!(workflow["error"]["code"], "approval_denied");
     assert!(workflow["error"]["recommendation"].as_str().is_some_and(|text| !text.is_empty()));
-    let steps: Vec<(&str, &str)> = workflow["steps"].as_array().unwrap().iter().map(|step| (step["name"].as_str().unwrap(), step["status"].as_str().unwrap())).collect();
-    assert_eq!(steps, [("validate", "done"), ("approve", "failed"), ("activate", "skipped"), ("request_stage", "skipped"), ("give_back", "done")]);
+    let steps: Vec<(&str, &str)> = workflow["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (step["name"].as_str().unwrap(), step["status"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        steps,
+        [("validate", "done"), ("approve", "failed"), ("activate", "skipped"), ("request_stage", "skipped"), ("give_back", "done")]
+    );
     assert_eq!(office.analyst.get(&format!("/allocations/{}", id(&accepted, "allocation_id"))).await.expect(200)["status"], "denied");
     assert_eq!(office.analyst.get(&format!("/funds/{}", fund.id)).await.expect(200)["allocated"], "0.00");
     office.analyst.post("/allocations", proposal).await.expect(202);
@@ -132,7 +153,11 @@ async fn a_call_above_the_tier_waits_for_the_committee_and_a_call_is_split_over_
         {"kind": "investment", "allocation_id": allocation, "amount": "900000.00", "inside_commitment": true},
         {"kind": "management_fee", "amount": "200000.01", "inside_commitment": false},
     ]);
-    let preview = office.manager.post("/capital-calls/preview", json!({"fund_id": fund.id, "purposes": purposes, "due_on": "2099-12-31"})).await.expect(200);
+    let preview = office
+        .manager
+        .post("/capital-calls/preview", json!({"fund_id": fund.id, "purposes": purposes, "due_on": "2099-12-31"}))
+        .await
+        .expect(200);
     let accepted = office.manager.post(&path, call(purposes)).await.expect(202);
     let call_id = id(&accepted, "capital_call_id");
     let call_path = format!("/capital-calls/{call_id}");
@@ -148,7 +173,10 @@ async fn a_call_above_the_tier_waits_for_the_committee_and_a_call_is_split_over_
     amounts.sort();
     assert_eq!(amounts, expected, "the preview told the lines");
     office.manager.until(&format!("/allocations/{allocation}"), |allocation| allocation["called"] == "900000.00").await;
-    office.manager.until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["called"] == "1100000.01" && metrics["unfunded"] == "2100000.00").await;
+    office
+        .manager
+        .until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["called"] == "1100000.01" && metrics["unfunded"] == "2100000.00")
+        .await;
 }
 
 #[tokio::test]
@@ -163,16 +191,26 @@ async fn partial_full_over_and_duplicate_payments() {
     let view = office.manager.get(&call_path).await.expect(200);
     assert_eq!((lines(&view)[0]["status"].as_str(), lines(&view)[0]["outstanding"].as_str()), (Some("partially_paid"), Some("60.00")));
     let over = office.pay(line, "75.50", "b").await;
-    assert_eq!((over["status"].as_str(), over["applied"].as_str(), over["unapplied"].as_str()), (Some("overpaid"), Some("60.00"), Some("15.50")));
+    assert_eq!(
+        (over["status"].as_str(), over["applied"].as_str(), over["unapplied"].as_str()),
+        (Some("overpaid"), Some("60.00"), Some("15.50"))
+    );
     let duplicate = office.treasurer.post(&format!("/call-lines/{line}/payments"), payment("75.50", "b")).await;
     assert_eq!(duplicate.refused(409), "duplicate_payment");
     let view = office.manager.get(&call_path).await.expect(200);
     assert_eq!((view["status"].as_str(), lines(&view)[0]["status"].as_str()), (Some("funded"), Some("overpaid")));
-    office.manager.until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["unapplied"] == "15.50" && metrics["paid_in"] == "100.00").await;
+    office
+        .manager
+        .until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["unapplied"] == "15.50" && metrics["paid_in"] == "100.00")
+        .await;
     office.manager.until(&format!("/allocations/{allocation}"), |allocation| allocation["paid"] == "100.00").await;
     let listed = office.treasurer.get(&format!("/payments?line_id={line}&limit=1")).await.expect(200);
     assert_eq!(items(&listed)[0]["id"], over["id"]);
-    let next = office.treasurer.get(&format!("/payments?line_id={line}&limit=1&cursor={}", listed["next_cursor"].as_str().unwrap())).await.expect(200);
+    let next = office
+        .treasurer
+        .get(&format!("/payments?line_id={line}&limit=1&cursor={}", listed["next_cursor"].as_str().unwrap()))
+        .await
+        .expect(200);
     assert_eq!((items(&next)[0]["id"].clone(), next["next_cursor"].is_null()), (partial["id"].clone(), true));
 }
 
@@ -188,7 +226,8 @@ async fn overdue_follows_the_business_date() {
     let metrics_path = format!("/funds/{}/metrics", fund.id);
     assert!(lines(&call).iter().all(|line| line["timing"] == "not_due"));
     office.pay(id(&lines(&call)[0], "id"), "50.00", "in time").await;
-    let timing = |wanted: &'static str| move |call: &serde_json::Value| lines(call).iter().filter(|line| line["timing"] == wanted).count() == 1;
+    let timing =
+        |wanted: &'static str| move |call: &serde_json::Value| lines(call).iter().filter(|line| line["timing"] == wanted).count() == 1;
     for (days, wanted) in [(10, "due"), (11, "grace"), (41, "overdue")] {
         stack.set_clock(days * 86_400).await;
         office.manager.until(&call_path, timing(wanted)).await;
@@ -200,5 +239,7 @@ async fn overdue_follows_the_business_date() {
 }
 
 fn time_now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

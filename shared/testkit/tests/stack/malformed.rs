@@ -9,10 +9,41 @@ use crate::office::{Office, deal, publish_deal};
 /// Values that no field takes, or that a field takes only where it is text.
 fn odd_values() -> Vec<Value> {
     let mut values: Vec<Value> = vec![
-        Value::Null, json!(true), json!(1), json!(-1.5), json!(1e308), json!([]), json!({}), json!([[[[1]]]]), json!(""), json!(" "),
-        json!("\u{0}"), json!("a\u{0}b"), json!("\u{7}"), json!("-1"), json!("0"), json!("0.00"), json!("1.005"), json!("1.23456"), json!("1e5"), json!("NaN"),
-        json!("Infinity"), json!("１００"), json!("1,000"), json!("0x10"), json!("99999999999999999999"), json!("2026-02-30"), json!("0001-01-01"), json!("9999-12-31"),
-        json!("' or 1=1 --"), json!("<script>"), json!("../../etc"), json!("USD"), json!("XAU"), json!("null"), json!("\u{202e}abc"),
+        Value::Null,
+        json!(true),
+        json!(1),
+        json!(-1.5),
+        json!(1e308),
+        json!([]),
+        json!({}),
+        json!([[[[1]]]]),
+        json!(""),
+        json!(" "),
+        json!("\u{0}"),
+        json!("a\u{0}b"),
+        json!("\u{7}"),
+        json!("-1"),
+        json!("0"),
+        json!("0.00"),
+        json!("1.005"),
+        json!("1.23456"),
+        json!("1e5"),
+        json!("NaN"),
+        json!("Infinity"),
+        json!("１００"),
+        json!("1,000"),
+        json!("0x10"),
+        json!("99999999999999999999"),
+        json!("2026-02-30"),
+        json!("0001-01-01"),
+        json!("9999-12-31"),
+        json!("' or 1=1 --"),
+        json!("<script>"),
+        json!("../../etc"),
+        json!("USD"),
+        json!("XAU"),
+        json!("null"),
+        json!("\u{202e}abc"),
     ];
     values.push(json!("x".repeat(5_000)));
     values
@@ -23,15 +54,31 @@ fn endpoints() -> Vec<(&'static str, String, Value)> {
     let unknown = Uuid::now_v7();
     let purposes = json!([{"kind": "reserve", "amount": "10.00", "inside_commitment": true}]);
     vec![
-        ("admin", "/funds".into(), json!({"name": "", "fund_type": "buyout", "currency": "USD", "vintage_year": 2026, "size": "1000000", "calendar": "NYSE", "timezone": "UTC"})),
-        ("admin", format!("/funds/{unknown}/commitments"), json!({"investor_id": unknown, "amount": "10.00", "effective_on": "2026-01-01"})),
-        ("admin", "/investors".into(), json!({"name": ""})),
+        (
+            "admin",
+            "/funds".into(),
+            json!({"name": "", "fund_type": "buyout", "currency": "USD", "vintage_year": 2026, "size": "1000000", "calendar": "NYSE", "timezone": "UTC"}),
+        ),
+        (
+            "admin",
+            format!("/funds/{unknown}/commitments"),
+            json!({"investor_id": unknown, "amount": "10.00", "effective_on": "2026-01-01"}),
+        ),
+        ("admin", "/investors".into(), json!({"name": "", "email": "cash@pension.example"})),
         ("analyst", "/allocations".into(), json!({"deal_id": unknown, "fund_id": unknown, "amount": "5000", "security_type": "equity"})),
-        ("fund_manager", format!("/funds/{unknown}/capital-calls"), json!({"purposes": purposes, "due_on": "2099-12-31", "priority": "normal"})),
+        (
+            "fund_manager",
+            format!("/funds/{unknown}/capital-calls"),
+            json!({"purposes": purposes, "due_on": "2099-12-31", "priority": "normal"}),
+        ),
         ("fund_manager", "/capital-calls/preview".into(), json!({"fund_id": unknown, "purposes": purposes, "due_on": "2099-12-31"})),
-        ("treasurer", format!("/call-lines/{unknown}/payments"), json!({"amount": "10.00", "method": "wire", "reference": "r", "received_on": "2026-01-01"})),
+        (
+            "treasurer",
+            format!("/call-lines/{unknown}/payments"),
+            json!({"amount": "10.00", "method": "wire", "reference": "r", "received_on": "2026-01-01"}),
+        ),
         ("treasurer", format!("/payments/{unknown}/reverse"), json!({"reason": "r", "effective_on": "2026-01-01"})),
-        ("committee", format!("/approvals/{unknown}/votes"), json!({"decision": "approve"})),
+        ("committee", format!("/approvals/{unknown}/votes"), json!({"decision": "approve", "comment": "fine"})),
     ]
 }
 
@@ -49,7 +96,15 @@ async fn send(client: &Client, path: &str, body: Vec<u8>) -> Reply {
 }
 
 async fn rows(stack: &Stack) -> i64 {
-    let tables = ["allocation_status.funds", "allocation_status.allocations", "capital_calls.investors", "capital_calls.commitments", "capital_calls.capital_calls", "capital_calls.payments", "workflow.workflows"];
+    let tables = [
+        "allocation_status.funds",
+        "allocation_status.allocations",
+        "capital_calls.investors",
+        "capital_calls.commitments",
+        "capital_calls.capital_calls",
+        "capital_calls.payments",
+        "workflow.workflows",
+    ];
     let sql = tables.map(|table| format!("(select count(*) from {table})")).join(" + ");
     sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select {sql}"))).fetch_one(&stack.database().await).await.unwrap()
 }
@@ -60,8 +115,16 @@ async fn malformed_bodies_get_a_problem_and_change_nothing() {
     for (role, path, good) in endpoints() {
         let client = stack.user("mallory", &[role]);
         let mut bodies: Vec<Vec<u8>> = vec![
-            vec![], b"{".to_vec(), b"[]".to_vec(), b"null".to_vec(), b"\"text\"".to_vec(), b"not json".to_vec(), vec![0xff, 0xfe, 0xfd], b"{}".to_vec(),
-            "[".repeat(100_000).into_bytes(), vec![b' '; 2 << 20],
+            vec![],
+            b"{".to_vec(),
+            b"[]".to_vec(),
+            b"null".to_vec(),
+            b"\"text\"".to_vec(),
+            b"not json".to_vec(),
+            vec![0xff, 0xfe, 0xfd],
+            b"{}".to_vec(),
+            "[".repeat(100_000).into_bytes(),
+            vec![b' '; 2 << 20],
         ];
         for field in good.as_object().unwrap().keys() {
             let mut without = good.clone();
@@ -110,12 +173,27 @@ async fn requests_without_a_good_token_or_key_or_path_get_a_problem() {
         Some(testkit::client::token(secret, "", &["admin"], None, 600)),
     ];
     let mut paths: Vec<(&str, String)> = endpoints().into_iter().map(|(_, path, _)| ("POST", path)).collect();
-    for path in ["/funds", "/investors", "/deals", "/allocations", "/workflows", "/approvals", "/capital-calls", "/payments", "/portfolio/metrics", "/rules/global", "/audit/records", "/audit/verify", "/events"] {
+    for path in [
+        "/funds",
+        "/investors",
+        "/deals",
+        "/allocations",
+        "/workflows",
+        "/approvals",
+        "/capital-calls",
+        "/payments",
+        "/portfolio/metrics",
+        "/rules/global",
+        "/audit/records",
+        "/audit/verify",
+        "/events",
+    ] {
         paths.push(("GET", path.to_owned()));
     }
     for (method, path) in &paths {
         for token in &tokens {
-            let reply = stack.with_token(token.clone()).send(method, path, Some("k"), (*method == "POST").then(|| b"{}".to_vec())).await.unwrap();
+            let reply =
+                stack.with_token(token.clone()).send(method, path, Some("k"), (*method == "POST").then(|| b"{}".to_vec())).await.unwrap();
             assert_eq!(reply.refused(401), "unauthenticated", "{method} {path}");
         }
         let nobody = stack.user("norah", &[]).send(method, path, Some("k"), (*method == "POST").then(|| b"{}".to_vec())).await.unwrap();

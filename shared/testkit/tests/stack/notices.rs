@@ -53,7 +53,8 @@ async fn reminders_seven_three_and_one_day_before_then_overdue_then_escalation_e
     office.pay(id(&lines(&call)[0], "id"), "50.00", "paid").await;
     let database = stack.database().await;
     let known = testkit::wait::until(Duration::from_secs(10), || async {
-        sqlx::query_scalar::<_, i64>("select count(*) from notifications.lines where outstanding = 0").fetch_one(&database).await.unwrap() == 1
+        sqlx::query_scalar::<_, i64>("select count(*) from notifications.lines where outstanding = 0").fetch_one(&database).await.unwrap()
+            == 1
     });
     assert!(known.await);
     stack.kill("notifications");
@@ -75,15 +76,26 @@ async fn notices_are_sent_by_mail_where_it_is_configured() {
     let stack = Stack::start_with(&[("SMTP_URL", &address), ("MAIL_FROM", "calls@fund.example")]).await;
     let office = Office::of(&stack);
     let fund = office.fund_of("1000000", 0, "1").await;
-    let investor = id(&office.admin.post("/investors", serde_json::json!({"name": "Pension", "email": "cash@pension.example"})).await.expect(201), "id");
-    office.admin.post(&format!("/funds/{}/commitments", fund.id), serde_json::json!({"investor_id": investor, "amount": "1000000", "effective_on": "2020-01-01"})).await.expect(201);
+    let investor = id(
+        &office.admin.post("/investors", serde_json::json!({"name": "Pension", "email": "cash@pension.example"})).await.expect(201),
+        "id",
+    );
+    office
+        .admin
+        .post(
+            &format!("/funds/{}/commitments", fund.id),
+            serde_json::json!({"investor_id": investor, "amount": "1000000", "effective_on": "2020-01-01"}),
+        )
+        .await
+        .expect(201);
     let allocation = office.allocation(&stack, &fund, "500000").await;
     office.call(&fund, allocation, "100.00", "2099-12-31").await;
     let arrived = testkit::wait::until(Duration::from_secs(15), || async { !mails.lock().unwrap().is_empty() });
     assert!(arrived.await);
     let mails = mails.lock().unwrap().clone();
     assert_eq!(mails.len(), 1);
-    for part in ["To: cash@pension.example", "From: calls@fund.example", "Subject: capital call: 100.00 USD due on 2099-12-31", "@tranche>"] {
+    for part in ["To: cash@pension.example", "From: calls@fund.example", "Subject: capital call: 100.00 USD due on 2099-12-31", "@tranche>"]
+    {
         assert!(mails[0].contains(part), "{part} is missing in\n{}", mails[0]);
     }
 }

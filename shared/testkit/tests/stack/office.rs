@@ -87,7 +87,11 @@ impl Office {
     /// An active allocation of an amount below the approval tiers.
     pub async fn allocation(&self, stack: &Stack, fund: &Fund, amount: &str) -> Uuid {
         let deal = self.deal(stack).await;
-        let accepted = self.analyst.post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": amount, "security_type": "equity"})).await.expect(202);
+        let accepted = self
+            .analyst
+            .post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": amount, "security_type": "equity"}))
+            .await
+            .expect(202);
         let allocation = id(&accepted, "allocation_id");
         self.analyst.until(&format!("/allocations/{allocation}"), |allocation| allocation["decision"] == "active").await;
         allocation

@@ -25,15 +25,25 @@ impl Browser {
         let driver = Process::start("chromedriver", &mut command, &stack.folder().join("chromedriver.log")).unwrap();
         let profile = stack.folder().join("browser");
         let arguments = [
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1280,900",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1280,900",
         ];
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         arguments.push(format!("--user-data-dir={}", profile.display()));
-        let capabilities = serde_json::from_value(json!({"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}})).unwrap();
+        let capabilities =
+            serde_json::from_value(json!({"goog:chromeOptions": {"args": arguments}, "goog:loggingPrefs": {"browser": "ALL"}})).unwrap();
         let address = format!("http://127.0.0.1:{port}");
         let mut client = None;
-        let up = testkit::wait::until(Duration::from_secs(30), || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() });
+        let up =
+            testkit::wait::until(Duration::from_secs(30), || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() });
         assert!(up.await, "{}", driver.last_output());
         for _ in 0..3 {
             match ClientBuilder::new(HttpConnector::new()).capabilities(Clone::clone(&capabilities)).connect(&address).await {
@@ -119,7 +129,11 @@ async fn approvals_waiting_for_me_are_voted_on_with_a_button() {
     let office = Office::of(&stack);
     let fund = office.fund(1).await;
     let deal = office.deal(&stack).await;
-    let accepted = office.manager.post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": "5000000", "security_type": "equity"})).await.expect(202);
+    let accepted = office
+        .manager
+        .post("/allocations", json!({"deal_id": deal, "fund_id": fund.id, "amount": "5000000", "security_type": "equity"}))
+        .await
+        .expect(202);
     let allocation = id(&accepted, "allocation_id");
     let browser = Browser::start(&stack).await;
     for user in ["ann", "bob"] {
@@ -128,7 +142,9 @@ async fn approvals_waiting_for_me_are_voted_on_with_a_button() {
         assert!(browser.picture("approvals").await > PICTURE_BYTES_MIN);
         browser.client.find(Locator::Css("button[value=approve]")).await.unwrap().click().await.unwrap();
         browser.client.wait().at_most(Duration::from_secs(10)).for_element(Locator::XPath("//h2[text()='Waiting for me']")).await.unwrap();
-        let gone = testkit::wait::until(Duration::from_secs(10), || async { browser.client.find(Locator::Css("button[value=approve]")).await.is_err() });
+        let gone = testkit::wait::until(Duration::from_secs(10), || async {
+            browser.client.find(Locator::Css("button[value=approve]")).await.is_err()
+        });
         assert!(gone.await, "{}", browser.text().await);
     }
     office.manager.until(&format!("/allocations/{allocation}"), |allocation| allocation["decision"] == "active").await;
@@ -144,7 +160,13 @@ async fn without_a_good_token_there_is_only_the_sign_in_page() {
         assert_eq!((reply.status().as_u16(), reply.headers()["location"].to_str().unwrap()), (303, "/sign-in"), "{path}");
         assert!(reply.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));
     }
-    let refused = http.post(format!("{}/sign-in", stack.gateway())).header("content-type", "application/x-www-form-urlencoded").body("token=nonsense").send().await.unwrap();
+    let refused = http
+        .post(format!("{}/sign-in", stack.gateway()))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("token=nonsense")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(refused.status().as_u16(), 401);
     assert!(refused.text().await.unwrap().contains("not valid"));
     // the docs of the API are served from the binary itself

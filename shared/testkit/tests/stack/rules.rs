@@ -19,7 +19,9 @@ async fn a_rule_is_in_force_everywhere_within_a_second_without_a_restart() {
     let since = Instant::now();
     assert_eq!(put["version"], 1);
     for service in ["workflow", "allocation-status", "capital-calls", "fund-metrics", "audit", "notifications"] {
-        let seen = testkit::wait::until(Duration::from_secs(1), || async { stack.log(service).contains(&format!("rules in force scope=\"{scope}\" version=1")) });
+        let seen = testkit::wait::until(Duration::from_secs(1), || async {
+            stack.log(service).contains(&format!("rules in force scope=\"{scope}\" version=1"))
+        });
         assert!(seen.await, "{service} does not know the rules after {:?}", since.elapsed());
     }
     // allocation-status refuses by it, workflow asks for one vote by it, capital-calls grants its grace
@@ -36,7 +38,14 @@ async fn a_rule_is_in_force_everywhere_within_a_second_without_a_restart() {
     assert_eq!(call["lines"][0]["grace_days"], 3);
     // another fund is not touched
     let other = office.fund(1).await;
-    office.analyst.post("/allocations", json!({"deal_id": office.deal(&stack).await, "fund_id": other.id, "amount": "1000", "security_type": "equity"})).await.expect(202);
+    office
+        .analyst
+        .post(
+            "/allocations",
+            json!({"deal_id": office.deal(&stack).await, "fund_id": other.id, "amount": "1000", "security_type": "equity"}),
+        )
+        .await
+        .expect(202);
 }
 
 #[tokio::test]
@@ -56,7 +65,10 @@ async fn layers_are_merged_versions_are_kept_and_nonsense_is_refused() {
         let office = &office;
         async move { office.manager.get(&format!("/rules/{scope}")).await.expect(200)["effective"].clone() }
     };
-    assert_eq!((effective("global").await["grace_days"].as_i64(), effective("env:development").await["grace_days"].as_i64()), (Some(20), Some(15)));
+    assert_eq!(
+        (effective("global").await["grace_days"].as_i64(), effective("env:development").await["grace_days"].as_i64()),
+        (Some(20), Some(15))
+    );
     let buyout = office.manager.until("/rules/fund-type:buyout", |rules| rules["effective"]["escalation_days"] == 9).await;
     assert_eq!((buyout["version"].as_i64(), buyout["effective"]["grace_days"].as_i64()), (Some(2), Some(11)));
     let versions = office.manager.get("/rules/fund-type:buyout/versions").await.expect(200);
@@ -75,6 +87,8 @@ async fn layers_are_merged_versions_are_kept_and_nonsense_is_refused() {
     assert_eq!(office.manager.put("/rules/global", json!({})).await.refused(403), "forbidden");
     // a replica that was away knows them when it is back
     stack.crash("notifications").await;
-    let knows = testkit::wait::until(Duration::from_secs(5), || async { stack.log("notifications").matches("rules in force scope=\"fund-type:buyout\" version=2").count() == 2 });
+    let knows = testkit::wait::until(Duration::from_secs(5), || async {
+        stack.log("notifications").matches("rules in force scope=\"fund-type:buyout\" version=2").count() == 2
+    });
     assert!(knows.await);
 }

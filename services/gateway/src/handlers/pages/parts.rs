@@ -79,7 +79,9 @@ pub fn status<T: Serialize>(value: &T) -> Markup {
 /// The main figures.
 pub fn figures_cards(figures: &Figures) -> Markup {
     let ratio = |ratio: Option<::domain::money::Ratio>| ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.0.round_dp(2).to_string());
-    let percent = |share: Option<::domain::money::Ratio>| share.map_or_else(|| "-".to_owned(), |share| format!("{} %", (share.0 * Decimal::ONE_HUNDRED).round_dp(1)));
+    let percent = |share: Option<::domain::money::Ratio>| {
+        share.map_or_else(|| "-".to_owned(), |share| format!("{} %", (share.0 * Decimal::ONE_HUNDRED).round_dp(1)))
+    };
     html! {
         dl.cards {
             div.card { dt { "Committed" } dd { (grouped(figures.committed)) } }
