@@ -122,3 +122,6 @@ pub fn funding_status(called: Amount, paid: Amount) -> FundingStatus {
         (true, true) => FundingStatus::Funded,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -350,3 +350,6 @@ pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<H
     }
     Ok(changed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,3 +93,6 @@ impl Chain {
         self.previous = stored.to_vec();
     }
 }
+
+#[cfg(test)]
+mod tests;

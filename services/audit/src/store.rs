@@ -122,3 +122,6 @@ pub async fn walk(tx: &mut Tx, after: i64, mut look: impl FnMut(&Content<'_>, &[
     }
     Ok(last)
 }
+
+#[cfg(test)]
+mod tests;

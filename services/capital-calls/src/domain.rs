@@ -269,3 +269,6 @@ pub fn payment_status(payment: &Payment) -> PaymentStatus {
         None => PaymentStatus::Applied,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -654,3 +654,6 @@ pub async fn list_payments(tx: &mut Tx, filter: &PaymentFilter<'_>, before: Uuid
     .await?;
     Ok(payments)
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,3 +148,6 @@ pub fn figures(currency: Currency, sums: &Delta, due: Due) -> Figures {
         allocations: sums.allocations,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -305,3 +305,6 @@ pub async fn figures(tx: &mut Tx, kind: &str, ids: &[Uuid]) -> Result<Vec<Curren
     .await?;
     Ok(figures)
 }
+
+#[cfg(test)]
+mod tests;

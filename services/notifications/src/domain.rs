@@ -39,3 +39,6 @@ pub fn start_of(date: NaiveDate, timezone: Tz) -> DateTime<Utc> {
     let local = hours.filter_map(|time| timezone.from_local_datetime(&time).earliest()).next();
     local.map_or_else(|| date.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc(), |start| start.with_timezone(&Utc))
 }
+
+#[cfg(test)]
+mod tests;

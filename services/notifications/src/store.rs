@@ -194,3 +194,6 @@ pub async fn record_delivery(tx: &mut Tx, notice_id: Uuid, error: Option<&str>, 
 pub fn kind_name(notice: &Notice) -> String {
     row::name(&notice.kind).replace('_', " ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,6 @@ pub fn approval_status(approval: &Approval) -> ApprovalStatus {
         _ => ApprovalStatus::Pending,
     }
 }
+
+#[cfg(test)]
+mod tests;

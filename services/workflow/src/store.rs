@@ -323,3 +323,6 @@ pub async fn rule_versions(tx: &mut Tx, scope: &str, limit: i64) -> Result<Vec<R
     .await?;
     Ok(versions)
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,12 +53,8 @@ fn only_store_files_hold_sql() {
         let text = shipped(&file);
         if !in_store {
             for word in ["sqlx::query", "select ", "insert into", " update "] {
-                let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-                assert!(
-                    !code.iter().any(|line| line.contains("sqlx::query") || (line.contains('"') && line.contains(word))),
-                    "{} holds SQL: {word}",
-                    file.display()
-                );
+                let holds = text.lines().any(|line| line.contains("sqlx::query") || (line.contains('"') && line.contains(word)));
+                assert!(!holds, "{} holds SQL: {word}", file.display());
             }
         }
     }
@@ -67,13 +63,11 @@ fn only_store_files_hold_sql() {
 #[test]
 fn no_sql_names_another_services_schema() {
     for service in testkit::SERVICES.iter().filter(|service| **service != "gateway") {
-        let mut texts: Vec<(std::path::PathBuf, String)> = files(&format!("migrations/{service}"), ".sql")
-            .into_iter()
-            .map(|file| (file.clone(), std::fs::read_to_string(file).unwrap()))
-            .collect();
+        let mut texts: Vec<(std::path::PathBuf, String)> =
+            files(&format!("migrations/{service}"), ".sql").into_iter().map(|file| (file.clone(), shipped(&file))).collect();
         texts.extend(files(&format!("services/{service}/src"), "store.rs").into_iter().map(|file| (file.clone(), shipped(&file))));
         for (file, text) in texts {
-            for other in testkit::SERVICES {
+            for other in testkit::SERVICES.iter().filter(|other| *other != service) {
                 let schema = format!(" {}.", testkit::database::schema_of(other));
                 // `audit records` and the like are words; a table of a schema has a dot right after it
                 assert!(!text.contains(&schema), "{} names the schema{schema}", file.display());

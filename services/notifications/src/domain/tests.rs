@@ -1,0 +1,43 @@
+use ::domain::rules::RuleLayer;
+
+use super::*;
+
+fn date(text: &str) -> NaiveDate {
+    text.parse().unwrap()
+}
+
+#[test]
+fn what_a_line_asks_for() {
+    let rules = RuleLayer::default().complete().unwrap();
+    let on = |issued_on: &str| -> Vec<(String, String)> {
+        schedules(&rules, date(issued_on), date("2026-03-31"))
+            .into_iter()
+            .map(|schedule| (schedule.rule, schedule.on.to_string()))
+            .collect()
+    };
+    let expect =
+        |rows: &[(&str, &str)]| -> Vec<(String, String)> { rows.iter().map(|(rule, on)| ((*rule).to_owned(), (*on).to_owned())).collect() };
+    let after = [("overdue", "2026-04-01"), ("escalation", "2026-04-05")];
+    let all = [("issued", "2026-03-01"), ("due-7", "2026-03-24"), ("due-3", "2026-03-28"), ("due-1", "2026-03-30")];
+    assert_eq!(on("2026-03-01"), expect(&[&all[..], &after[..]].concat()));
+    // issued five days before: the reminder of day seven is not sent late
+    assert_eq!(
+        on("2026-03-26"),
+        expect(&[&[("issued", "2026-03-26"), ("due-3", "2026-03-28"), ("due-1", "2026-03-30")][..], &after[..]].concat())
+    );
+    assert_eq!(on("2026-03-31"), expect(&[&[("issued", "2026-03-31")][..], &after[..]].concat()));
+}
+
+#[test]
+fn a_day_begins_where_the_fund_lives() {
+    for (timezone, date_there, expected) in [
+        ("UTC", "2026-03-29", "2026-03-29T00:00:00Z"),
+        ("Europe/Berlin", "2026-03-29", "2026-03-28T23:00:00Z"),
+        ("America/New_York", "2026-07-01", "2026-07-01T04:00:00Z"),
+        // midnight is skipped when summer time begins in Beirut
+        ("Asia/Beirut", "2022-03-27", "2022-03-26T22:00:00Z"),
+    ] {
+        let start = start_of(date(date_there), timezone.parse().unwrap());
+        assert_eq!(start, expected.parse::<DateTime<Utc>>().unwrap(), "{timezone}");
+    }
+}

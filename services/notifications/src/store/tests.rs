@@ -1,0 +1,92 @@
+use ::domain::messages::capital_calls::{CallLineChange, InvestorChange, LineStatus, LineTiming};
+use ::domain::messages::notifications::NoticeKind;
+use ::domain::{Amount, Currency};
+use chassis::{Context, Database, clock::Clock};
+
+use super::*;
+
+fn usd(amount: i128) -> Amount {
+    "USD".parse::<Currency>().unwrap().from_minor(amount)
+}
+
+fn line(version: i64, outstanding: i128) -> Seen<CallLine> {
+    let state = CallLine {
+        id: Uuid::from_u128(1),
+        version,
+        created_at: DateTime::UNIX_EPOCH,
+        call_id: Uuid::from_u128(2),
+        fund_id: Uuid::from_u128(3),
+        fund_type: "buyout".into(),
+        investor_id: Uuid::from_u128(4),
+        currency: "USD".parse().unwrap(),
+        amount: usd(100),
+        impact_on_unfunded: usd(-100),
+        paid: usd(100 - outstanding),
+        unapplied: usd(0),
+        outstanding: usd(outstanding),
+        due_on: "2026-03-31".parse().unwrap(),
+        issued_on: "2026-03-01".parse().unwrap(),
+        grace_days: 0,
+        timezone: "UTC".into(),
+        purposes: vec![],
+        status: LineStatus::Open,
+        timing: LineTiming::NotDue,
+    };
+    Seen { state, change: CallLineChange::Issued, epoch: 1, context: Context::default() }
+}
+
+#[tokio::test]
+async fn what_is_due_is_taken_once_and_only_while_something_is_outstanding() {
+    let url = testkit::database::fresh("notifications").await;
+    let (database, _) = Database::connect("notifications", &url, "development", Clock::default()).await.unwrap();
+    let mut tx = database.begin().await.unwrap();
+    let id = Uuid::from_u128(1);
+    assert_eq!(keep_lines(&mut tx, &[line(2, 0)]).await.unwrap(), [id], "new to this service");
+    assert!(keep_lines(&mut tx, &[line(1, 100)]).await.unwrap().is_empty(), "an older version is ignored");
+    let investor = Investor {
+        id: Uuid::from_u128(4),
+        version: 1,
+        created_at: DateTime::UNIX_EPOCH,
+        name: "LP".into(),
+        email: Some("a@b.example".into()),
+        status: "active".into(),
+    };
+    keep_investors(&mut tx, &[Seen { state: investor, change: InvestorChange::Registered, epoch: 1, context: Context::default() }])
+        .await
+        .unwrap();
+    let schedule = |rule: &str, kind| (id, DateTime::UNIX_EPOCH, Schedule { rule: rule.into(), kind, on: "2026-03-24".parse().unwrap() });
+    let later = (
+        id,
+        tx.now() + chrono::Days::new(1),
+        Schedule { rule: "overdue".into(), kind: NoticeKind::Overdue, on: "2026-04-01".parse().unwrap() },
+    );
+    let all = [schedule("issued", NoticeKind::CapitalCall), schedule("due-7", NoticeKind::Reminder), later];
+    add_schedules(&mut tx, &all).await.unwrap();
+    add_schedules(&mut tx, &all).await.unwrap();
+    let rules = |notices: &[Notice]| notices.iter().map(|notice| notice.rule.clone()).collect::<Vec<_>>();
+    // nothing is outstanding: the call is told, nobody is reminded
+    let first = take_due(&mut tx, 10).await.unwrap();
+    assert_eq!(rules(&first), ["issued"]);
+    assert_eq!((first[0].email.as_deref(), kind_name(&first[0])), (Some("a@b.example"), "capital call".to_owned()));
+    // the payment bounced: the reminder is due again, once
+    keep_lines(&mut tx, &[line(3, 100)]).await.unwrap();
+    let second = take_due(&mut tx, 10).await.unwrap();
+    assert_eq!((rules(&second), second[0].outstanding), (vec!["due-7".to_owned()], usd(100)));
+    assert!(take_due(&mut tx, 10).await.unwrap().is_empty());
+
+    add_deliveries(&mut tx, &first).await.unwrap();
+    add_deliveries(&mut tx, &first).await.unwrap();
+    let lease = tx.now() + chrono::TimeDelta::seconds(60);
+    let claimed = claim_deliveries(&mut tx, 10, lease).await.unwrap();
+    assert_eq!((claimed.len(), claimed[0].recipient.as_str(), claimed[0].attempts), (1, "a@b.example", 1));
+    assert!(claim_deliveries(&mut tx, 10, lease).await.unwrap().is_empty(), "claimed mails are left alone");
+    let now = tx.now();
+    record_delivery(&mut tx, claimed[0].notice.id, Some("refused"), Some(now)).await.unwrap();
+    assert_eq!(claim_deliveries(&mut tx, 10, lease).await.unwrap()[0].attempts, 2);
+    record_delivery(&mut tx, claimed[0].notice.id, None, None).await.unwrap();
+    let sent: bool = sqlx::query_scalar("select sent_at is not null and error is null and due_at is null from deliveries")
+        .fetch_one(&mut *tx)
+        .await
+        .unwrap();
+    assert!(sent);
+}

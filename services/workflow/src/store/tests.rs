@@ -1,0 +1,126 @@
+use ::domain::Currency;
+use ::domain::messages::workflow::{StepStatus, SubjectKind, Vote, VoteDecision};
+use ::domain::rules::{ApprovalTier, RuleLayer};
+use chassis::{Database, clock::Clock};
+
+use super::*;
+
+async fn database() -> Database {
+    let url = testkit::database::fresh("workflow").await;
+    Database::connect("workflow", &url, "development", Clock::default()).await.unwrap().0
+}
+
+fn usd(amount: i128) -> ::domain::Amount {
+    "USD".parse::<Currency>().unwrap().from_minor(amount)
+}
+
+fn instance_of(tx: &Tx, due: bool) -> Instance {
+    let subject_id = tx.new_id();
+    let mut workflow = Workflow {
+        id: ids::workflow_id(subject_id),
+        version: 1,
+        created_at: tx.now(),
+        subject_kind: SubjectKind::Allocation,
+        subject_id,
+        fund_id: tx.new_id(),
+        requested_by: "mia".into(),
+        steps: domain::first_steps(SubjectKind::Allocation, tx.now()),
+        progress: 0,
+        error: None,
+        status: WorkflowStatus::Running,
+    };
+    domain::derive(&mut workflow);
+    let subject = Subject { deal_id: Some(tx.new_id()), amount: usd(5_000), currency: "USD".parse().unwrap(), content_hash: "h".into() };
+    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.now()) }
+}
+
+#[tokio::test]
+async fn workflows_start_once_and_read_back_as_written() {
+    let database = database().await;
+    let mut tx = database.begin().await.unwrap();
+    let mut instance = instance_of(&tx, false);
+    let id = instance.workflow.id;
+    assert_eq!(insert(&mut tx, std::slice::from_ref(&instance)).await.unwrap(), [id]);
+    assert!(insert(&mut tx, std::slice::from_ref(&instance)).await.unwrap().is_empty());
+    assert_eq!(find(&mut tx, id).await.unwrap(), Some(instance.workflow.clone()));
+    domain::finish_step(&mut instance.workflow, StepStatus::Done, None, tx.now());
+    instance.workflow.version = 2;
+    assert_eq!(save(&mut tx, &[&instance]).await.unwrap(), 1);
+    let read = lock(&mut tx, &[id]).await.unwrap().remove(&id).unwrap();
+    assert_eq!((read.workflow, read.subject, read.correlation_id), (instance.workflow.clone(), instance.subject.clone(), "c".into()));
+    // another replica has gone on meanwhile: nothing is overwritten
+    assert_eq!(save_if_leased(&mut tx, &[&instance]).await.unwrap(), 0);
+    instance.workflow.version = 3;
+    assert_eq!(save_if_leased(&mut tx, &[&instance]).await.unwrap(), 1);
+    let far = (DateTime::<Utc>::from_timestamp(1 << 36, 0).unwrap(), Uuid::max());
+    assert_eq!(list(&mut tx, None, Some(WorkflowStatus::Running), None, far, 5).await.unwrap().len(), 1);
+    assert!(list(&mut tx, Some(&[]), None, None, far, 5).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn two_runners_never_take_the_same_workflow() {
+    let database = database().await;
+    let mut tx = database.begin().await.unwrap();
+    let instances: Vec<Instance> = (0..6).map(|number| instance_of(&tx, number < 4)).collect();
+    insert(&mut tx, &instances).await.unwrap();
+    tx.commit().await.unwrap();
+    let (mut one, mut other) = (database.begin().await.unwrap(), database.begin().await.unwrap());
+    let first = lock_due(&mut one, 3).await.unwrap();
+    let second = lock_due(&mut other, 3).await.unwrap();
+    assert_eq!((first.len(), second.len()), (3, 1), "the two that are not due stay");
+    assert!(second.iter().all(|instance| first.iter().all(|taken| taken.workflow.id != instance.workflow.id)));
+}
+
+#[tokio::test]
+async fn approvals_and_rules_read_back_as_written() {
+    let database = database().await;
+    let mut tx = database.begin().await.unwrap();
+    let instance = instance_of(&tx, false);
+    insert(&mut tx, std::slice::from_ref(&instance)).await.unwrap();
+    let mut approval = Approval {
+        id: tx.new_id(),
+        version: 1,
+        created_at: tx.now(),
+        workflow_id: instance.workflow.id,
+        subject_kind: SubjectKind::Allocation,
+        subject_id: instance.workflow.subject_id,
+        fund_id: instance.workflow.fund_id,
+        amount: usd(5_000),
+        currency: "USD".parse().unwrap(),
+        content_hash: "h".into(),
+        requested_by: "mia".into(),
+        tier: ApprovalTier { from_amount: "1".parse().unwrap(), votes: 1, role: "committee".into() },
+        votes: vec![],
+        status: ApprovalStatus::Pending,
+    };
+    insert_approvals(&mut tx, std::slice::from_ref(&approval)).await.unwrap();
+    assert_eq!(
+        list_approvals(&mut tx, None, Some(ApprovalStatus::Pending), None, Default::default(), 5).await.unwrap(),
+        [approval.clone()]
+    );
+    approval.votes.push(Vote { user: "ann".into(), decision: VoteDecision::Approve, comment: Some("fine".into()), at: tx.now() });
+    approval.version = 2;
+    approval.status = domain::approval_status(&approval);
+    save_approvals(&mut tx, &[&approval]).await.unwrap();
+    assert_eq!(find_approval(&mut tx, approval.id).await.unwrap(), Some(approval.clone()));
+    assert_eq!(lock_approvals(&mut tx, &[approval.id]).await.unwrap()[&approval.id], approval);
+    assert!(list_approvals(&mut tx, None, Some(ApprovalStatus::Pending), None, Default::default(), 5).await.unwrap().is_empty());
+
+    lock_scope(&mut tx, "global").await.unwrap();
+    for version in 1..=2 {
+        let rules = RuleSet {
+            id: ids::rule_set_id("global"),
+            version,
+            created_at: tx.now(),
+            scope: "global".into(),
+            rules: RuleLayer { grace_days: Some(version as u16), ..RuleLayer::default() },
+            changed_by: "ada".into(),
+            content_hash: "h".into(),
+            status: RuleSetStatus::Active,
+        };
+        insert_rule_set(&mut tx, &rules).await.unwrap();
+    }
+    let versions = rule_versions(&mut tx, "global", 5).await.unwrap();
+    let seen: Vec<_> = versions.iter().map(|rules| (rules.version, rules.rules.grace_days, rules.status)).collect();
+    assert_eq!(seen, [(2, Some(2), RuleSetStatus::Active), (1, Some(1), RuleSetStatus::Superseded)]);
+}
