@@ -58,7 +58,7 @@ create table dead_letters (
     reason     text        not null,
     status     text        not null default 'parked' check (status = 'parked')
 );
-create index dead_letters_newest on dead_letters (id desc);
+create index dead_letters_newest on dead_letters (created_at desc, id desc);
 
 -- Events are never edited or deleted: the service's role may add and read them, nothing else.
 do $$

@@ -13,7 +13,7 @@ use async_nats::service::Request;
 use bytes::Bytes;
 use domain::messages::chassis::{Access, AccessChange};
 use domain::{Command, Problem, Reason, Rejection};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 use tokio::time::Instant;
@@ -91,30 +91,40 @@ impl Reply {
     }
 }
 
-/// Answers a command's requests until the service stops.
+/// Answers a command's requests until the service stops; then answers what has arrived already, so
+/// that nobody waits in vain while another replica takes over.
 pub(crate) async fn serve<C: Command, S: Handle<C>>(service: Arc<S>, shell: Arc<Shell>, database: Database) {
     let Some(endpoint) = shell.endpoint(C::SUBJECT).await else { return };
     let mut arriving = endpoint.ready_chunks(limits::BATCH_MAX);
     let mut behind: Vec<Waiting> = Vec::new();
     loop {
-        let pause = tokio::time::sleep(limits::COPY_PAUSE);
-        tokio::select! {
-            chunk = arriving.next() => {
-                let Some(chunk) = chunk else { break };
-                let since = Instant::now();
-                behind.extend(chunk.into_iter().map(|request| Waiting { request, since }));
-            }
-            () = pause, if !behind.is_empty() => {}
+        // the more refusals wait to be decided again, the more rarely they are
+        let pause = limits::COPY_PAUSE * (1 + u32::try_from(behind.len() / 50).unwrap_or(u32::MAX));
+        let chunk = tokio::select! {
+            chunk = arriving.next() => match chunk {
+                Some(chunk) => chunk,
+                None => break,
+            },
+            () = tokio::time::sleep(pause), if !behind.is_empty() => vec![],
             () = shell.stopped() => break,
-        }
-        let waiting = std::mem::take(&mut behind);
-        metrics::histogram!("tranche_batch_size", "subject" => C::SUBJECT).record(waiting.len() as f64);
-        behind = answer(&*service, &shell, &database, waiting).await;
+        };
+        behind = answer(&*service, &shell, &database, arrived(behind, chunk)).await;
     }
+    let _ = arriving.get_mut().stop().await;
+    while let Some(Some(chunk)) = arriving.next().now_or_never() {
+        behind = answer(&*service, &shell, &database, arrived(behind, chunk)).await;
+    }
+}
+
+fn arrived(mut waiting: Vec<Waiting>, chunk: Vec<Request>) -> Vec<Waiting> {
+    let since = Instant::now();
+    waiting.extend(chunk.into_iter().map(|request| Waiting { request, since }));
+    waiting
 }
 
 /// Decides and answers what waits; returns what shall be decided again.
 async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: &Database, waiting: Vec<Waiting>) -> Vec<Waiting> {
+    metrics::histogram!("tranche_batch_size", "subject" => C::SUBJECT).record(waiting.len() as f64);
     let mut attempt = 0;
     let replies = loop {
         if shell.is_overloaded() {
@@ -235,7 +245,8 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
         }
         let mut kept: Vec<(String, Vec<u8>, String)> = Vec::with_capacity(answers.len());
         for ((position, sent), answer) in positions.iter().zip(batch.iter()).zip(answers) {
-            let patient = waiting[*position].since.elapsed() < limits::COPY_PATIENCE;
+            // so many can wait; further ones are answered at once
+            let patient = waiting[*position].since.elapsed() < limits::COPY_PATIENCE && waiting.len() <= limits::BATCH_MAX;
             let (reply, keep) = match answer {
                 Err(rejection) if rejection.reason.may_be_behind() && patient => continue,
                 Err(rejection) => {

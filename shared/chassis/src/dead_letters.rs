@@ -11,6 +11,8 @@ use futures::StreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
+use uuid::Uuid;
+
 use crate::database::Database;
 use crate::fault::Fault;
 use crate::service::Shell;
@@ -20,7 +22,7 @@ pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, mes
     let mut tx = database.begin().await?;
     let payload = String::from_utf8_lossy(&message.payload);
     let letter = DeadLetter {
-        id: tx.new_id(),
+        id: letter_id(reaction, message),
         version: 1,
         created_at: tx.now(),
         service: shell.service.into(),
@@ -37,9 +39,10 @@ pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, mes
         .flat_map(|headers| headers.iter())
         .map(|(name, values)| (name.to_string(), values.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(",").into()))
         .collect();
-    sqlx::query(
+    let parked = sqlx::query(
         "insert into dead_letters (id, created_at, reaction, subject, headers, payload, reason)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+         values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict do nothing",
     )
     .bind(letter.id)
     .bind(letter.created_at)
@@ -49,13 +52,24 @@ pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, mes
     .bind(message.payload.as_ref())
     .bind(letter.reason.replace('\0', ""))
     .execute(&mut *tx)
-    .await?;
+    .await?
+    .rows_affected();
+    if parked == 0 {
+        // parked before, and the process died before it was acknowledged
+        return Ok(());
+    }
     let context = tx.own_context();
     tx.emit(&context, &letter, DeadLetterChange::Parked)?;
     tx.commit().await?;
     tracing::warn!(reaction, reason, subject = %message.subject, "message parked as a dead letter");
     metrics::counter!("tranche_dead_letters_total", "reaction" => reaction.to_owned()).increment(1);
     Ok(())
+}
+
+/// The same for every delivery of the same message.
+fn letter_id(reaction: &str, message: &Message) -> Uuid {
+    let place = message.info().map(|info| format!("{}/{}/{}", info.stream, info.stream_sequence, info.published)).unwrap_or_default();
+    Uuid::new_v5(&domain::ids::NAMESPACE, format!("dead-letter/{reaction}/{place}").as_bytes())
 }
 
 fn letter(row: &PgRow, service: &str) -> Result<DeadLetter, sqlx::Error> {
@@ -75,7 +89,7 @@ fn letter(row: &PgRow, service: &str) -> Result<DeadLetter, sqlx::Error> {
 /// The dead letters of a service, newest first.
 pub async fn list(pool: &PgPool, service: &'static str, query: &ListDeadLetters) -> Result<DeadLetters, Fault> {
     let limit = i64::from(query.limit.unwrap_or(100)).clamp(1, PAGE_MAX);
-    let letters = sqlx::query("select * from dead_letters order by id desc limit $1")
+    let letters = sqlx::query("select * from dead_letters order by created_at desc, id desc limit $1")
         .bind(limit)
         .try_map(|row: PgRow| letter(&row, service))
         .fetch_all(pool)

@@ -89,11 +89,13 @@ impl<'a> Visit<'a> {
         self.door.access.record(Attempt { context: &self.context, method: "GET", resource: &self.path, status: code, refusal }).await;
         match page {
             Ok(page) => Html(page.into_string()).into_response(),
-            Err(rejection) => {
-                let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                (code, Html(shell("Problem", Some(self.actor()), problem(&rejection)).into_string())).into_response()
-            }
+            Err(rejection) => self.problem(&rejection),
         }
+    }
+
+    fn problem(&self, rejection: &Rejection) -> Response {
+        let code = StatusCode::from_u16(rejection.reason.entry().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (code, Html(shell("Problem", Some(self.actor()), problem(rejection)).into_string())).into_response()
     }
 }
 
@@ -319,17 +321,20 @@ async fn vote(
     form: Result<Form<VoteForm>, axum::extract::rejection::FormRejection>,
 ) -> Response {
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
-    let voted = async {
-        check_role(visit.actor(), COMMITTEE)?;
+    let prepared = check_role(visit.actor(), COMMITTEE).and_then(|()| {
         let approval_id = approval_id.parse().map_err(|_| Reason::UnknownApproval.with(format!("{approval_id:?} is not an id")))?;
         let Form(form) = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
-        let command = CastVote { approval_id, decision: form.decision, comment: Some(form.comment).filter(|comment| !comment.is_empty()) };
-        let body = serde_json::to_vec(&command).unwrap_or_default();
-        door.ask(CastVote::SUBJECT, Some(&form.key), &visit.context, body.into()).await?.result
+        Ok((CastVote { approval_id, decision: form.decision, comment: Some(form.comment).filter(|comment| !comment.is_empty()) }, form.key))
+    });
+    let (command, key) = match prepared {
+        Ok(prepared) => prepared,
+        Err(rejection) => return visit.end(Err(rejection)).await,
     };
-    match voted.await {
+    let body = serde_json::to_vec(&command).unwrap_or_default();
+    match door.ask(CastVote::SUBJECT, Some(&key), &visit.context, body.into()).await.and_then(|answered| answered.result) {
         Ok(_) => redirect("/approvals"),
-        Err(rejection) => visit.end(Err(rejection)).await,
+        // workflow has recorded the refusal
+        Err(rejection) => visit.problem(&rejection),
     }
 }
 

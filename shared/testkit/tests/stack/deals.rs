@@ -39,7 +39,7 @@ async fn bad_deal_events_are_parked_with_the_reason_and_the_next_good_one_is_pro
     office.analyst.until(&format!("/deals/{last}"), |_| true).await;
     let database = stack.database().await;
     let reasons: Vec<String> =
-        sqlx::query_scalar("select reason from allocation_status.dead_letters order by id").fetch_all(&database).await.unwrap();
+        sqlx::query_scalar("select reason from allocation_status.dead_letters order by created_at").fetch_all(&database).await.unwrap();
     assert_eq!(reasons.len(), bad.len(), "{reasons:#?}");
     for (reason, (_, expected)) in reasons.iter().zip(&bad) {
         assert!(reason.contains(expected), "{reason:?} does not say {expected:?}");

@@ -10,3 +10,4 @@ mod notices;
 mod office;
 mod page;
 mod rules;
+mod services;

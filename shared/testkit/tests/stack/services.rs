@@ -1,0 +1,199 @@
+//! Each service by itself, over NATS and its own HTTP side, and with more than one replica.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use futures::StreamExt;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use testkit::{SERVICES, Stack};
+use uuid::Uuid;
+
+use crate::office::{Office, id, lines, payment, sum};
+
+fn headers(user: &str, key: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("ce-actor", user);
+    headers.insert("ce-actorroles", "admin");
+    if let Some(key) = key {
+        headers.insert("Idempotency-Key", key);
+    }
+    headers
+}
+
+#[tokio::test]
+async fn every_service_is_found_ready_and_measured() {
+    let stack = Stack::start().await;
+    let ops = stack.nats_as("ops").await;
+    let inbox = ops.new_inbox();
+    let mut answers = ops.subscribe(inbox.clone()).await.unwrap();
+    ops.publish_with_reply("$SRV.INFO", inbox, "".into()).await.unwrap();
+    let mut found = BTreeSet::new();
+    while found.len() < SERVICES.len() {
+        let answer = tokio::time::timeout(Duration::from_secs(5), answers.next()).await.expect("a service does not answer").unwrap();
+        let info: Value = serde_json::from_slice(&answer.payload).unwrap();
+        let name = info["name"].as_str().unwrap().to_owned();
+        assert!(name == "gateway" || !info["endpoints"].as_array().unwrap().is_empty(), "{name} answers nothing");
+        found.insert(name);
+    }
+    assert_eq!(found, SERVICES.map(str::to_owned).into());
+    for (name, replica) in &stack.replicas {
+        for path in ["healthz", "readyz", "metrics"] {
+            let reply = reqwest::get(format!("{}/{path}", replica.url())).await.unwrap();
+            assert!(reply.status().is_success(), "{name} /{path}");
+        }
+        let asked = stack.settings.command(name, replica.port).arg("health").status();
+        assert!(asked.unwrap().success(), "{name} health");
+    }
+    let metrics = reqwest::get(format!("{}/metrics", stack.replicas["workflow"].url())).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("tranche_outbox_depth"), "{metrics}");
+}
+
+#[tokio::test]
+async fn commands_over_nats_need_a_key_and_are_answered_once() {
+    let stack = Stack::start().await;
+    let ops = stack.nats_as("ops").await;
+    let subject = "tranche.cmd.allocation-status.register-fund";
+    let fund = |name: &str| {
+        json!({"name": name, "fund_type": "buyout", "currency": "KWD", "vintage_year": 2026, "size": "1000.125", "calendar": "GB", "timezone": "Asia/Kuwait"}).to_string()
+    };
+    let send = |headers: HeaderMap, body: String| ops.request_with_headers(subject, headers, body.into());
+    let refused = send(headers("ada", None), fund("A")).await.unwrap();
+    assert_eq!(refused.headers.as_ref().unwrap().get("Nats-Service-Error-Code").unwrap().as_str(), "400");
+    let problem: Value = serde_json::from_slice(&refused.payload).unwrap();
+    assert_eq!(problem["code"], "idempotency_key_missing");
+    let first = send(headers("ada", Some("k1")), fund("A")).await.unwrap();
+    let again = send(headers("ada", Some("k1")), fund("A")).await.unwrap();
+    assert_eq!(first.payload, again.payload);
+    assert!(first.headers.is_none_or(|headers| headers.get("Idempotent-Replayed").is_none()));
+    assert_eq!(again.headers.unwrap().get("Idempotent-Replayed").unwrap().as_str(), "true");
+    let state: Value = serde_json::from_slice(&first.payload).unwrap();
+    assert_eq!((state["size"].as_str(), state["allocated"].as_str()), (Some("1000.125"), Some("0.000")));
+    // the same key from somebody else, or with another body, is another request
+    for (user, body) in [("eve", fund("A")), ("ada", fund("B"))] {
+        let reused: Value = serde_json::from_slice(&send(headers(user, Some("k1")), body).await.unwrap().payload).unwrap();
+        assert_eq!(reused["code"], "idempotency_key_reused");
+    }
+    // a refusal is kept under its key as well
+    let taken = send(headers("ada", Some("k2")), fund("A")).await.unwrap();
+    let repeated = send(headers("ada", Some("k2")), fund("A")).await.unwrap();
+    assert_eq!(taken.payload, repeated.payload);
+    assert_eq!(serde_json::from_slice::<Value>(&taken.payload).unwrap()["code"], "duplicate_fund");
+    // the event is a CloudEvent in binary mode
+    let jetstream = async_nats::jetstream::new(ops.clone());
+    let stream = jetstream.get_stream("EVENTS").await.unwrap();
+    let event_subject = format!("tranche.evt.fund.registered.{}", state["id"].as_str().unwrap());
+    let published =
+        testkit::wait::until(Duration::from_secs(5), || async { stream.get_last_raw_message_by_subject(&event_subject).await.is_ok() });
+    assert!(published.await);
+    let event = stream.get_last_raw_message_by_subject(&event_subject).await.unwrap();
+    let header = |name: &str| event.headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+    assert_eq!(
+        (header("ce-specversion"), header("ce-type"), header("ce-actor")),
+        ("1.0".into(), "tranche.evt.fund.registered".into(), "ada".into())
+    );
+    assert_eq!(
+        (header("ce-aggregateid"), header("ce-aggregateversion"), header("ce-epoch")),
+        (state["id"].as_str().unwrap().into(), "1".into(), "1".into())
+    );
+    assert_eq!(serde_json::from_slice::<Value>(&event.payload).unwrap()["state"], state);
+}
+
+#[tokio::test]
+async fn a_nats_user_may_publish_only_what_is_its_own() {
+    let stack = Stack::start().await;
+    let jetstream = async_nats::jetstream::new(stack.nats_as("ops").await);
+    let count = || async {
+        let mut messages = 0;
+        for stream in ["EVENTS", "DEALS", "NOTICES"] {
+            messages += jetstream.get_stream(stream).await.unwrap().cached_info().state.messages;
+        }
+        messages
+    };
+    let before = count().await;
+    for (user, subject) in [
+        ("capital-calls", "tranche.evt.fund.registered.-"),
+        ("allocation-status", "tranche.evt.payment.recorded.-"),
+        ("audit", "tranche.evt.payment.recorded.-"),
+        ("deals", "tranche.evt.fund.registered.-"),
+        ("notices", "deals.evt.registered"),
+        ("gateway", "tranche.evt.payment.recorded.-"),
+        ("fund-metrics", "tranche.notice.reminder"),
+    ] {
+        let client = stack.nats_as(user).await;
+        client.publish(subject, "{}".into()).await.unwrap();
+        client.flush().await.unwrap();
+    }
+    for (user, subject) in [("deals", "tranche.cmd.capital-calls.record-payment"), ("audit", "tranche.cmd.capital-calls.record-payment")] {
+        let client = stack.nats_as(user).await;
+        let answer = tokio::time::timeout(Duration::from_millis(500), client.request(subject, "{}".into())).await;
+        assert!(!matches!(answer, Ok(Ok(_))), "{user} may send {subject}");
+    }
+    assert_eq!(count().await, before);
+}
+
+#[tokio::test]
+async fn two_replicas_answer_each_key_once_and_count_each_payment_once() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let mut others = Vec::new();
+    for service in ["capital-calls", "fund-metrics", "allocation-status", "workflow", "audit", "notifications"] {
+        let mut replica = stack.settings.start(service, 2).unwrap();
+        replica.ready().await.unwrap();
+        others.push(replica);
+    }
+    let (fund, allocation, call) = office.open_call(&stack, 3, "90.00").await;
+    let line_ids: Vec<Uuid> = lines(&call).iter().map(|line| id(line, "id")).collect();
+    // every payment is sent four times at once with the same key
+    let sent = (0..200usize).flat_map(|number| [number; 4]).map(|number| {
+        let (client, line) = (office.treasurer.clone(), line_ids[number % 3]);
+        async move {
+            (
+                number,
+                client
+                    .post_as(&format!("/call-lines/{line}/payments"), &format!("k{number}"), payment("0.10", &format!("r{number}")))
+                    .await,
+            )
+        }
+    });
+    let replies = join_all(sent).await;
+    let mut firsts = 0;
+    let mut by_key: std::collections::BTreeMap<usize, BTreeSet<String>> = Default::default();
+    for (number, reply) in replies {
+        firsts += usize::from(!reply.replayed);
+        let payment = reply.expect(201);
+        by_key.entry(number).or_default().insert(payment["id"].to_string());
+    }
+    assert_eq!((firsts, by_key.len()), (200, 200), "each key has one first answer");
+    assert!(by_key.values().all(|ids| ids.len() == 1), "each key has one payment");
+    let view = office.manager.get(&format!("/capital-calls/{}", id(&call, "id"))).await.expect(200);
+    assert_eq!((view["paid"].as_str(), sum(lines(&view), "paid").to_string()), (Some("20.00"), "20.00".to_owned()));
+    office.manager.until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["paid_in"] == "20.00").await;
+    office.manager.until(&format!("/allocations/{allocation}"), |allocation| allocation["paid"] == "20.00").await;
+    assert_eq!(office.auditor.get("/audit/verify").await.expect(200)["valid"], true);
+}
+
+#[tokio::test]
+async fn a_service_that_is_asked_to_stop_answers_what_it_has_taken() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (_, _, call) = office.open_call(&stack, 1, "500.00").await;
+    let line = id(&lines(&call)[0], "id");
+    let path = format!("/call-lines/{line}/payments");
+    let sent: Vec<_> = (0..300)
+        .map(|number| {
+            let (client, path) = (office.treasurer.clone(), path.clone());
+            tokio::spawn(async move { client.post_as(&path, &format!("k{number}"), payment("1.00", &format!("r{number}"))).await })
+        })
+        .collect();
+    stack.replicas.get_mut("capital-calls").unwrap().process.stop("TERM");
+    assert!(stack.log("capital-calls").contains("stopping"));
+    assert!(!stack.log("capital-calls").contains("still busy"), "it stops within its time");
+    stack.restart("capital-calls").await;
+    for reply in join_all(sent).await {
+        reply.unwrap().expect(201);
+    }
+    let view = office.manager.get(&format!("/capital-calls/{}", id(&call, "id"))).await.expect(200);
+    assert_eq!(view["paid"], "300.00");
+}
