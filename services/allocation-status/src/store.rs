@@ -1,4 +1,7 @@
 //! All SQL of allocation status.
+//!
+//! Lists with optional filters are not kept as prepared statements: they are planned for the filters
+//! given, so that each finds its index.
 
 use std::collections::HashMap;
 
@@ -79,6 +82,7 @@ pub async fn find_deal(tx: &mut Tx, id: Uuid) -> Result<Option<Deal>, Fault> {
 /// Deals after an id.
 pub async fn list_deals(tx: &mut Tx, stage: Option<&str>, after: Uuid, limit: i64) -> Result<Vec<Deal>, Fault> {
     let deals = sqlx::query("select * from deals where ($1::text is null or stage = $1) and id > $2 order by id limit $3")
+        .persistent(false)
         .bind(stage)
         .bind(after)
         .bind(limit)
@@ -168,6 +172,7 @@ pub async fn find_fund(tx: &mut Tx, id: Uuid) -> Result<Option<Fund>, Fault> {
 /// Funds by name, after a name.
 pub async fn list_funds(tx: &mut Tx, scope: Option<&[Uuid]>, after: &str, limit: i64) -> Result<Vec<Fund>, Fault> {
     let funds = sqlx::query("select * from funds where ($1::uuid[] is null or id = any($1)) and name > $2 order by name limit $3")
+        .persistent(false)
         .bind(scope)
         .bind(after)
         .bind(limit)
@@ -293,6 +298,7 @@ pub async fn list_allocations(tx: &mut Tx, filter: &AllocationFilter<'_>, before
            and ($3::uuid is null or deal_id = $3) and ($4::text is null or decision = $4) and id < $5
          order by id desc limit $6",
     )
+    .persistent(false)
     .bind(filter.scope)
     .bind(filter.fund_id)
     .bind(filter.deal_id)

@@ -1,4 +1,7 @@
 //! All SQL of audit.
+//!
+//! Lists with optional filters are not kept as prepared statements: they are planned for the filters
+//! given, so that each finds its index.
 
 use std::collections::HashSet;
 
@@ -83,6 +86,7 @@ pub async fn list(tx: &mut Tx, filter: &ListAuditRecords, after: i64, limit: i64
            and ($6::timestamptz is null or at >= $6) and ($7::timestamptz is null or at < $7)
          order by n limit $8",
     )
+    .persistent(false)
     .bind(after)
     .bind(filter.aggregate.as_deref())
     .bind(filter.aggregate_id)

@@ -1,4 +1,7 @@
 //! All SQL of capital calls.
+//!
+//! Lists with optional filters are not kept as prepared statements: they are planned for the filters
+//! given, so that each finds its index.
 
 use std::collections::HashMap;
 
@@ -379,6 +382,7 @@ pub async fn list_calls(
          where ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or fund_id = $2) and id < $3
          order by id desc limit $4",
     )
+    .persistent(false)
     .bind(scope)
     .bind(fund_id)
     .bind(before)
@@ -489,6 +493,7 @@ pub async fn list_lines(tx: &mut Tx, filter: &LineFilter<'_>, before: Uuid, limi
            and ($3::uuid is null or call_id = $3) and ($4::uuid is null or investor_id = $4) and id < $5
          order by id desc limit $6",
     )
+    .persistent(false)
     .bind(filter.scope)
     .bind(filter.fund_id)
     .bind(filter.call_id)
@@ -643,6 +648,7 @@ pub async fn list_payments(tx: &mut Tx, filter: &PaymentFilter<'_>, before: Uuid
            and ($3::uuid is null or call_id = $3) and ($4::uuid is null or fund_id = $4) and id < $5
          order by id desc limit $6",
     )
+    .persistent(false)
     .bind(filter.scope)
     .bind(filter.line_id)
     .bind(filter.call_id)

@@ -1,4 +1,7 @@
 //! All SQL of fund metrics.
+//!
+//! Lists with optional filters are not kept as prepared statements: they are planned for the filters
+//! given, so that each finds its index.
 
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
 use ::domain::messages::capital_calls::{CallLine, Commitment};
@@ -261,6 +264,7 @@ pub async fn list_fund_metrics(tx: &mut Tx, funds: Option<&[Uuid]>, after: (Stri
          where ($2::uuid[] is null or funds.id = any($2)) and (funds.name, funds.id) > ($3, $4)
          order by funds.name, funds.id limit $5",
     )
+    .persistent(false)
     .bind(now)
     .bind(funds)
     .bind(after.0)

@@ -1,4 +1,7 @@
 //! All SQL of workflow.
+//!
+//! Lists with optional filters are not kept as prepared statements: they are planned for the filters
+//! given, so that each finds its index.
 
 use std::collections::HashMap;
 
@@ -154,6 +157,7 @@ pub async fn list(
            and ($3::uuid is null or fund_id = $3) and (created_at, id) < ($4, $5)
          order by created_at desc, id desc limit $6",
     )
+    .persistent(false)
     .bind(scope)
     .bind(status.map(|status| row::name(&status)))
     .bind(fund_id)
@@ -262,6 +266,7 @@ pub async fn list_approvals(
            and ($3::uuid is null or subject_id = $3) and (created_at, id) > ($4, $5)
          order by created_at, id limit $6",
     )
+    .persistent(false)
     .bind(scope)
     .bind(status.map(|status| row::name(&status)))
     .bind(subject_id)

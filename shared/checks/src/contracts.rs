@@ -175,3 +175,12 @@ fn contract_examples_of_every_event_decode() {
         }
     }
 }
+
+#[test]
+fn contract_asyncapi_is_a_sound_document() {
+    use roas_asyncapi::validation::Validate;
+    let document: roas_asyncapi::v3_0::Document = serde_json::from_value(asyncapi()).unwrap();
+    let faults = document.validate(enumset::EnumSet::empty());
+    assert!(faults.is_ok(), "{faults:#?}");
+    assert!(document.channels.len() > 60 && document.operations.len() > 40);
+}
