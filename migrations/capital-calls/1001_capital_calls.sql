@@ -42,6 +42,8 @@ create table commitments (
     constraint commitment_once unique (fund_id, investor_id)
 );
 
+create index commitments_of_investor on commitments (investor_id);
+
 create table capital_calls (
     id           uuid primary key,
     version      bigint      not null,

@@ -40,11 +40,16 @@ create table relay_state (
     last_seq   bigint not null
 );
 
+-- Answers that were given. A key belongs to who sent it and to the command that it was sent with, so
+-- that nobody can use up another's key.
 create table idempotency (
-    key          text primary key,
+    subject      text        not null,
+    actor        text        not null,
+    key          text        not null,
     request_hash bytea       not null,
     reply        json        not null,
-    created_at   timestamptz not null
+    created_at   timestamptz not null,
+    primary key (subject, actor, key)
 );
 
 create table dead_letters (

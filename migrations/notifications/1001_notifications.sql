@@ -27,10 +27,12 @@ create table schedules (
     kind      text        not null check (kind in ('capital_call', 'reminder', 'overdue', 'escalation')),
     -- the instant at which the business date of the fund begins
     send_at   timestamptz not null,
+    -- reminders: while something is outstanding
+    wanted    boolean     not null,
     raised_at timestamptz,
     primary key (line_id, rule)
 );
-create index schedules_due on schedules (send_at) where raised_at is null;
+create index schedules_due on schedules (send_at, line_id) where raised_at is null and wanted;
 
 -- A notice on its way by mail.
 create table deliveries (

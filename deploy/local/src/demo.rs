@@ -60,9 +60,9 @@ impl Row {
     }
 }
 
-/// A published figure in millions, without the noise.
+/// A published figure in millions, without the noise, with the digits that were published.
 fn published(millions: Decimal) -> Decimal {
-    millions.round_dp(DECIMALS_PUBLISHED_MAX).normalize()
+    millions.round_dp(DECIMALS_PUBLISHED_MAX)
 }
 
 /// A published figure in dollars and cents.
@@ -123,11 +123,12 @@ pub async fn run(state: &State, most: Option<usize>) -> Result<(), String> {
     println!("    {count} rows in {:.1} s", since.elapsed().as_secs_f64());
     let (played, failed): (Vec<_>, Vec<_>) = played.into_iter().partition(Result::is_ok);
     let failed: Vec<String> = failed.into_iter().filter_map(Result::err).collect();
-    if let Some(first) = failed.first() {
-        return Err(format!("{} of {count} rows could not be played; the first: {first}", failed.len()));
+    for why in &failed {
+        println!("    not played: {why}");
     }
     let played: Vec<Played> = played.into_iter().flatten().collect();
-    compare::compare(&office, &played).await
+    compare::compare(&office, &played).await?;
+    if failed.is_empty() { Ok(()) } else { Err(format!("{} of {count} rows could not be played; see above", failed.len())) }
 }
 
 async fn open_office(state: &State) -> Result<Office, String> {

@@ -1,8 +1,9 @@
 //! What is known of the local stack, in `target/local/up/state.json`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use testkit::process::is_alive;
 
 /// One process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,12 +44,6 @@ pub fn folder() -> PathBuf {
 
 fn file() -> PathBuf {
     folder().join("state.json")
-}
-
-/// Whether a process runs whose command line names `word`.
-pub fn is_alive(pid: u32, word: &str) -> bool {
-    let line = std::fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
-    !line.is_empty() && String::from_utf8_lossy(&line).contains(word)
 }
 
 impl State {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
 use testkit::nats;
+use testkit::process::is_alive;
 
-use crate::state::{self, State};
+use crate::state::State;
 
 /// Prints the addresses and a token.
 pub fn greet(state: &State) {
@@ -28,7 +29,7 @@ pub async fn status() -> Result<(), String> {
     for process in &state.processes {
         let program = process.name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '-');
         let (health, outbox) = match &process.url {
-            _ if !state::is_alive(process.pid, program) => ("dead".to_owned(), String::new()),
+            _ if !is_alive(process.pid, program) => ("dead".to_owned(), String::new()),
             None => ("running".to_owned(), String::new()),
             Some(url) => health(url).await,
         };

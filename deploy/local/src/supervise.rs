@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testkit::nats::Nats;
-use testkit::postgres::Postgres;
-use testkit::process::{Process, signal};
+use testkit::postgres::{self, Postgres};
+use testkit::process::{Process, is_alive, signal};
 use testkit::stack::{Replica, Settings};
 use testkit::{SERVICES, database};
 
@@ -67,6 +67,7 @@ pub async fn up(up: Up) -> Result<(), String> {
     let folder = state::folder();
     clean_up();
     if !up.keep {
+        postgres::forget(&folder);
         let _ = std::fs::remove_dir_all(&folder);
     }
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -125,7 +126,7 @@ fn clean_up() {
     let Some(left) = State::left() else { return };
     for process in &left.processes {
         let program = process.name.split('-').next().unwrap_or_default();
-        if state::is_alive(process.pid, program) {
+        if is_alive(process.pid, program) {
             signal(process.pid, "KILL");
         }
     }
@@ -285,7 +286,7 @@ pub fn down() -> Result<(), String> {
     };
     signal(state.supervisor, "TERM");
     let since = Instant::now();
-    while state::is_alive(state.supervisor, "xtask") {
+    while is_alive(state.supervisor, "xtask") {
         if since.elapsed() > Duration::from_secs(60) {
             return Err("the stack does not stop; see target/local/up.log".into());
         }

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::process::Command;
 
-use testkit::postgres::Postgres;
-use testkit::process::signal;
-use testkit::stack::Settings;
+use testkit::postgres::{self, Postgres};
+use testkit::process::{is_alive, signal};
+use testkit::stack::{self, Settings};
 use testkit::{TEST_PASSWORD, database, local, nats};
 
 use crate::run::{self, Step};
-use crate::state::is_alive;
 
 /// What to run.
 #[derive(clap::Args)]
@@ -38,6 +37,7 @@ pub async fn run(test: Test) -> Result<(), String> {
     let done = prepare_and_run(&server, &folder, binaries, &test).await;
     let mut server = server;
     server.stop();
+    postgres::forget(&folder);
     let _ = std::fs::remove_dir_all(&folder);
     done
 }
@@ -99,6 +99,8 @@ fn remove_left_over() {
         {
             signal(pid, "KILL");
         }
+        postgres::forget(&entry.path());
         let _ = std::fs::remove_dir_all(entry.path());
     }
+    stack::remove_left_over();
 }

@@ -38,14 +38,17 @@ impl Follow<CallLine> for AllocationStatus {
             // database was set back it is not, and must not be forgotten
             return Err(Fault::Transient("a call line names an allocation that is not known yet".into()));
         }
-        let context = batch.first().map(|seen| seen.context.clone()).unwrap_or_default();
+        let mut contexts: HashMap<Uuid, &Context> = HashMap::new();
+        for seen in batch {
+            contexts.extend(seen.state.purposes.iter().filter_map(|part| Some((part.allocation_id?, &seen.context))));
+        }
         for allocation in allocations.values_mut() {
             let (called, paid) = changed[&allocation.id];
             allocation.called += called;
             allocation.paid += paid;
             allocation.version += 1;
             domain::derive(allocation);
-            tx.emit(&context, allocation, AllocationChange::FundingChanged)?;
+            tx.emit(contexts[&allocation.id], allocation, AllocationChange::FundingChanged)?;
         }
         store::save_allocations(tx, &allocations.values().collect::<Vec<_>>()).await
     }

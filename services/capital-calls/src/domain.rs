@@ -76,7 +76,7 @@ pub fn check_purposes(
 fn check_allocation(id: Uuid, fund: &FundCopy, allocation: Option<AllocationCopy>, wanted: Amount) -> Result<(), Rejection> {
     let allocation = allocation.ok_or_else(|| Reason::UnknownAllocation.with(format!("allocation {id}")))?;
     if allocation.fund_id != fund.id {
-        return Err(Reason::PurposeMismatch.with(format!("allocation {id} belongs to fund {}, not {}", allocation.fund_id, fund.id)));
+        return Err(Reason::PurposeMismatch.with(format!("allocation {id} does not belong to fund {}", fund.id)));
     }
     if !allocation.active {
         return Err(Reason::AllocationNotActive.with(format!("allocation {id}")));

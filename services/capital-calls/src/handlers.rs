@@ -337,8 +337,11 @@ impl Handle<RecordPayment> for CapitalCalls {
             answers.push(recorded);
         }
         store::insert_payments(tx, &added).await?;
-        let paid = added.iter().map(|payment| (payment, payment.applied));
-        save_settled(tx, batch.iter().next().map(|sent| &sent.context), &lines, paid).await?;
+        let paid = answers
+            .iter()
+            .zip(batch.iter())
+            .filter_map(|(answer, sent)| answer.as_ref().ok().map(|payment| (&sent.context, payment, payment.applied)));
+        save_settled(tx, &lines, paid).await?;
         Ok(answers)
     }
 }
@@ -409,8 +412,11 @@ impl Handle<ReversePayment> for CapitalCalls {
             answers.push(answer);
         }
         store::save_reversals(tx, &reversed).await?;
-        let paid = reversed.iter().map(|payment| (payment, -payment.applied));
-        save_settled(tx, batch.iter().next().map(|sent| &sent.context), &lines, paid).await?;
+        let paid = answers
+            .iter()
+            .zip(batch.iter())
+            .filter_map(|(answer, sent)| answer.as_ref().ok().map(|payment| (&sent.context, payment, -payment.applied)));
+        save_settled(tx, &lines, paid).await?;
         Ok(answers)
     }
 }
@@ -426,25 +432,27 @@ fn take_back(Sent { context, body, .. }: &Sent<ReversePayment>, payment: &mut Pa
     Ok(payment.clone())
 }
 
-/// Stores the lines that cash moved on, and what their calls are paid in all.
+/// Stores the lines that cash moved on, and what their calls are paid in all. A call's event names who
+/// moved cash last.
 async fn save_settled<'a>(
     tx: &mut Tx,
-    context: Option<&Context>,
     lines: &HashMap<Uuid, CallLine>,
-    moved: impl Iterator<Item = (&'a Payment, Amount)>,
+    moved: impl Iterator<Item = (&'a Context, &'a Payment, Amount)>,
 ) -> Result<(), Fault> {
     let mut paid: HashMap<Uuid, Amount> = HashMap::new();
+    let mut contexts: HashMap<Uuid, &Context> = HashMap::new();
     let mut touched: HashSet<Uuid> = HashSet::new();
-    for (payment, amount) in moved {
+    for (context, payment, amount) in moved {
         *paid.entry(payment.call_id).or_default() += amount;
+        contexts.insert(payment.call_id, context);
         touched.insert(payment.line_id);
     }
-    let touched: Vec<&CallLine> = lines.values().filter(|line| touched.contains(&line.id)).collect();
-    if let (Some(context), false) = (context, touched.is_empty()) {
-        store::save_lines(tx, &touched).await?;
-        for call in store::add_paid(tx, &paid).await? {
-            tx.emit(context, &call, CapitalCallChange::FundingChanged)?;
-        }
+    if touched.is_empty() {
+        return Ok(());
+    }
+    store::save_lines(tx, &lines.values().filter(|line| touched.contains(&line.id)).collect::<Vec<_>>()).await?;
+    for call in store::add_paid(tx, &paid).await? {
+        tx.emit(contexts[&call.id], &call, CapitalCallChange::FundingChanged)?;
     }
     Ok(())
 }

@@ -158,15 +158,22 @@ pub async fn known_investors(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fau
     Ok(sqlx::query_scalar("select id from investors where id = any($1)").bind(ids).fetch_all(&mut **tx).await?)
 }
 
-/// Investors by name after a cursor `(name, id)`.
-pub async fn list_investors(tx: &mut Tx, after: (String, Uuid), limit: i64) -> Result<Vec<Investor>, Fault> {
-    let investors = sqlx::query("select * from investors where (name, id) > ($1, $2) order by name, id limit $3")
-        .bind(after.0)
-        .bind(after.1)
-        .bind(limit)
-        .try_map(|row| investor(&row))
-        .fetch_all(&mut **tx)
-        .await?;
+/// Investors by name after a cursor `(name, id)`; those with a commitment to one of these funds, if given.
+pub async fn list_investors(tx: &mut Tx, scope: Option<&[Uuid]>, after: (String, Uuid), limit: i64) -> Result<Vec<Investor>, Fault> {
+    let investors = sqlx::query(
+        "select * from investors
+         where ($1::uuid[] is null or exists (select from commitments where investor_id = investors.id and fund_id = any($1)))
+           and (name, id) > ($2, $3)
+         order by name, id limit $4",
+    )
+    .persistent(false)
+    .bind(scope)
+    .bind(after.0)
+    .bind(after.1)
+    .bind(limit)
+    .try_map(|row| investor(&row))
+    .fetch_all(&mut **tx)
+    .await?;
     Ok(investors)
 }
 

@@ -1,5 +1,7 @@
 //! The handlers: keep what changed, add the differences to the totals, tell who watches.
 
+use std::collections::HashMap;
+
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{CallLine, Commitment};
 use ::domain::messages::fund_metrics::{
@@ -16,7 +18,7 @@ impl Follow<Fund> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Fund>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_funds(tx, batch, &mut changes).await?;
-        save(tx, batch.first().map(|seen| &seen.context), &changes).await
+        save(tx, batch.iter().map(|seen| (seen.state.id, &seen.context)), &changes).await
     }
 }
 
@@ -24,7 +26,7 @@ impl Follow<Commitment> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Commitment>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_commitments(tx, batch, &mut changes).await?;
-        save(tx, batch.first().map(|seen| &seen.context), &changes).await
+        save(tx, batch.iter().map(|seen| (seen.state.fund_id, &seen.context)), &changes).await
     }
 }
 
@@ -32,7 +34,7 @@ impl Follow<Allocation> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_allocations(tx, batch, &mut changes).await?;
-        save(tx, batch.first().map(|seen| &seen.context), &changes).await
+        save(tx, batch.iter().map(|seen| (seen.state.fund_id, &seen.context)), &changes).await
     }
 }
 
@@ -40,18 +42,22 @@ impl Follow<CallLine> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_lines(tx, batch, &mut changes).await?;
-        save(tx, batch.first().map(|seen| &seen.context), &changes).await
+        save(tx, batch.iter().map(|seen| (seen.state.fund_id, &seen.context)), &changes).await
     }
 }
 
-/// Stores the changes and publishes the metrics of the funds concerned, once each.
-async fn save(tx: &mut Tx, context: Option<&Context>, changes: &Changes) -> Result<(), Fault> {
+/// Stores the changes and publishes the metrics of the funds concerned, once each, in the name of what
+/// changed them last.
+async fn save<'a>(tx: &mut Tx, contexts: impl Iterator<Item = (Uuid, &'a Context)>, changes: &Changes) -> Result<(), Fault> {
     let funds: Vec<Uuid> = changes.totals.keys().filter(|holder| holder.kind == "fund").map(|holder| holder.id).collect();
-    let (Some(context), false) = (context, funds.is_empty()) else { return Ok(()) };
+    if funds.is_empty() {
+        return Ok(());
+    }
+    let contexts: HashMap<Uuid, &Context> = contexts.collect();
     store::add_changes(tx, changes).await?;
     let most = i64::try_from(funds.len()).unwrap_or(i64::MAX);
     for metrics in store::list_fund_metrics(tx, Some(&funds), Default::default(), most).await? {
-        tx.emit(context, &metrics, FundMetricsChange::Changed)?;
+        tx.emit(contexts[&metrics.id], &metrics, FundMetricsChange::Changed)?;
     }
     Ok(())
 }

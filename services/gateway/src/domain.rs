@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// A role of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the names are those of the house's table of roles")]
+#[allow(missing_docs, reason = "the names say it; what each may is in the constants below")]
 pub enum Role {
     Analyst,
     FundManager,
@@ -73,8 +73,8 @@ pub struct Claims {
     pub exp: u64,
 }
 
-/// Who issues tokens.
-pub const ISSUER: &str = "tranche";
+/// Issuer and audience of tokens where `JWT_ISSUER` and `JWT_AUDIENCE` are not set: the local stack's.
+const TRANCHE: &str = "tranche";
 /// Seconds by which the clocks of issuer and gateway may differ.
 const LEEWAY_SECONDS: u64 = 5;
 
@@ -109,8 +109,9 @@ impl Tokens {
     fn new(algorithm: Algorithm, key: DecodingKey) -> Tokens {
         let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY_SECONDS;
-        validation.set_issuer(&[ISSUER]);
-        validation.set_audience(&[ISSUER]);
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or_else(|| TRANCHE.into());
+        validation.set_issuer(&[set("JWT_ISSUER")]);
+        validation.set_audience(&[set("JWT_AUDIENCE")]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         Tokens { key, validation }
     }

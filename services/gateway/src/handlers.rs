@@ -8,6 +8,7 @@ use axum::Router;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue};
 use chassis::{Context, Courier, Shell};
+use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
@@ -54,7 +55,8 @@ impl Door {
         let message_id = self.shell.clock.new_id();
         let correlation_id =
             text("x-correlation-id").filter(|id| !id.is_empty() && id.len() <= 100).unwrap_or_else(|| message_id.to_string());
-        Context { message_id, correlation_id, actor, traceparent: text("traceparent") }
+        let traceparent = text("traceparent").and_then(|text| chassis::context::trace_context(&text));
+        Context { message_id, correlation_id, actor, traceparent }
     }
 
     /// Sends a request until it is answered, with the same key, for as long as the caller may wait.
@@ -64,10 +66,11 @@ impl Door {
         key: Option<&str>,
         context: &Context,
         body: bytes::Bytes,
+        within: Duration,
     ) -> Result<chassis::courier::Answered, Rejection> {
         let since = tokio::time::Instant::now();
         loop {
-            match self.courier.send(subject, key, context, body.clone()).await {
+            match self.courier.send(subject, key, context, body.clone(), within).await {
                 Ok(answered) => return Ok(answered),
                 Err(unanswered) if since.elapsed() + PAUSE > PATIENCE => {
                     return Err(::domain::Reason::ServiceUnavailable.with(unanswered.why));
@@ -102,6 +105,9 @@ pub fn router(gateway: Arc<Gateway>, shell: Arc<Shell>) -> Router {
         .method_not_allowed_fallback(api::method_not_allowed)
         .with_state(door)
         .merge(docs)
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            api::refuse(::domain::Reason::Internal.with("the request could not be answered"))
+        }))
         .layer(header(CONTENT_SECURITY_POLICY, STRICT))
         .layer(header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(REFERRER_POLICY, "same-origin"))

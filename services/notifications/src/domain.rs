@@ -1,7 +1,7 @@
 //! When what is due, as functions of dates and rules and nothing else.
 
 use ::domain::messages::notifications::NoticeKind;
-use ::domain::rules::Rules;
+use ::domain::rules::RuleLayer;
 use chrono::{DateTime, Days, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 
@@ -19,16 +19,16 @@ pub struct Schedule {
 /// The notices of a line: the call itself at once, reminders before the due date, the day after it,
 /// and the escalation. A reminder whose day was over when the line was issued is not asked for; one
 /// whose day passes during an outage is raised afterwards.
-pub fn schedules(rules: &Rules, issued_on: NaiveDate, due_on: NaiveDate) -> Vec<Schedule> {
+pub fn schedules(rules: &RuleLayer, issued_on: NaiveDate, due_on: NaiveDate) -> Vec<Schedule> {
     let mut schedules = vec![Schedule { rule: "issued".into(), kind: NoticeKind::CapitalCall, on: issued_on }];
-    for days in &rules.reminder_days {
+    for days in rules.reminder_days.iter().flatten() {
         let on = due_on - Days::new(u64::from(*days));
         if on >= issued_on {
             schedules.push(Schedule { rule: format!("due-{days}"), kind: NoticeKind::Reminder, on });
         }
     }
     schedules.push(Schedule { rule: "overdue".into(), kind: NoticeKind::Overdue, on: due_on + Days::new(1) });
-    let escalated = due_on + Days::new(u64::from(rules.escalation_days));
+    let escalated = due_on + Days::new(u64::from(rules.escalation_days.unwrap_or_default()));
     schedules.push(Schedule { rule: "escalation".into(), kind: NoticeKind::Escalation, on: escalated });
     schedules
 }

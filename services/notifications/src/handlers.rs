@@ -1,8 +1,8 @@
 //! The handlers: follow the lines, and raise what is due.
 
+use ::domain::calendar;
 use ::domain::messages::capital_calls::{CallLine, Investor};
 use ::domain::messages::notifications::NoticeChange;
-use ::domain::{calendar, rules::Rules};
 use chassis::{Courier, Errand, Fault, Follow, Seen, Tx};
 
 use crate::{Notifications, domain, store};
@@ -20,10 +20,8 @@ impl Follow<CallLine> for Notifications {
             let Ok(timezone) = calendar::timezone(&line.timezone) else {
                 return Err(Fault::Fatal(format!("call line {} has the unknown time zone {:?}", line.id, line.timezone)));
             };
-            let rules: Rules = match tx.rules().rules(&line.fund_type, line.fund_id) {
-                Ok(rules) => rules,
-                Err(rejection) => return Err(Fault::Transient(format!("rules of fund {}: {rejection}", line.fund_id))),
-            };
+            // the merged layers, not the checked rules: a contradiction about amounts holds up no reminder
+            let rules = tx.rules().merged(Some(&line.fund_type), Some(line.fund_id));
             for schedule in domain::schedules(&rules, line.issued_on, line.due_on) {
                 schedules.push((line.id, domain::start_of(schedule.on, timezone), schedule));
             }

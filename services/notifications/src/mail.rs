@@ -14,8 +14,8 @@ use crate::store::{self, Delivery};
 const ATTEMPTS_MAX: i32 = 30;
 /// A claimed mail is left alone by other replicas for so long.
 const LEASE: Duration = Duration::from_secs(60);
-/// Most mails claimed at once.
-const CLAIM_MAX: i64 = 50;
+/// Most mails claimed at once: as many as are sent at once, so that the lease covers each.
+const CLAIM_MAX: i64 = 4;
 
 /// The errand that sends mail.
 pub struct Mail {

@@ -41,7 +41,26 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uui
     .bind(column(lines, |seen| seen.state.timezone.as_str()))
     .fetch_all(&mut **tx)
     .await?;
+    let known: Vec<Uuid> = kept.iter().filter(|(_, is_new)| !is_new).map(|(id, _)| *id).collect();
+    want_while_outstanding(tx, &known).await?;
     Ok(kept.into_iter().filter(|(_, is_new)| *is_new).map(|(id, _)| id).collect())
+}
+
+/// Nobody is reminded of a line that is paid; when a reversal re-opens it, its reminders are wanted again.
+async fn want_while_outstanding(tx: &mut Tx, line_ids: &[Uuid]) -> Result<(), Fault> {
+    if line_ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update schedules set wanted = lines.outstanding > 0
+         from lines
+         where lines.id = line_id and line_id = any($1) and kind <> 'capital_call' and raised_at is null
+           and wanted <> (lines.outstanding > 0)",
+    )
+    .bind(line_ids)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Keeps the newest version of each investor.
@@ -64,8 +83,10 @@ pub async fn keep_investors(tx: &mut Tx, investors: &[Seen<Investor>]) -> Result
 /// Adds schedules that are not there yet.
 pub async fn add_schedules(tx: &mut Tx, schedules: &[(Uuid, DateTime<Utc>, Schedule)]) -> Result<(), Fault> {
     sqlx::query(
-        "insert into schedules (line_id, rule, kind, send_at)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[])
+        "insert into schedules (line_id, rule, kind, send_at, wanted)
+         select line_id, rule, kind, send_at, kind = 'capital_call' or lines.outstanding > 0
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) as asked (line_id, rule, kind, send_at)
+         join lines on lines.id = line_id
          on conflict do nothing",
     )
     .bind(column(schedules, |(line_id, _, _)| *line_id))
@@ -99,14 +120,14 @@ fn notice(row: &PgRow, now: DateTime<Utc>) -> Result<Notice, Error> {
 }
 
 /// Marks the notices that are due as raised and returns them, earliest first; those that another
-/// replica holds are left out. A reminder of a line with nothing outstanding stays where it is: the
-/// line may be re-opened by a reversal before the due date is far behind.
+/// replica holds are left out, and those of an investor who is not known yet.
 pub async fn take_due(tx: &mut Tx, limit: i64) -> Result<Vec<Notice>, Fault> {
     let now = tx.now();
     let due = sqlx::query(
         "with due as (
             select line_id, rule from schedules join lines on lines.id = line_id
-            where raised_at is null and send_at <= $1 and (kind = 'capital_call' or outstanding > 0)
+            join investors on investors.id = lines.investor_id
+            where raised_at is null and wanted and send_at <= $1
             order by send_at, line_id limit $2 for update of schedules skip locked
          ), raised as (
             update schedules set raised_at = $1 from due
@@ -115,7 +136,7 @@ pub async fn take_due(tx: &mut Tx, limit: i64) -> Result<Vec<Notice>, Fault> {
          )
          select raised.*, lines.*, investors.email
          from raised join lines on lines.id = raised.line_id
-         left join investors on investors.id = lines.investor_id
+         join investors on investors.id = lines.investor_id
          order by send_at, line_id",
     )
     .bind(now)

@@ -9,6 +9,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// Longest comment of a vote; with the most votes that a tier may ask for, an approval stays a small event.
+pub const COMMENT_CHARACTERS_MAX: usize = 500;
+
 /// What the steps of a workflow need of its subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
@@ -114,7 +117,7 @@ pub fn vote(
 ) -> Result<Vote, Rejection> {
     actor.check_fund(approval.fund_id)?;
     if let Some(comment) = &comment {
-        check_text("comment", comment, 2_000)?;
+        check_text("comment", comment, COMMENT_CHARACTERS_MAX)?;
     }
     if actor.user == approval.requested_by {
         return Err(Reason::RequesterMayNotVote.with(format!("{} asked for approval {}", actor.user, approval.id)));

@@ -9,7 +9,8 @@ use ::domain::messages::workflow::{
     WorkflowStatus,
 };
 use ::domain::rules::{ApprovalTier, RuleScope};
-use ::domain::{Page, Reason, Rejection, ids};
+use ::domain::{Actor, Page, Reason, Rejection, Scope, ids};
+use chassis::rules::RuleSource;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
@@ -223,7 +224,7 @@ impl Handle<PutRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<PutRules>) -> Result<Answers<RuleSet>, Fault> {
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
-            let scope = match check_rules(tx, body) {
+            let scope = match check_rules(tx, &context.actor, body) {
                 Ok(scope) => scope.to_string(),
                 Err(rejection) => {
                     answers.push(Err(rejection));
@@ -251,8 +252,15 @@ impl Handle<PutRules> for WorkflowService {
 }
 
 /// Refuses a layer that cannot be meant, or that contradicts the layers below it.
-fn check_rules(tx: &Tx, command: &PutRules) -> Result<RuleScope, Rejection> {
+fn check_rules(tx: &Tx, actor: &Actor, command: &PutRules) -> Result<RuleScope, Rejection> {
     let scope: RuleScope = command.scope.parse()?;
+    match (&scope, &actor.scope) {
+        (RuleScope::Fund(id), _) => actor.check_fund(*id)?,
+        (_, Scope::Funds(_)) => {
+            return Err(Reason::FundOutOfScope.with(format!("{scope} holds for funds that {} may not see", actor.user)));
+        }
+        (_, Scope::All) => {}
+    }
     command.rules.check()?;
     effective(tx, &scope, None, i64::MAX, &command.rules)?;
     Ok(scope)
@@ -278,6 +286,12 @@ fn effective(
         RuleScope::Fund(id) => book.merged(fund_type, Some(*id)),
     }
     .complete()
+}
+
+impl RuleSource for WorkflowService {
+    async fn newest(&self, tx: &mut Tx) -> Result<Vec<RuleSet>, Fault> {
+        store::newest_rules(tx).await
+    }
 }
 
 impl Show<GetRules> for WorkflowService {

@@ -39,6 +39,6 @@ fn main() -> ExitCode {
         .follows::<Allocation>()
         .follows::<CapitalCall>()
         .runs(steps::Steps)
-        .mirrors_rules()
+        .pushes_rules()
         .main()
 }

@@ -11,11 +11,15 @@ use ::domain::messages::workflow::{StepName, StepStatus, SubjectKind, WorkflowCh
 use ::domain::{Actor, Problem, Reason, Rejection, ids};
 use chassis::{Context, Courier, Errand, Fault, Tx, Unanswered};
 
+use uuid::Uuid;
+
 use crate::domain;
 use crate::store::{self, Instance};
 
 /// A claimed step is left alone by other replicas for so long.
 pub const LEASE: Duration = Duration::from_secs(20);
+/// Most steps claimed at once: as many as are sent at once, so that the lease covers each.
+const CLAIM_MAX: i64 = 64;
 /// Longest pause between two attempts of a step.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The stage that we ask the deal system for after an allocation.
@@ -58,7 +62,7 @@ impl Errand for Steps {
     const AT_ONCE: usize = 64;
 
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<(Instance, StepName)>, Fault> {
-        let mut due = store::lock_due(tx, 256).await?;
+        let mut due = store::lock_due(tx, CLAIM_MAX).await?;
         let now = tx.now();
         let mut claimed = Vec::with_capacity(due.len());
         for instance in &mut due {
@@ -101,9 +105,16 @@ impl Errand for Steps {
 
     async fn record(&self, tx: &mut Tx, done: Vec<((Instance, StepName), Outcome)>) -> Result<(), Fault> {
         let now = tx.now();
+        let ids: Vec<Uuid> = done.iter().map(|((instance, _), _)| instance.workflow.id).collect();
+        let stored = store::lock(tx, &ids).await?;
         let mut saved = Vec::with_capacity(done.len());
         for ((mut instance, step), outcome) in done {
+            // a step that took longer than its lease was taken over; the other's record stands
+            if stored.get(&instance.workflow.id).is_none_or(|stored| stored.workflow.version != instance.workflow.version) {
+                continue;
+            }
             let context = own_context(&instance, step);
+            let is_done = matches!(outcome, Outcome::Done(_));
             let workflow = &mut instance.workflow;
             workflow.version += 1;
             match outcome {
@@ -122,18 +133,12 @@ impl Errand for Steps {
                 WorkflowStatus::Running | WorkflowStatus::Waiting => WorkflowChange::Advanced,
             };
             tx.emit(&context, workflow, change)?;
-            saved.push((instance, step));
-        }
-        let current = store::save_if_leased(tx, &saved.iter().map(|(instance, _)| instance).collect::<Vec<_>>()).await?;
-        if current < saved.len() {
-            return Err(Fault::Transient("a step took longer than its lease and another replica took it over".into()));
-        }
-        for (instance, step) in &saved {
-            if *step == StepName::RequestStage {
-                request_stage(tx, instance)?;
+            if is_done && step == StepName::RequestStage {
+                request_stage(tx, &instance)?;
             }
+            saved.push(instance);
         }
-        Ok(())
+        store::save(tx, &saved.iter().collect::<Vec<_>>()).await
     }
 }
 

@@ -103,24 +103,13 @@ pub async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Instance>, 
 }
 
 /// Writes what changed on workflows that are locked.
-pub async fn save(tx: &mut Tx, instances: &[&Instance]) -> Result<usize, Fault> {
-    write(tx, instances, false).await
-}
-
-/// Writes what came of steps, where nobody else has written since they were claimed. Returns how
-/// many were written.
-pub async fn save_if_leased(tx: &mut Tx, instances: &[&Instance]) -> Result<usize, Fault> {
-    write(tx, instances, true).await
-}
-
-async fn write(tx: &mut Tx, instances: &[&Instance], only_next_version: bool) -> Result<usize, Fault> {
-    let written = sqlx::query(
-        "with locked as materialized (select id from workflows where id = any($1) order by id for no key update)
-         update workflows
+pub async fn save(tx: &mut Tx, instances: &[&Instance]) -> Result<(), Fault> {
+    sqlx::query(
+        "update workflows
          set version = new.version, steps = new.steps, error = new.error, status = new.status, due_at = new.due_at
-         from locked join unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $5::text[], $6::timestamptz[])
-              as new (id, version, steps, error, status, due_at) using (id)
-         where workflows.id = locked.id and (not $7 or workflows.version = new.version - 1)",
+         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $5::text[], $6::timestamptz[])
+              as new (id, version, steps, error, status, due_at)
+         where workflows.id = new.id",
     )
     .bind(column(instances, |instance| instance.workflow.id))
     .bind(column(instances, |instance| instance.workflow.version))
@@ -128,11 +117,9 @@ async fn write(tx: &mut Tx, instances: &[&Instance], only_next_version: bool) ->
     .bind(column(instances, |instance| instance.workflow.error.as_ref().map(Json)))
     .bind(column(instances, |instance| row::name(&instance.workflow.status)))
     .bind(column(instances, |instance| instance.due_at))
-    .bind(only_next_version)
     .execute(&mut **tx)
-    .await?
-    .rows_affected();
-    Ok(usize::try_from(written).unwrap_or(usize::MAX))
+    .await?;
+    Ok(())
 }
 
 /// One workflow.
@@ -313,6 +300,15 @@ pub async fn insert_rule_set(tx: &mut Tx, rules: &RuleSet) -> Result<(), Fault> 
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// The newest version of each scope's layer.
+pub async fn newest_rules(tx: &mut Tx) -> Result<Vec<RuleSet>, Fault> {
+    let newest = sqlx::query("select distinct on (scope) *, true as newest from rule_sets order by scope, version desc")
+        .try_map(|row| rule_set(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(newest)
 }
 
 /// The versions of a scope's layer, newest first.

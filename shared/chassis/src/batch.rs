@@ -197,56 +197,81 @@ fn read<C: Command>(request: &Request) -> Result<Read<C>, Rejection> {
     if context.message_id.is_nil() {
         context.message_id = domain::ids::derived(C::SUBJECT, Uuid::new_v5(&domain::ids::NAMESPACE, key.as_bytes()));
     }
-    let mut hash = Sha256::new_with_prefix(C::SUBJECT);
-    hash.update([0]);
-    hash.update(&context.actor.user);
-    hash.update([0]);
-    hash.update(serde_json::to_vec(&body).unwrap_or_default());
-    Ok(Read { hash: hash.finalize().to_vec(), sent: Sent { context, key, body } })
+    let hash = Sha256::digest(serde_json::to_vec(&body).unwrap_or_default());
+    Ok(Read { hash: hash.to_vec(), sent: Sent { context, key, body } })
 }
 
-fn reused(key: &str) -> Reply {
-    Reply::refused(Reason::IdempotencyKeyReused.with(format!("the key {key:?} was used for another request")))
+fn reused<C: Command>(tx: &mut Tx, context: &Context, key: &str) -> Result<Reply, Fault> {
+    let rejection = Reason::IdempotencyKeyReused.with(format!("the key {key:?} was used for another request"));
+    record_refusal::<C>(tx, context, &rejection)?;
+    Ok(Reply::refused(rejection))
+}
+
+/// Who sent a command, and with which key.
+type KeyOf = (String, String);
+
+fn key_of<C>(sent: &Sent<C>) -> KeyOf {
+    (sent.context.actor.user.clone(), sent.key.clone())
+}
+
+/// A command that repeats another of the same batch.
+struct Repeat {
+    position: usize,
+    first: usize,
+    hash: Vec<u8>,
+    context: Context,
+    key: String,
 }
 
 /// One transaction for everything that waits. None for a command that shall be decided again.
 async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, waiting: &[Waiting]) -> Result<Vec<Option<Reply>>, Fault> {
     let mut replies: Vec<Option<Reply>> = waiting.iter().map(|_| None).collect();
+    let mut tx = database.begin().await?;
     let mut fresh: Vec<(usize, Read<C>)> = Vec::with_capacity(waiting.len());
-    let mut repeats: Vec<(usize, String, Vec<u8>)> = Vec::new();
-    let mut first_of_key: HashMap<String, usize> = HashMap::new();
+    let mut repeats: Vec<Repeat> = Vec::new();
+    let mut first_of_key: HashMap<KeyOf, usize> = HashMap::new();
     for (position, waiting) in waiting.iter().enumerate() {
         match read::<C>(&waiting.request) {
-            Err(rejection) => replies[position] = Some(Reply::refused(rejection)),
-            Ok(read) if first_of_key.contains_key(&read.sent.key) => repeats.push((position, read.sent.key, read.hash)),
-            Ok(read) => {
-                first_of_key.insert(read.sent.key.clone(), position);
-                fresh.push((position, read));
+            Err(rejection) => {
+                record_refusal::<C>(&mut tx, &Context::read(waiting.request.message.headers.as_ref()), &rejection)?;
+                replies[position] = Some(Reply::refused(rejection));
+            }
+            Ok(Read { sent, hash }) => match first_of_key.get(&key_of(&sent)) {
+                Some(&first) => repeats.push(Repeat { position, first, hash, context: sent.context, key: sent.key }),
+                None => {
+                    first_of_key.insert(key_of(&sent), position);
+                    fresh.push((position, Read { sent, hash }));
+                }
+            },
+        }
+    }
+    let known = stored_answers::<C>(&mut tx, &fresh).await?;
+    // the request that the answer of a position belongs to
+    let mut answered: HashMap<usize, Vec<u8>> = fresh.iter().map(|(position, read)| (*position, read.hash.clone())).collect();
+    let mut originals: HashMap<usize, Reply> = HashMap::new();
+    let mut undecided = Vec::with_capacity(fresh.len());
+    for (position, read) in fresh {
+        match known.get(&key_of(&read.sent)) {
+            None => undecided.push((position, read)),
+            Some((hash, reply)) => {
+                replies[position] =
+                    Some(if *hash == read.hash { replay(reply) } else { reused::<C>(&mut tx, &read.sent.context, &read.sent.key)? });
+                answered.insert(position, hash.clone());
+                originals.insert(position, replay(reply));
             }
         }
     }
-    let mut tx = database.begin().await?;
-    let keys: Vec<String> = fresh.iter().map(|(_, read)| read.sent.key.clone()).collect();
-    let known = stored_answers(&mut tx, &keys).await?;
-    fresh.retain(|(position, read)| match known.get(&read.sent.key) {
-        Some((hash, reply)) => {
-            replies[*position] = Some(if *hash == read.hash { replay(reply) } else { reused(&read.sent.key) });
-            false
-        }
-        None => true,
-    });
-    let hashes: HashMap<usize, Vec<u8>> = fresh.iter().map(|(position, read)| (*position, read.hash.clone())).collect();
-    if !fresh.is_empty() {
-        let (positions, sent): (Vec<usize>, Vec<Sent<C>>) = fresh.into_iter().map(|(position, read)| (position, read.sent)).unzip();
+    let mut kept = Vec::with_capacity(undecided.len());
+    if !undecided.is_empty() {
+        let (positions, sent): (Vec<usize>, Vec<Sent<C>>) = undecided.into_iter().map(|(position, read)| (position, read.sent)).unzip();
         let batch = Batch(sent);
         let answers = service.handle(&mut tx, &batch).await?;
         if answers.len() != batch.0.len() {
             return Err(Fault::Fatal(format!("{} answers to {} commands", answers.len(), batch.0.len())));
         }
-        let mut kept: Vec<(String, Vec<u8>, String)> = Vec::with_capacity(answers.len());
-        for ((position, sent), answer) in positions.iter().zip(batch.iter()).zip(answers) {
+        for ((position, sent), answer) in positions.into_iter().zip(batch.0).zip(answers) {
             // so many can wait; further ones are answered at once
-            let patient = waiting[*position].since.elapsed() < limits::COPY_PATIENCE && waiting.len() <= limits::BATCH_MAX;
+            let patient = waiting[position].since.elapsed() < limits::COPY_PATIENCE && waiting.len() <= limits::BATCH_MAX;
             let (reply, keep) = match answer {
                 Err(rejection) if rejection.reason.may_be_behind() && patient => continue,
                 Err(rejection) => {
@@ -257,23 +282,24 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
                 Ok(reply) => (Reply::accepted(serde_json::to_vec(&reply)?.into()), true),
             };
             if keep {
-                kept.push((sent.key.clone(), hashes[position].clone(), String::from_utf8_lossy(&reply.body).into_owned()));
+                let text = String::from_utf8_lossy(&reply.body).into_owned();
+                kept.push(Kept { actor: sent.context.actor.user, key: sent.key, hash: answered[&position].clone(), reply: text });
             }
-            replies[*position] = Some(reply);
+            replies[position] = Some(reply);
         }
-        store_answers(&mut tx, &kept).await?;
-        tx.commit().await?;
     }
-    for (position, key, hash) in repeats {
-        let first = first_of_key[&key];
-        let same =
-            hashes.get(&first).is_none_or(|of_first| *of_first == hash) && known.get(&key).is_none_or(|(of_first, _)| *of_first == hash);
-        replies[position] = match &replies[first] {
-            Some(reply) if same => Some(Reply { body: reply.body.clone(), problem: reply.problem.clone(), replayed: true }),
-            Some(_) => Some(reused(&key)),
+    for Repeat { position, first, hash, context, key } in repeats {
+        let original = originals.get(&first).or(replies[first].as_ref());
+        replies[position] = match original {
+            Some(reply) if answered[&first] == hash => {
+                Some(Reply { body: reply.body.clone(), problem: reply.problem.clone(), replayed: true })
+            }
+            Some(_) => Some(reused::<C>(&mut tx, &context, &key)?),
             None => None,
         };
     }
+    store_answers::<C>(&mut tx, kept).await?;
+    tx.commit().await?;
     Ok(replies)
 }
 
@@ -298,38 +324,58 @@ fn record_refusal<C: Command>(tx: &mut Tx, context: &Context, rejection: &Reject
     tx.emit(context, &access, AccessChange::Refused)
 }
 
-type Stored = HashMap<String, (Vec<u8>, String)>;
+type Stored = HashMap<KeyOf, (Vec<u8>, String)>;
 
-async fn stored_answers(tx: &mut Tx, keys: &[String]) -> Result<Stored, Fault> {
-    let rows = sqlx::query("select key, request_hash, reply::text as reply from idempotency where key = any($1)")
-        .bind(keys)
-        .fetch_all(&mut **tx)
-        .await?;
+async fn stored_answers<C: Command>(tx: &mut Tx, fresh: &[(usize, Read<C>)]) -> Result<Stored, Fault> {
+    if fresh.is_empty() {
+        return Ok(Stored::new());
+    }
+    let rows = sqlx::query(
+        "select actor, key, request_hash, reply::text as reply
+         from unnest($2::text[], $3::text[]) as asked (actor, key)
+         join idempotency using (actor, key)
+         where subject = $1",
+    )
+    .bind(C::SUBJECT)
+    .bind(fresh.iter().map(|(_, read)| read.sent.context.actor.user.as_str()).collect::<Vec<_>>())
+    .bind(fresh.iter().map(|(_, read)| read.sent.key.as_str()).collect::<Vec<_>>())
+    .fetch_all(&mut **tx)
+    .await?;
     let mut stored = Stored::with_capacity(rows.len());
     for row in rows {
-        stored.insert(row.try_get("key")?, (row.try_get("request_hash")?, row.try_get("reply")?));
+        stored.insert((row.try_get("actor")?, row.try_get("key")?), (row.try_get("request_hash")?, row.try_get("reply")?));
     }
     Ok(stored)
 }
 
+/// An answer that is stored under its key.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Kept {
+    actor: String,
+    key: String,
+    hash: Vec<u8>,
+    reply: String,
+}
+
 /// Stores the answers beside the changes. When another replica has just answered one of the keys,
 /// the whole batch is undone and decided again, and finds that answer.
-async fn store_answers(tx: &mut Tx, kept: &[(String, Vec<u8>, String)]) -> Result<(), Fault> {
+async fn store_answers<C: Command>(tx: &mut Tx, mut kept: Vec<Kept>) -> Result<(), Fault> {
     if kept.is_empty() {
         return Ok(());
     }
-    let mut ordered: Vec<&(String, Vec<u8>, String)> = kept.iter().collect();
-    ordered.sort();
+    kept.sort();
     let now = tx.now();
     let stored = sqlx::query(
-        "insert into idempotency (key, request_hash, reply, created_at)
-         select key, request_hash, reply::json, $4
-         from unnest($1::text[], $2::bytea[], $3::text[]) as answer (key, request_hash, reply)
+        "insert into idempotency (subject, actor, key, request_hash, reply, created_at)
+         select $1, actor, key, request_hash, reply::json, $6
+         from unnest($2::text[], $3::text[], $4::bytea[], $5::text[]) as answer (actor, key, request_hash, reply)
          on conflict do nothing",
     )
-    .bind(ordered.iter().map(|(key, _, _)| key.as_str()).collect::<Vec<_>>())
-    .bind(ordered.iter().map(|(_, hash, _)| hash.as_slice()).collect::<Vec<_>>())
-    .bind(ordered.iter().map(|(_, _, reply)| reply.as_str()).collect::<Vec<_>>())
+    .bind(C::SUBJECT)
+    .bind(kept.iter().map(|answer| answer.actor.as_str()).collect::<Vec<_>>())
+    .bind(kept.iter().map(|answer| answer.key.as_str()).collect::<Vec<_>>())
+    .bind(kept.iter().map(|answer| answer.hash.as_slice()).collect::<Vec<_>>())
+    .bind(kept.iter().map(|answer| answer.reply.as_str()).collect::<Vec<_>>())
     .bind(now)
     .execute(&mut **tx)
     .await?

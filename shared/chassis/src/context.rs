@@ -32,6 +32,10 @@ pub struct Context {
     pub traceparent: Option<String>,
 }
 
+/// Longest name or id that is read from a header; a longer one is cut. JetStream refuses messages
+/// whose headers pass 64 KiB, and an event carries these on.
+const HEADER_CHARACTERS_MAX: usize = 200;
+
 /// Writes one CloudEvents attribute.
 pub fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     headers.insert(name, utf8_percent_encode(value, HEADER_VALUE).to_string());
@@ -40,7 +44,25 @@ pub fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 /// Reads one CloudEvents attribute.
 pub fn get(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
     let value = headers?.get(name)?.as_str();
-    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+    // Postgres keeps no zero character
+    Some(percent_decode_str(value).decode_utf8_lossy().replace('\0', ""))
+}
+
+/// Reads one attribute that is carried on, cut to a length that no header suffers from.
+fn short(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
+    get(headers, name).map(|value| value.chars().take(HEADER_CHARACTERS_MAX).collect())
+}
+
+/// A trace context of W3C, version 00; anything else is dropped.
+pub fn trace_context(text: &str) -> Option<String> {
+    let lengths = [2, 32, 16, 2];
+    let parts: Vec<&str> = text.split('-').collect();
+    let fits = parts.len() == lengths.len()
+        && parts
+            .iter()
+            .zip(lengths)
+            .all(|(part, length)| part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
+    fits.then(|| text.to_owned())
 }
 
 /// Reads the JSON body of a request. Zero characters are refused: Postgres keeps none.
@@ -83,13 +105,13 @@ impl Context {
         };
         Context {
             message_id,
-            correlation_id: get(headers, "ce-correlationid").unwrap_or_else(|| message_id.to_string()),
+            correlation_id: short(headers, "ce-correlationid").unwrap_or_else(|| message_id.to_string()),
             actor: Actor {
-                user: get(headers, "ce-actor").unwrap_or_else(|| "unknown".into()),
+                user: short(headers, "ce-actor").unwrap_or_else(|| "unknown".into()),
                 roles: get(headers, "ce-actorroles").map(list).unwrap_or_default(),
                 scope,
             },
-            traceparent: headers.and_then(|headers| headers.get("traceparent")).map(|value| value.as_str().to_owned()),
+            traceparent: headers.and_then(|headers| headers.get("traceparent")).and_then(|value| trace_context(value.as_str())),
         }
     }
 }
@@ -115,6 +137,16 @@ mod tests {
         let read = Context::read(Some(&headers));
         assert_eq!((read.message_id, &read.correlation_id, &read.actor), (context.message_id, &context.correlation_id, &context.actor));
         assert_eq!(read.traceparent, context.traceparent);
+    }
+
+    #[test]
+    fn what_is_carried_on_is_short() {
+        let mut headers = HeaderMap::new();
+        put(&mut headers, "ce-actor", &"x".repeat(70_000));
+        put(&mut headers, "ce-correlationid", "a\0b");
+        headers.insert("traceparent", "0".repeat(70_000));
+        let context = Context::read(Some(&headers));
+        assert_eq!((context.actor.user.len(), context.correlation_id.as_str(), context.traceparent), (200, "ab", None));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The courier sends commands and queries to other services and brings back the answer.
 
-use async_nats::{Client, HeaderMap, RequestErrorKind};
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use domain::{Command, Problem, Rejection};
 
 use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR};
+use crate::limits::REQUEST_TIMEOUT;
 
 /// Nobody answered: it is not known whether the request was carried out. Ask again with the same key.
 #[derive(Debug)]
@@ -36,16 +39,24 @@ impl Courier {
         Courier { client }
     }
 
-    /// Sends a request once. Commands carry a key.
-    pub async fn send(&self, subject: &str, key: Option<&str>, context: &Context, body: Bytes) -> Result<Answered, Unanswered> {
+    /// Sends a request once and waits for the answer so long. Commands carry a key.
+    pub async fn send(
+        &self,
+        subject: &str,
+        key: Option<&str>,
+        context: &Context,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Answered, Unanswered> {
         let mut headers = HeaderMap::new();
         context.write(&mut headers);
         if let Some(key) = key {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
+        let request = Request::new().headers(headers).payload(body).timeout(Some(within));
         let reply = self
             .client
-            .request_with_headers(subject.to_owned(), headers, body)
+            .send_request(subject.to_owned(), request)
             .await
             .map_err(|error| Unanswered { nobody: error.kind() == RequestErrorKind::NoResponders, why: format!("{subject}: {error}") })?;
         let headers = reply.headers.as_ref();
@@ -63,7 +74,7 @@ impl Courier {
     pub async fn command<C: Command>(&self, key: &str, context: &Context, command: &C) -> Result<Result<C::Reply, Rejection>, Unanswered> {
         let unreadable = |error: serde_json::Error| Unanswered { why: format!("{}: {error}", C::SUBJECT), nobody: false };
         let body = serde_json::to_vec(command).map_err(unreadable)?;
-        match self.send(C::SUBJECT, Some(key), context, body.into()).await?.result {
+        match self.send(C::SUBJECT, Some(key), context, body.into(), REQUEST_TIMEOUT).await?.result {
             Ok(reply) => serde_json::from_slice(&reply).map(Ok).map_err(unreadable),
             Err(rejection) => Ok(Err(rejection)),
         }

@@ -22,7 +22,7 @@ pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, mes
     let mut tx = database.begin().await?;
     let payload = String::from_utf8_lossy(&message.payload);
     let letter = DeadLetter {
-        id: letter_id(reaction, message),
+        id: letter_id(shell.service, reaction, message),
         version: 1,
         created_at: tx.now(),
         service: shell.service.into(),
@@ -67,9 +67,9 @@ pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, mes
 }
 
 /// The same for every delivery of the same message.
-fn letter_id(reaction: &str, message: &Message) -> Uuid {
+fn letter_id(service: &str, reaction: &str, message: &Message) -> Uuid {
     let place = message.info().map(|info| format!("{}/{}/{}", info.stream, info.stream_sequence, info.published)).unwrap_or_default();
-    Uuid::new_v5(&domain::ids::NAMESPACE, format!("dead-letter/{reaction}/{place}").as_bytes())
+    Uuid::new_v5(&domain::ids::NAMESPACE, format!("dead-letter/{service}/{reaction}/{place}").as_bytes())
 }
 
 fn letter(row: &PgRow, service: &str) -> Result<DeadLetter, sqlx::Error> {

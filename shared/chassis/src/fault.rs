@@ -11,13 +11,6 @@ pub enum Fault {
     Fatal(String),
 }
 
-impl Fault {
-    /// Whether trying again makes sense.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Fault::Transient(_))
-    }
-}
-
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

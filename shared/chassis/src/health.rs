@@ -51,7 +51,7 @@ async fn ready(State(health): State<Health>) -> (StatusCode, Json<Value>) {
         None => true,
     };
     let rules = shell.rules_loaded();
-    let ready = nats && postgres && rules && !shell.is_stopped();
+    let ready = nats && postgres && rules && shell.is_serving() && !shell.is_stopped();
     let body = json!({
         "service": shell.service,
         "status": if ready { "ready" } else { "not_ready" },

@@ -16,7 +16,7 @@ pub const RELAY_QUEUE: usize = 4_096;
 pub const RELAY_POLL: Duration = Duration::from_secs(1);
 /// How often the relay compares the streams with what it knows of them.
 pub const STREAM_CHECK: Duration = Duration::from_secs(10);
-/// Queries that one replica answers at once; two for each connection of the pool.
+/// Queries of one kind that one replica answers at once; further ones wait, as they do for a connection.
 pub const QUERIES_AT_ONCE: usize = 16;
 /// Connections to Postgres of one replica.
 pub const POOL_SIZE: u32 = 12;
@@ -28,6 +28,8 @@ pub const COPY_PAUSE: Duration = Duration::from_millis(25);
 pub const BATCH_ATTEMPTS: u32 = 6;
 /// Deliveries of one message before it is parked as a dead letter, also when it kills the process.
 pub const DELIVERIES_MAX: i64 = 10;
+/// From the next delivery on a message is handled by itself.
+pub const DELIVERIES_TOGETHER: i64 = 2;
 /// The broker gives a message to another reader when it was not acknowledged for so long.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 /// Longest pause between two attempts of anything.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use async_nats::jetstream::Message;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::context::{Context, get};
 use crate::database::{Database, Tx};
+use crate::dead_letters;
 use crate::fault::Fault;
 use crate::follow::{Reader, acknowledge, hold};
 use crate::service::Shell;
@@ -42,19 +43,42 @@ pub trait Record: Send + Sync + 'static {
     fn record(&self, tx: &mut Tx, batch: &[Recorded]) -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
+/// Earliest time that a message is believed to have happened at; Postgres knows fewer years than chrono.
+const TIME_MIN: DateTime<Utc> = DateTime::UNIX_EPOCH;
+/// The clock of tests and the demo may be set ahead, at most so far.
+const TIME_AHEAD_MAX: TimeDelta = TimeDelta::days(3_650);
+
+/// Where a message stands in the broker: the same for every delivery of it, another after a wipe.
+fn place(message: &Message) -> String {
+    message.info().map(|info| format!("{}/{}/{}", info.stream, info.stream_sequence, info.published)).unwrap_or_default()
+}
+
 fn read(message: &Message, now: DateTime<Utc>) -> Recorded {
     let headers = message.headers.as_ref();
-    let context = Context::read(headers);
+    let mut context = Context::read(headers);
+    // what comes from outside is known by its place, not by an id and a name that its sender chose
+    let is_ours = message.subject.starts_with("tranche.") || message.subject.starts_with("deals.cmd.");
+    if !is_ours {
+        context.message_id = Uuid::new_v5(&domain::ids::NAMESPACE, format!("outside/{}", place(message)).as_bytes());
+        context.correlation_id = context.message_id.to_string();
+        context.actor.user = "outside:deals".into();
+    }
     let number = |name| get(headers, name).and_then(|value| value.parse::<i64>().ok());
-    let content = || Uuid::new_v5(&domain::ids::NAMESPACE, &[message.subject.as_bytes(), b"\0", &message.payload].concat());
     Recorded {
-        source_id: if context.message_id.is_nil() { content() } else { context.message_id },
+        source_id: if context.message_id.is_nil() {
+            Uuid::new_v5(&domain::ids::NAMESPACE, place(message).as_bytes())
+        } else {
+            context.message_id
+        },
         subject: message.subject.to_string(),
-        aggregate: get(headers, "ce-aggregate").unwrap_or_default(),
+        aggregate: get(headers, "ce-aggregate").map(|kind| kind.chars().take(100).collect()).unwrap_or_default(),
         aggregate_id: get(headers, "ce-aggregateid").and_then(|id| id.parse().ok()).unwrap_or_default(),
         epoch: number("ce-epoch").and_then(|epoch| i32::try_from(epoch).ok()).unwrap_or(1),
         version: number("ce-aggregateversion").unwrap_or_default(),
-        at: get(headers, "ce-time").and_then(|at| at.parse().ok()).unwrap_or(now),
+        at: get(headers, "ce-time")
+            .and_then(|at| at.parse().ok())
+            .filter(|at| (TIME_MIN..=now + TIME_AHEAD_MAX).contains(at))
+            .unwrap_or(now),
         context,
         body: message.payload.clone(),
     }
@@ -68,6 +92,11 @@ pub(crate) async fn serve<S: Record>(service: Arc<S>, shell: Arc<Shell>, databas
         let batch: Vec<Recorded> = messages.iter().map(|message| read(message, now)).collect();
         let mut attempt = 0;
         while let Err(fault) = keep(&*service, &database, &batch).await {
+            if let (Fault::Fatal(_), Err(fault)) = (&fault, keep_singly(&*service, &shell, &database, &messages, &batch).await) {
+                tracing::error!(stream, %fault, "recording one by one");
+            } else if matches!(fault, Fault::Fatal(_)) {
+                break;
+            }
             tracing::error!(stream, %fault, "recording is tried again");
             hold(&messages, attempt).await;
             attempt += 1;
@@ -77,6 +106,23 @@ pub(crate) async fn serve<S: Record>(service: Arc<S>, shell: Arc<Shell>, databas
         }
         acknowledge(&messages).await;
     }
+}
+
+/// One message cannot be kept: each by itself, and that one is put aside.
+async fn keep_singly<S: Record>(
+    service: &S,
+    shell: &Shell,
+    database: &Database,
+    messages: &[Message],
+    batch: &[Recorded],
+) -> Result<(), Fault> {
+    for (message, recorded) in messages.iter().zip(batch) {
+        match keep(service, database, std::slice::from_ref(recorded)).await {
+            Err(Fault::Fatal(why)) => dead_letters::park(shell, database, "record", message, &why).await?,
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 async fn keep<S: Record>(service: &S, database: &Database, batch: &[Recorded]) -> Result<(), Fault> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use crate::context::put;
 use crate::database::{Database, LoggedEvent};
@@ -21,10 +22,11 @@ use crate::service::Shell;
 pub async fn run(shell: std::sync::Arc<Shell>, database: Database, mut committed: mpsc::Receiver<Vec<LoggedEvent>>) {
     let mut poll = tokio::time::interval(limits::RELAY_POLL);
     let mut check = tokio::time::interval(limits::STREAM_CHECK);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut handed = Vec::new();
     loop {
         let done = tokio::select! {
-            biased;
             received = committed.recv_many(&mut handed, 64) => {
                 if received == 0 { break; }
                 publish_and_forget(&shell, &database, handed.drain(..).flatten().collect()).await
@@ -52,6 +54,19 @@ async fn publish_and_forget(shell: &Shell, database: &Database, events: Vec<Logg
             let log_ids: Vec<i64> = batch.iter().map(|event| event.log_id).collect();
             match publish(&shell.jetstream, batch).await {
                 Ok(last_seq) => forget(database, &log_ids, stream, last_seq).await?,
+                // one event spoils the others: each by itself, and only those that are refused wait
+                Err(Fault::Fatal(why)) => {
+                    tracing::error!(stream, %why, "the broker refused a batch");
+                    for event in batch {
+                        match publish(&shell.jetstream, &[event]).await {
+                            Ok(last_seq) => forget(database, &[event.log_id], stream, last_seq).await?,
+                            Err(fault) => {
+                                tracing::error!(subject = event.subject, log_id = event.log_id, %fault, "event cannot be published; it is tried again");
+                                postpone(database, &[event.log_id]).await?;
+                            }
+                        }
+                    }
+                }
                 Err(fault) => {
                     postpone(database, &log_ids).await?;
                     return Err(fault);
@@ -95,7 +110,8 @@ struct PublishAck {
 }
 
 /// Publishes events of one stream: one by itself, several as an atomic batch (all or none; four
-/// syncs to disk a batch instead of one a message). Returns the stream's sequence of the last one.
+/// syncs to disk a batch instead of one a message). Returns the stream's sequence of the last one. The
+/// fault is fatal when the broker has refused what it was given.
 pub async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) -> Result<u64, Fault> {
     let fault = |error: &dyn std::fmt::Display| Fault::Transient(format!("publish: {error}"));
     let client = jetstream.client();
@@ -122,7 +138,7 @@ pub async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) ->
     let Some(reply) = last else { return Ok(0) };
     let ack: PublishAck = serde_json::from_slice(&reply.payload).map_err(|error| fault(&error))?;
     match ack.error {
-        Some(error) => Err(fault(&error)),
+        Some(error) => Err(Fault::Fatal(format!("publish: {error}"))),
         None => Ok(ack.seq),
     }
 }
@@ -175,7 +191,7 @@ fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
 /// Publishes what has waited for a second or more: left by a crash, an outage or a full queue.
 async fn publish_left_over(shell: &Shell, database: &Database) -> Result<(), Fault> {
     let (depth, age): (i64, Option<f64>) = sqlx::query_as(
-        "select count(*), extract(epoch from clock_timestamp() - min(next_attempt))::float8
+        "select count(*), extract(epoch from clock_timestamp() - (select at from event_log where log_id = min(outbox_pending.log_id)))::float8
          from outbox_pending",
     )
     .fetch_one(&database.pool)

@@ -1,53 +1,83 @@
 //! The rules in every replica: pushed through the bucket `rules`, in force within a second.
 //!
-//! The truth is workflow's database. Its replicas mirror each new version into the bucket; a write
-//! checks the revision, so that an older version never replaces a newer one.
+//! The truth is workflow's database. Its replicas keep the bucket as the database says: after each
+//! commit, and every few seconds, so that a bucket that was lost is filled again. A write checks the
+//! revision, so that an older version never replaces a newer one. A replica that starts decides
+//! nothing before it has read a bucket that workflow has filled.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_nats::jetstream::kv::{Operation, Store};
-use domain::Aggregate;
 use domain::messages::workflow::RuleSet;
 use futures::StreamExt;
 
-use crate::database::Database;
+use crate::database::{Database, Tx};
 use crate::fault::Fault;
-use crate::follow::{Reader, acknowledge, read};
 use crate::limits;
 use crate::nats::{CLOCK_BUCKET, RULES_BUCKET};
 use crate::service::Shell;
+
+/// The key that says that the bucket is complete.
+const COMPLETE: &str = "_complete";
 
 fn transient(error: impl std::fmt::Display) -> Fault {
     Fault::Transient(error.to_string())
 }
 
-/// Mirrors rule sets into the bucket until the service stops. Only workflow runs it.
-pub(crate) async fn mirror(shell: Arc<Shell>) {
-    let mut reader = Reader::new(shell.clone(), RuleSet::STREAM, "rules-mirror", RuleSet::filter());
-    while let Some(messages) = reader.next().await {
-        for message in messages {
-            let put = match read::<RuleSet>(&message) {
-                Ok(seen) => put(&shell, &seen.state).await,
-                // its owner is this very service; a reader that needs it parks it
-                Err(why) => {
-                    tracing::error!(%why, "rule set cannot be mirrored");
-                    Ok(())
-                }
-            };
-            match put {
-                Ok(()) => acknowledge(std::slice::from_ref(&message)).await,
-                Err(fault) => {
-                    tracing::warn!(%fault, "rule set is mirrored again");
-                    // not acknowledged: the broker delivers it again after ACK_WAIT at the latest
-                    let _ = message.ack_with(async_nats::jetstream::AckKind::Nak(Some(limits::backoff(1)))).await;
-                }
-            }
+/// The service that owns the rules.
+pub trait RuleSource: Send + Sync + 'static {
+    /// The newest version of each scope's layer.
+    fn newest(&self, tx: &mut Tx) -> impl Future<Output = Result<Vec<RuleSet>, Fault>> + Send;
+}
+
+/// Keeps the bucket as the database says until the service stops.
+pub(crate) async fn push<S: RuleSource>(service: Arc<S>, shell: Arc<Shell>, database: Database) {
+    let mut pushed: HashMap<String, i64> = HashMap::new();
+    let mut checked = tokio::time::Instant::now();
+    while !shell.is_stopped() {
+        let changed = database.changed.clone();
+        let changed = changed.notified();
+        if checked.elapsed() >= limits::STREAM_CHECK {
+            pushed.clear();
+            checked = tokio::time::Instant::now();
+        }
+        if let Err(fault) = push_newest(&*service, &shell, &database, &mut pushed).await {
+            tracing::warn!(%fault, "the rules are pushed again");
+            pushed.clear();
+        }
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep(limits::STREAM_CHECK) => {}
+            () = shell.stopped() => return,
         }
     }
 }
 
-async fn put(shell: &Shell, rules: &RuleSet) -> Result<(), Fault> {
+async fn push_newest<S: RuleSource>(
+    service: &S,
+    shell: &Shell,
+    database: &Database,
+    pushed: &mut HashMap<String, i64>,
+) -> Result<(), Fault> {
+    let newest = service.newest(&mut database.begin().await?).await?;
+    let is_first = pushed.is_empty();
+    if !is_first && newest.iter().all(|rules| pushed.get(&rules.scope) == Some(&rules.version)) {
+        return Ok(());
+    }
     let bucket = shell.jetstream.get_key_value(RULES_BUCKET).await.map_err(transient)?;
+    for rules in newest.iter().filter(|rules| pushed.get(&rules.scope) != Some(&rules.version)) {
+        put(&bucket, rules).await?;
+    }
+    if is_first && bucket.entry(COMPLETE).await.map_err(transient)?.is_none() {
+        bucket.put(COMPLETE, "true".into()).await.map_err(transient)?;
+    }
+    pushed.insert(COMPLETE.into(), 0);
+    pushed.extend(newest.into_iter().map(|rules| (rules.scope, rules.version)));
+    Ok(())
+}
+
+async fn put(bucket: &Store, rules: &RuleSet) -> Result<(), Fault> {
     let key = rules.scope.replace(':', ".");
     let known = bucket.entry(&key).await.map_err(transient)?;
     let known_version =
@@ -60,18 +90,14 @@ async fn put(shell: &Shell, rules: &RuleSet) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn watch(bucket: &Store, mut take: impl FnMut(&[u8]), loaded: impl Fn()) -> Result<(), Fault> {
+/// Shows every entry to `take`, those that are there first, until the connection ends. The last
+/// argument says whether nothing is left of what was there.
+async fn watch(bucket: &Store, mut take: impl FnMut(&str, &[u8], bool)) -> Result<(), Fault> {
     let mut entries = bucket.watch_with_history(">").await.map_err(transient)?;
-    if bucket.status().await.map_err(transient)?.values() == 0 {
-        loaded();
-    }
     while let Some(entry) = entries.next().await {
         let entry = entry.map_err(transient)?;
         if entry.operation == Operation::Put {
-            take(&entry.value);
-        }
-        if entry.seen_current {
-            loaded();
+            take(&entry.key, &entry.value, entry.seen_current);
         }
     }
     Ok(())
@@ -79,7 +105,8 @@ async fn watch(bucket: &Store, mut take: impl FnMut(&[u8]), loaded: impl Fn()) -
 
 /// Keeps the rules of this replica up to date until the service stops.
 pub(crate) async fn follow(shell: Arc<Shell>, database: Database) {
-    let take = |value: &[u8]| match serde_json::from_slice::<RuleSet>(value) {
+    let mut complete = false;
+    let take_one = |value: &[u8]| match serde_json::from_slice::<RuleSet>(value) {
         Ok(rules) => match rules.scope.parse() {
             Ok(scope) => database.change_rules(|book| {
                 if book.put(scope, rules.version, rules.rules) {
@@ -90,26 +117,36 @@ pub(crate) async fn follow(shell: Arc<Shell>, database: Database) {
         },
         Err(error) => tracing::error!(%error, "rule set cannot be read"),
     };
-    keep_watching(&shell, RULES_BUCKET, take, || shell.rules_are_loaded()).await;
+    let take = |key: &str, value: &[u8], seen_all: bool| {
+        if key == COMPLETE {
+            complete = true;
+        } else {
+            take_one(value);
+        }
+        if complete && seen_all {
+            shell.rules_are_loaded();
+        }
+    };
+    keep_watching(&shell, RULES_BUCKET, take).await;
 }
 
 /// Keeps the clock's offset up to date, where it may be set.
 pub(crate) async fn follow_clock(shell: Arc<Shell>, clock: crate::clock::Clock) {
-    let take = |value: &[u8]| {
+    let take = |_: &str, value: &[u8], _: bool| {
         if let Some(seconds) = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()) {
             tracing::warn!(seconds, "the clock is set");
             clock.set_offset(seconds);
         }
     };
-    keep_watching(&shell, CLOCK_BUCKET, take, || {}).await;
+    keep_watching(&shell, CLOCK_BUCKET, take).await;
 }
 
-async fn keep_watching(shell: &Shell, bucket: &str, mut take: impl FnMut(&[u8]), loaded: impl Fn()) {
+async fn keep_watching(shell: &Shell, bucket: &str, mut take: impl FnMut(&str, &[u8], bool)) {
     let mut attempt = 0;
     while !shell.is_stopped() {
         let watched = async {
             let bucket = shell.jetstream.get_key_value(bucket).await.map_err(transient)?;
-            watch(&bucket, &mut take, &loaded).await
+            watch(&bucket, &mut take).await
         };
         let ended = tokio::select! {
             ended = watched => ended,

@@ -24,6 +24,7 @@ use crate::fault::Fault;
 use crate::follow::{self, Follow};
 use crate::query::{self, Show};
 use crate::record::{self, Record};
+use crate::rules::RuleSource;
 use crate::{dead_letters, health, limits, nats, relay, rules, telemetry};
 
 /// What a service is called and owns.
@@ -51,6 +52,7 @@ pub struct Shell {
     /// Events that wait for the broker.
     pub outbox_depth: AtomicI64,
     micro: Micro,
+    is_serving: AtomicBool,
     rules_loaded: AtomicBool,
     stop: watch::Receiver<bool>,
 }
@@ -67,6 +69,10 @@ impl Shell {
     /// Whether new commands must wait because the broker does not keep up.
     pub fn is_overloaded(&self) -> bool {
         self.outbox_depth.load(Ordering::Relaxed) > limits::OUTBOX_MAX
+    }
+    /// Whether commands and events are handled.
+    pub fn is_serving(&self) -> bool {
+        self.is_serving.load(Ordering::Relaxed)
     }
     /// Whether the rules have been read once.
     pub fn rules_loaded(&self) -> bool {
@@ -100,12 +106,13 @@ pub struct Service<S> {
     card: Card,
     handlers: S,
     tasks: Vec<Task<S>>,
+    rules: Option<Task<S>>,
     pages: Option<Pages<S>>,
 }
 
 /// Begins a service.
 pub fn service<S: Send + Sync + 'static>(handlers: S, card: Card) -> Service<S> {
-    Service { card, handlers, tasks: vec![], pages: None }
+    Service { card, handlers, tasks: vec![], rules: None, pages: None }
 }
 
 impl<S: Send + Sync + 'static> Service<S> {
@@ -148,9 +155,13 @@ impl<S: Send + Sync + 'static> Service<S> {
     pub fn runs<E: Errand>(self, errand: E) -> Self {
         self.task(move |_, shell, database| errand::serve(Arc::new(errand), shell, database))
     }
-    /// Mirrors the rules into their bucket.
-    pub fn mirrors_rules(self) -> Self {
-        self.task(|_, shell, _| rules::mirror(shell))
+    /// Keeps the bucket of the rules as this service's database says.
+    pub fn pushes_rules(mut self) -> Self
+    where
+        S: RuleSource,
+    {
+        self.rules = Some(Box::new(|service, shell, database| Box::pin(rules::push(service, shell, database))));
+        self
     }
     /// Serves HTTP beside health and metrics.
     pub fn serves(mut self, pages: impl FnOnce(Arc<S>, Arc<Shell>) -> Router + Send + 'static) -> Self {
@@ -224,6 +235,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             clock: clock.clone(),
             outbox_depth: AtomicI64::new(0),
             micro,
+            is_serving: AtomicBool::new(database.is_none()),
             // the gateway decides nothing and needs no rules
             rules_loaded: AtomicBool::new(database.is_none()),
             stop: stopped,
@@ -239,9 +251,11 @@ impl<S: Send + Sync + 'static> Service<S> {
             tasks.spawn(relay::run(shell.clone(), database.clone(), committed));
             tasks.spawn(rules::follow(shell.clone(), database.clone()));
             tasks.spawn(dead_letters::serve(shell.clone(), database.clone()));
-            for task in self.tasks {
-                tasks.spawn(task(handlers.clone(), shell.clone(), database.clone()));
+            if let Some(push) = self.rules {
+                tasks.spawn(push(handlers.clone(), shell.clone(), database.clone()));
             }
+            let (handlers, shell, table) = (handlers.clone(), shell.clone(), self.tasks);
+            tasks.spawn(async move { start_with_rules(handlers, shell, database, table).await });
         }
         let mut router = health::routes(shell.clone(), metrics);
         if let Some(pages) = self.pages {
@@ -257,15 +271,40 @@ impl<S: Send + Sync + 'static> Service<S> {
                 tracing::error!(%error, "http");
             }
         });
-        wait_for_signal().await;
-        tracing::info!("stopping");
+        // a task ends before it is asked to only by a panic: better no service than half of one
+        let died = tokio::select! {
+            () = wait_for_signal() => false,
+            Some(_) = tasks.join_next() => true,
+        };
+        tracing::info!(died, "stopping");
         let _ = stop.send(true);
         let all_done = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(limits::STOP_WITHIN, all_done).await.is_err() {
             tracing::warn!("some tasks were still busy when the time to stop ran out");
         }
         let _ = client.flush().await;
-        Ok(())
+        if died { Err(Fault::Fatal("a task of the service ended by itself; see the log".into())) } else { Ok(()) }
+    }
+}
+
+/// Decides nothing before the rules are known: then starts the table, and ends when one of its tasks does.
+async fn start_with_rules<S>(handlers: Arc<S>, shell: Arc<Shell>, database: Database, table: Vec<Task<S>>) {
+    while !shell.rules_loaded() {
+        tokio::select! {
+            () = tokio::time::sleep(limits::COPY_PAUSE) => {}
+            () = shell.stopped() => return,
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for task in table {
+        tasks.spawn(task(handlers.clone(), shell.clone(), database.clone()));
+    }
+    shell.is_serving.store(true, Ordering::Relaxed);
+    let first = tasks.join_next().await;
+    if shell.is_stopped() {
+        while tasks.join_next().await.is_some() {}
+    } else {
+        tracing::error!(?first, "a task of the service ended by itself");
     }
 }
 

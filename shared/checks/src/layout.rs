@@ -1,4 +1,4 @@
-//! The house: seven equal services on one foundation, and who may name what.
+//! Seven equal services on one foundation, and who may name what.
 
 use crate::{files, root, shipped};
 

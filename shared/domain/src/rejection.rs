@@ -31,7 +31,6 @@ pub enum Reason {
     UnknownTimezone,
     UnknownCalendar,
     ImplausibleDate,
-    UnknownMethod,
     InvalidRules,
     UnknownScope,
     // things that are not there
@@ -44,8 +43,6 @@ pub enum Reason {
     UnknownPayment,
     UnknownWorkflow,
     UnknownApproval,
-    UnknownDeadLetter,
-    UnknownRecord,
     // allocations
     AmountBelowMinimum,
     AmountAboveMaximum,
@@ -63,10 +60,8 @@ pub enum Reason {
     CallExceedsAllocation,
     CallExceedsUnfunded,
     CallNotPending,
-    CallNotIssued,
     DuplicatePayment,
     PaymentReversed,
-    LineRescinded,
     // approvals
     RequesterMayNotVote,
     RoleMayNotVote,
@@ -74,7 +69,6 @@ pub enum Reason {
     ApprovalDecided,
     ApprovalDenied,
     // the system
-    StaleRules,
     Overloaded,
     ServiceUnavailable,
     Internal,
@@ -111,7 +105,6 @@ impl Reason {
             R::UnknownTimezone => (422, "unknown time zone", "give an IANA time zone, such as Europe/Luxembourg"),
             R::UnknownCalendar => (422, "unknown calendar", "give one of the calendars named"),
             R::ImplausibleDate => (422, "implausible date", "check the year of the date"),
-            R::UnknownMethod => (422, "unknown payment method", "give one of wire, ach, sepa, check, internal_transfer"),
             R::InvalidRules => (422, "invalid rules", "correct the field named and send the rules again"),
             R::UnknownScope => (422, "unknown rule scope", "use global, env:<name>, fund-type:<type> or fund:<id>"),
             R::UnknownDeal => (404, "unknown deal", "check the id; a deal appears once the deal system has published it"),
@@ -123,8 +116,6 @@ impl Reason {
             R::UnknownPayment => (404, "unknown payment", "check the id"),
             R::UnknownWorkflow => (404, "unknown workflow", "check the id; a workflow appears a moment after its request was accepted"),
             R::UnknownApproval => (404, "unknown approval", "check the id"),
-            R::UnknownDeadLetter => (404, "unknown dead letter", "list the dead letters of the service and take an id from there"),
-            R::UnknownRecord => (404, "unknown audit record", "check the number"),
             R::AmountBelowMinimum => (422, "below the minimum", "allocate at least the minimum, or have an administrator change the rule"),
             R::AmountAboveMaximum => (422, "above the maximum", "allocate at most the maximum, or have an administrator change the rule"),
             R::DealClosedToAllocation => {
@@ -146,20 +137,17 @@ impl Reason {
                 (409, "call exceeds the unfunded commitments", "lower the amount by the shortfall, or call the rest outside the commitment")
             }
             R::CallNotPending => (409, "capital call not pending", "look at the capital call; it has been decided already"),
-            R::CallNotIssued => (409, "capital call not issued", "wait until the capital call is issued"),
             R::DuplicatePayment => {
                 (409, "payment recorded before", "look at the payment named; if this is another one, give it its own reference")
             }
             R::PaymentReversed => {
                 (409, "payment reversed before", "a payment can be reversed once; record a new payment if money came again")
             }
-            R::LineRescinded => (409, "call line rescinded", "record the cash against another line, or refund it"),
             R::RequesterMayNotVote => (403, "requester may not vote", "ask another member of the committee to vote"),
             R::RoleMayNotVote => (403, "role may not vote", "ask someone with the role that the approval names"),
             R::AlreadyVoted => (409, "voted before", "each person has one vote; ask another member"),
             R::ApprovalDecided => (409, "approval decided", "no vote is needed any more; look at the approval"),
             R::ApprovalDenied => (409, "approval denied", "talk to those who voted, change the request and submit it again"),
-            R::StaleRules => (503, "rules not loaded", "repeat the request in a moment; if it stays, check the service's readiness"),
             R::Overloaded => (429, "overloaded", "repeat the request after the time in Retry-After, with the same Idempotency-Key"),
             R::ServiceUnavailable => {
                 (503, "service unavailable", "repeat the request after the time in Retry-After, with the same Idempotency-Key")
@@ -183,7 +171,11 @@ impl Reason {
 
     /// A refusal for this reason, with the values concerned.
     pub fn with(self, detail: impl Into<String>) -> Rejection {
-        Rejection { reason: self, detail: detail.into() }
+        let mut detail = detail.into();
+        if let Some((end, _)) = detail.char_indices().nth(DETAIL_CHARACTERS_MAX) {
+            detail.truncate(end);
+        }
+        Rejection { reason: self, detail }
     }
 
     /// Whether the refusal may rest on a copy of another service's data that is a moment behind.
@@ -201,6 +193,9 @@ impl Reason {
         !matches!(self.entry().0, 404 | 429 | 500 | 503)
     }
 }
+
+/// Longest detail; what a caller sent may be quoted in it.
+pub const DETAIL_CHARACTERS_MAX: usize = 1_000;
 
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

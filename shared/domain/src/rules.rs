@@ -12,6 +12,11 @@ use uuid::Uuid;
 use crate::money::Amount;
 use crate::rejection::{Reason, Rejection};
 
+/// Most approval tiers of a layer.
+pub const TIERS_MAX: usize = 20;
+/// Most votes that a tier may ask for.
+pub const VOTES_MAX: u16 = 20;
+
 /// From this amount on, so many people of this role must approve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +70,7 @@ fn committee_from(amount: i64) -> Vec<ApprovalTier> {
     vec![ApprovalTier { from_amount: units(amount), votes: 2, role: "committee".into() }]
 }
 
-/// The layer that stands below all: the defaults of the house.
+/// The layer that stands below all: the defaults.
 pub fn built_in() -> RuleLayer {
     RuleLayer {
         allocation_min: Some(units(1_000)),
@@ -118,9 +123,12 @@ impl RuleLayer {
         if self.allocations_per_deal_max == Some(0) {
             return refuse("allocations_per_deal_max is zero".into());
         }
+        if self.approval_tiers.as_ref().is_some_and(|tiers| tiers.len() > TIERS_MAX) {
+            return refuse(format!("approval_tiers has more than {TIERS_MAX} entries"));
+        }
         for tier in self.approval_tiers.iter().flatten() {
-            if tier.votes == 0 || tier.role != "committee" {
-                return refuse(format!("approval tier from {}: it needs at least one vote of the role committee", tier.from_amount));
+            if tier.votes == 0 || tier.votes > VOTES_MAX || tier.role != "committee" {
+                return refuse(format!("approval tier from {}: it needs 1 to {VOTES_MAX} votes of the role committee", tier.from_amount));
             }
         }
         if self.reminder_days.as_ref().is_some_and(|days| days.len() > 10 || days.contains(&0)) {

@@ -98,6 +98,13 @@ fn system_user() -> Result<Option<&'static str>, String> {
         .ok_or_else(|| "PostgreSQL does not run as root and there is no user postgres or nobody: create one".into())
 }
 
+/// The folder under /var/tmp that stands for a folder that the server's user cannot reach.
+fn outside(asked: &Path) -> PathBuf {
+    let name: String =
+        asked.display().to_string().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+    Path::new("/var/tmp").join(format!("tranche{name}"))
+}
+
 /// The folder for the data: the one asked for, or one under /var/tmp where the server's user cannot
 /// reach that (a clone inside root's home).
 fn reachable(user: Option<&str>, asked: &Path) -> Result<PathBuf, String> {
@@ -113,11 +120,16 @@ fn reachable(user: Option<&str>, asked: &Path) -> Result<PathBuf, String> {
     if as_user(user, Path::new("test")).arg("-w").arg(asked).status().is_ok_and(|status| status.success()) {
         return Ok(asked.to_path_buf());
     }
-    let name: String =
-        asked.display().to_string().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
-    let other = Path::new("/var/tmp").join(format!("tranche{name}"));
+    let other = outside(asked);
     prepare(&other)?;
     Ok(other)
+}
+
+/// Removes the data of a server that does not run, wherever it is.
+pub fn forget(folder: &Path) {
+    let data = folder.join("data");
+    let _ = std::fs::remove_dir_all(outside(&data));
+    let _ = std::fs::remove_dir_all(data);
 }
 
 impl Postgres {

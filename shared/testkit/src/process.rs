@@ -31,6 +31,12 @@ pub fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
+/// Whether a process runs whose command line names `word`.
+pub fn is_alive(pid: u32, word: &str) -> bool {
+    let line = std::fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+    !line.is_empty() && String::from_utf8_lossy(&line).contains(word)
+}
+
 impl Process {
     /// Starts a command in a process group of its own, its output appended to `log`.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Process, String> {

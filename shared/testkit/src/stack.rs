@@ -9,8 +9,13 @@ use uuid::Uuid;
 
 use crate::client::{Client, token};
 use crate::nats::Nats;
-use crate::process::{Process, free_port};
+use crate::process::{self, Process, free_port};
 use crate::{SERVICES, TEST_PASSWORD, binaries, database, wait};
+
+/// Folders of stacks under the system's folder for temporary files.
+const FOLDER_PREFIX: &str = "tranche-s_";
+/// File with the ids of a stack's processes, the test's own first.
+const PIDS: &str = "pids";
 
 /// How services are started and reached.
 #[derive(Clone, Debug)]
@@ -74,7 +79,16 @@ impl Settings {
     pub fn start(&self, service: &str, replica: usize) -> Result<Replica, String> {
         let port = free_port()?;
         let process = Process::start(service, &mut self.command(service, port), &self.logs.join(format!("{service}-{replica}.log")))?;
+        note_process(&self.logs, process.pid(), service);
         Ok(Replica { service: service.to_owned(), number: replica, port, process })
+    }
+}
+
+/// Keeps the id of a process, for whoever finds the folder of a test that was killed.
+fn note_process(folder: &Path, pid: u32, name: &str) {
+    use std::io::Write;
+    if let Ok(mut file) = std::fs::File::options().create(true).append(true).open(folder.join(PIDS)) {
+        let _ = writeln!(file, "{pid} {name}");
     }
 }
 
@@ -137,7 +151,9 @@ impl Stack {
         let folder = std::env::temp_dir().join(format!("tranche-{name}"));
         std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         database::copy_template(&server, &name).await?;
+        note_process(&folder, std::process::id(), "stack");
         let mut nats = Nats::start(&folder, TEST_PASSWORD)?;
+        note_process(&folder, nats.process().pid(), "nats-server");
         nats.ready().await?;
         let settings = Settings {
             binaries: binaries()?,
@@ -203,10 +219,11 @@ impl Stack {
         let mut command = self.settings.command(service, replica.port);
         let log = self.folder.join(format!("{service}-1.log"));
         replica.process = Process::start(service, &mut command, &log).unwrap_or_else(|error| panic!("{error}"));
+        note_process(&self.folder, replica.process.pid(), service);
         replica.ready().await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Moves the clock of all services so many seconds away from the system's, and waits until they have.
+    /// Moves the clock of all services so many seconds away from the system's; each follows within a moment.
     pub async fn set_clock(&self, seconds: i64) {
         set_clock(&self.nats_as("ops").await, seconds).await.unwrap_or_else(|error| panic!("{error}"));
     }
@@ -219,6 +236,25 @@ impl Stack {
     /// Folder of the stack's files.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+}
+
+/// Ends the processes and removes the folders of stacks whose test was killed.
+pub fn remove_left_over() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(FOLDER_PREFIX) {
+            continue;
+        }
+        let pids = std::fs::read_to_string(entry.path().join(PIDS)).unwrap_or_default();
+        let mut pids = pids.lines().filter_map(|line| line.split_once(' ')).filter_map(|(pid, name)| Some((pid.parse().ok()?, name)));
+        if pids.next().is_some_and(|(owner, name)| process::is_alive(owner, name)) {
+            continue;
+        }
+        for (pid, name) in pids.filter(|(pid, name)| process::is_alive(*pid, name)) {
+            eprintln!("ending {name} of a test that was killed");
+            process::signal(pid, "KILL");
+        }
+        let _ = std::fs::remove_dir_all(entry.path());
     }
 }
 

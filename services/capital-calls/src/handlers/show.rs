@@ -26,10 +26,10 @@ impl Show<PreviewCapitalCall> for CapitalCalls {
 }
 
 impl Show<ListInvestors> for CapitalCalls {
-    async fn show(&self, tx: &mut Tx, _: &Context, query: ListInvestors) -> Answer<Page<Investor>> {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: ListInvestors) -> Answer<Page<Investor>> {
         let limit = cursor::limit(query.limit);
         let after = cursor::read::<(String, Uuid)>(query.cursor.as_deref())?.unwrap_or_default();
-        let investors = store::list_investors(tx, after, limit + 1).await?;
+        let investors = store::list_investors(tx, context.actor.scope.funds(), after, limit + 1).await?;
         Ok(Page::cut(investors, limit, |last| cursor::write(&(&last.name, last.id))))
     }
 }

@@ -144,13 +144,14 @@ async fn investors_and_commitments_read_back_as_written() {
     let investors = [investor_of(&tx, "B"), investor_of(&tx, "A")];
     insert_investors(&mut tx, &investors).await.unwrap();
     assert_eq!(known_investors(&mut tx, &[investors[0].id, Uuid::nil()]).await.unwrap(), [investors[0].id]);
-    let listed = list_investors(&mut tx, Default::default(), 10).await.unwrap();
+    let listed = list_investors(&mut tx, None, Default::default(), 10).await.unwrap();
     assert_eq!(listed, [investors[1].clone(), investors[0].clone()]);
-    assert_eq!(list_investors(&mut tx, ("A".into(), investors[1].id), 10).await.unwrap().len(), 1);
+    assert_eq!(list_investors(&mut tx, None, ("A".into(), investors[1].id), 10).await.unwrap().len(), 1);
     let fund = tx.new_id();
     let mut first = commitment_of(&tx, fund, investors[0].id);
     let second = commitment_of(&tx, fund, investors[0].id);
     assert_eq!(insert_commitments(&mut tx, &[first.clone(), second]).await.unwrap(), [first.id], "one commitment of an investor to a fund");
+    assert_eq!(list_investors(&mut tx, Some(&[fund]), Default::default(), 10).await.unwrap(), investors[..1]);
     first.version = 2;
     first.called = usd(40_000);
     first.unfunded = usd(60_000);

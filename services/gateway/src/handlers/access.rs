@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::domain::Rejection;
 use ::domain::messages::chassis::{Access, AccessChange};
 use chassis::database::LoggedEvent;
-use chassis::{Context, Shell, limits, relay};
+use chassis::{Context, Fault, Shell, limits, relay};
 use tokio::sync::{mpsc, oneshot};
 
 /// Records that may wait; further requests wait for a place.
@@ -76,12 +76,27 @@ impl Recorder {
     }
 }
 
+/// The broker refused the batch for one of its records: that one goes to the log of the process, the
+/// others to the broker.
+async fn publish_singly(shell: &Shell, events: &[&LoggedEvent], why: &str) {
+    tracing::error!(why, "access records are published one by one");
+    for event in events {
+        if let Err(fault) = relay::publish(&shell.jetstream, &[event]).await {
+            tracing::error!(%fault, record = %String::from_utf8_lossy(&event.body), "access record that the broker does not take");
+        }
+    }
+}
+
 async fn publish(shell: Arc<Shell>, mut waiting: mpsc::Receiver<(LoggedEvent, oneshot::Sender<()>)>) {
     let mut batch = Vec::with_capacity(TOGETHER);
     while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
         let events: Vec<&LoggedEvent> = batch.iter().map(|(event, _)| event).collect();
         let mut attempt = 0;
         while let Err(fault) = relay::publish(&shell.jetstream, &events).await {
+            if let Fault::Fatal(why) = fault {
+                publish_singly(&shell, &events, &why).await;
+                break;
+            }
             tracing::warn!(%fault, "access records are published again");
             tokio::time::sleep(limits::backoff(attempt)).await;
             attempt += 1;

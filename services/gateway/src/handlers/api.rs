@@ -2,6 +2,7 @@
 //! JSON object, read as the message type, and sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::domain::{Command, Problem, Query, Reason, Rejection};
 use axum::Router;
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use chassis::Context;
+use chassis::limits::REQUEST_TIMEOUT;
 use futures::StreamExt;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
@@ -43,6 +45,8 @@ pub struct Route {
     pub is_command: bool,
     /// Status of an accepted request.
     pub status: u16,
+    /// How long one attempt may take.
+    pub within: Duration,
     /// The field that the whole body becomes; none when the body's fields are the message's.
     pub body_field: Option<&'static str>,
     /// Schema of the message.
@@ -67,6 +71,7 @@ pub fn command<C: Command>(method: &'static str, path: &'static str, roles: &'st
         subject: C::SUBJECT,
         is_command: true,
         status: 200,
+        within: REQUEST_TIMEOUT,
         body_field: None,
         message: SchemaGenerator::root_schema_for::<C>,
         reply: SchemaGenerator::subschema_for::<C::Reply>,
@@ -83,6 +88,7 @@ pub fn query<Q: Query>(method: &'static str, path: &'static str, roles: &'static
         subject: Q::SUBJECT,
         is_command: false,
         status: 200,
+        within: REQUEST_TIMEOUT,
         body_field: None,
         message: SchemaGenerator::root_schema_for::<Q>,
         reply: SchemaGenerator::subschema_for::<Q::Reply>,
@@ -99,6 +105,11 @@ impl Route {
     /// The body is the value of this field.
     pub fn with_body_as(mut self, field: &'static str) -> Route {
         self.body_field = Some(field);
+        self
+    }
+    /// Sets how long one attempt may take.
+    pub fn within(mut self, seconds: u64) -> Route {
+        self.within = Duration::from_secs(seconds);
         self
     }
     /// The names in braces.
@@ -226,12 +237,14 @@ fn prepare(
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let fits =
-        |key: &&str| !key.is_empty() && key.len() <= chassis::limits::KEY_CHARACTERS_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
-    match key.to_str().ok().filter(fits) {
-        Some(key) => Ok(Some(key.to_owned())),
-        None => Err(Reason::IdempotencyKeyMissing.with("the Idempotency-Key is not 1 to 200 visible ASCII characters")),
-    }
+    let key = key.to_str().unwrap_or_default();
+    check_key(key).map(|()| Some(key.to_owned()))
+}
+
+/// Refuses a key that cannot be a header of a NATS message.
+pub fn check_key(key: &str) -> Result<(), Rejection> {
+    let fits = !key.is_empty() && key.len() <= chassis::limits::KEY_CHARACTERS_MAX && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(()) } else { Err(Reason::IdempotencyKeyMissing.with("the Idempotency-Key is not 1 to 200 visible ASCII characters")) }
 }
 
 fn body_fields(route: &Route, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Rejection> {
@@ -296,7 +309,7 @@ async fn carry_out(
     // a PUT may come without a key: its own id is one, and repeating it is harmless
     let own_key = context.message_id.to_string();
     let key = route.is_command.then(|| key.unwrap_or(&own_key));
-    let answered = door.ask(route.subject, key, context, message.into()).await?;
+    let answered = door.ask(route.subject, key, context, message.into(), route.within).await?;
     let replayed = HeaderValue::from_static(if answered.replayed { "true" } else { "false" });
     let body = match answered.result {
         Ok(body) => body,
@@ -338,7 +351,10 @@ async fn show_workflow_first(door: &Door, context: &Context, body: &[u8], respon
     let accepted: Value = serde_json::from_slice(body).unwrap_or_default();
     let Some(id) = accepted.get("workflow_id").and_then(Value::as_str) else { return };
     let question = serde_json::json!({"workflow_id": id}).to_string();
-    let _ = door.courier.send(<::domain::messages::workflow::GetWorkflow as Query>::SUBJECT, None, context, question.into()).await;
+    let _ = door
+        .courier
+        .send(<::domain::messages::workflow::GetWorkflow as Query>::SUBJECT, None, context, question.into(), REQUEST_TIMEOUT)
+        .await;
     if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/workflows/{id}")) {
         response.headers_mut().insert(LOCATION, location);
     }

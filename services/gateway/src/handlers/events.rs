@@ -1,5 +1,6 @@
 //! Live events: the event stream as server-sent events, resumable by `Last-Event-ID`.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,9 @@ use crate::domain::{READERS, check_role};
 
 /// How often a silent connection gets a comment, so that proxies keep it.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A connection ends after so long; the listener comes back with `Last-Event-ID`, and with a token
+/// that is looked at again.
+const CONNECTION_MAX: Duration = Duration::from_secs(600);
 
 /// What a listener wants.
 #[derive(Debug, Default, Deserialize)]
@@ -47,8 +51,10 @@ async fn listen(
 ) -> Response {
     let headers = request.headers();
     let resource = request.uri().path_and_query().map_or("", |resource| resource.as_str());
-    let checked = door.actor(headers).and_then(|actor| check_role(&actor, READERS).map(|()| actor));
-    let checked = checked.and_then(|actor| {
+    let actor = door.actor(headers);
+    let who = actor.clone().unwrap_or_else(|_| ::domain::Actor { user: "anonymous".into(), ..Default::default() });
+    let checked = actor.and_then(|actor| {
+        check_role(&actor, READERS)?;
         let Query(wanted) = wanted.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
         if let Some(fund_id) = wanted.fund_id {
             actor.check_fund(fund_id)?;
@@ -63,7 +69,7 @@ async fn listen(
     let (actor, wanted, last) = match checked {
         Ok(checked) => checked,
         Err(rejection) => {
-            let context = door.context(headers, ::domain::Actor { user: "anonymous".into(), ..Default::default() });
+            let context = door.context(headers, who);
             let status = rejection.reason.entry().0;
             door.access.record(Attempt { context: &context, method: "GET", resource, status, refusal: Some(&rejection) }).await;
             return refuse(rejection);
@@ -72,6 +78,11 @@ async fn listen(
     let context = door.context(headers, actor.clone());
     door.access.record(Attempt { context: &context, method: "GET", resource, status: 200, refusal: None }).await;
     let funds = wanted.fund_id.map(|fund_id| vec![fund_id]).or_else(|| actor.scope.funds().map(<[Uuid]>::to_vec));
+    // filters that overlap are refused by the broker, and no filter at all means everything
+    let funds = funds.map(|funds| funds.into_iter().collect::<BTreeSet<Uuid>>());
+    if funds.as_ref().is_some_and(BTreeSet::is_empty) {
+        return refuse(Reason::FundOutOfScope.with(format!("{} may see no fund", context.actor.user)));
+    }
     let filters = match funds {
         None => vec!["tranche.evt.>".to_owned()],
         Some(funds) => funds.iter().map(|fund_id| format!("tranche.evt.*.*.{fund_id}")).collect(),
@@ -82,7 +93,13 @@ async fn listen(
     };
     let until = door.shell.clone();
     let events = events.filter_map(move |live| std::future::ready(event(live, wanted.about)));
-    let events = events.map(Ok::<_, Infallible>).take_until(Box::pin(async move { until.stopped().await }));
+    let ended = async move {
+        tokio::select! {
+            () = until.stopped() => {}
+            () = tokio::time::sleep(CONNECTION_MAX) => {}
+        }
+    };
+    let events = events.map(Ok::<_, Infallible>).take_until(Box::pin(ended));
     Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 

@@ -9,17 +9,20 @@ use ::domain::messages::fund_metrics::{Figures, GetFundMetrics, GetPortfolioMetr
 use ::domain::messages::workflow::{Approval, ApprovalStatus, CastVote, ListApprovals, VoteDecision};
 use ::domain::{Actor, Amount, Command, Query, Reason, Rejection};
 use axum::Router;
+use axum::extract::rejection::FormRejection;
 use axum::extract::{Form, Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use chassis::Context;
+use chassis::limits::REQUEST_TIMEOUT;
 use maud::{Markup, html};
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::access::Attempt;
+use super::api::check_key;
 use super::{Door, TOKEN_COOKIE};
 use crate::domain::{COMMITTEE, check_role};
 
@@ -62,6 +65,7 @@ fn redirect(to: &str) -> Response {
 struct Visit<'a> {
     door: &'a Door,
     context: Context,
+    method: &'static str,
     path: String,
 }
 
@@ -69,7 +73,7 @@ impl<'a> Visit<'a> {
     /// Begins a visit; none without a valid token: the visitor is sent to the sign-in page.
     fn begin(door: &'a Door, headers: &HeaderMap, uri: &Uri) -> Option<Visit<'a>> {
         let actor = door.actor(headers).ok()?;
-        Some(Visit { door, context: door.context(headers, actor), path: uri.path().to_owned() })
+        Some(Visit { door, context: door.context(headers, actor), method: "GET", path: uri.path().to_owned() })
     }
 
     fn actor(&self) -> &Actor {
@@ -78,7 +82,7 @@ impl<'a> Visit<'a> {
 
     async fn ask<Q: Query>(&self, query: &Q) -> Result<Q::Reply, Rejection> {
         let body = serde_json::to_vec(query).unwrap_or_default();
-        let reply = self.door.ask(Q::SUBJECT, None, &self.context, body.into()).await?.result?;
+        let reply = self.door.ask(Q::SUBJECT, None, &self.context, body.into(), REQUEST_TIMEOUT).await?.result?;
         serde_json::from_slice(&reply).map_err(|error| Reason::Internal.with(error.to_string()))
     }
 
@@ -86,7 +90,7 @@ impl<'a> Visit<'a> {
     async fn end(self, page: Result<Markup, Rejection>) -> Response {
         let refusal = page.as_ref().err();
         let code = refusal.map_or(200, |rejection| rejection.reason.entry().0);
-        self.door.access.record(Attempt { context: &self.context, method: "GET", resource: &self.path, status: code, refusal }).await;
+        self.door.access.record(Attempt { context: &self.context, method: self.method, resource: &self.path, status: code, refusal }).await;
         match page {
             Ok(page) => Html(page.into_string()).into_response(),
             Err(rejection) => self.problem(&rejection),
@@ -292,7 +296,7 @@ fn approvals_table(approvals: &[&Approval], key: Option<&dyn Fn() -> Uuid>) -> M
                         @if let Some(key) = key {
                             td { form.votes method="post" action={ "/approvals/" (approval.id) "/vote" } {
                                 input type="hidden" name="key" value=(key());
-                                input type="text" name="comment" maxlength="2000" placeholder="Comment" aria-label="Comment";
+                                input type="text" name="comment" maxlength="500" placeholder="Comment" aria-label="Comment";
                                 button name="decision" value="approve" { "Approve" }
                                 button.quiet name="decision" value="deny" { "Deny" }
                             } }
@@ -318,12 +322,15 @@ async fn vote(
     Path(approval_id): Path<String>,
     uri: Uri,
     headers: HeaderMap,
-    form: Result<Form<VoteForm>, axum::extract::rejection::FormRejection>,
+    form: Result<Form<VoteForm>, FormRejection>,
 ) -> Response {
-    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
+    let Some(mut visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
+    visit.method = "POST";
     let prepared = check_role(visit.actor(), COMMITTEE).and_then(|()| {
+        same_origin(&headers)?;
         let approval_id = approval_id.parse().map_err(|_| Reason::UnknownApproval.with(format!("{approval_id:?} is not an id")))?;
         let Form(form) = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+        check_key(&form.key)?;
         Ok((CastVote { approval_id, decision: form.decision, comment: Some(form.comment).filter(|comment| !comment.is_empty()) }, form.key))
     });
     let (command, key) = match prepared {
@@ -331,7 +338,7 @@ async fn vote(
         Err(rejection) => return visit.end(Err(rejection)).await,
     };
     let body = serde_json::to_vec(&command).unwrap_or_default();
-    match door.ask(CastVote::SUBJECT, Some(&key), &visit.context, body.into()).await.and_then(|answered| answered.result) {
+    match door.ask(CastVote::SUBJECT, Some(&key), &visit.context, body.into(), REQUEST_TIMEOUT).await.and_then(|answered| answered.result) {
         Ok(_) => redirect("/approvals"),
         // workflow has recorded the refusal
         Err(rejection) => visit.problem(&rejection),
@@ -360,20 +367,42 @@ struct SignIn {
     token: String,
 }
 
-async fn signed_in(State(door): State<Arc<Door>>, form: Result<Form<SignIn>, axum::extract::rejection::FormRejection>) -> Response {
+async fn signed_in(State(door): State<Arc<Door>>, headers: HeaderMap, form: Result<Form<SignIn>, FormRejection>) -> Response {
     let token = form.map(|Form(form)| form.token.trim().to_owned()).unwrap_or_default();
-    let cookie = HeaderValue::from_str(&format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"));
-    match (door.gateway.tokens.actor(Some(&token)), cookie) {
-        (Ok(_), Ok(cookie)) => {
+    let checked = same_origin(&headers).and_then(|()| door.gateway.tokens.actor(Some(&token)));
+    let cookie = checked.and_then(|_| {
+        HeaderValue::from_str(&format!("{TOKEN_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"))
+            .map_err(|_| Reason::Unauthenticated.with("the token has characters that no token has"))
+    });
+    match cookie {
+        Ok(cookie) => {
             let mut response = redirect("/");
             response.headers_mut().insert(SET_COOKIE, cookie);
             response
         }
-        (Err(rejection), _) => (StatusCode::UNAUTHORIZED, Html(sign_in_page(Some(&rejection.detail)).into_string())).into_response(),
-        (_, Err(_)) => {
-            (StatusCode::UNAUTHORIZED, Html(sign_in_page(Some("the token has characters that no token has")).into_string())).into_response()
+        Err(rejection) => {
+            let context = door.context(&headers, Actor { user: "anonymous".into(), ..Actor::default() });
+            let (status, _, _) = rejection.reason.entry();
+            door.access
+                .record(Attempt { context: &context, method: "POST", resource: "/sign-in", status, refusal: Some(&rejection) })
+                .await;
+            (StatusCode::from_u16(status).unwrap_or(StatusCode::UNAUTHORIZED), Html(sign_in_page(Some(&rejection.detail)).into_string()))
+                .into_response()
         }
     }
+}
+
+/// Refuses a form that another site's page has sent. Browsers say where a request comes from in
+/// `Sec-Fetch-Site`, older ones in `Origin`; programs send neither, and bring a token of their own.
+fn same_origin(headers: &HeaderMap) -> Result<(), Rejection> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let own = match (text("sec-fetch-site"), text("origin"), text("host")) {
+        (Some(site), _, _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, from)| from == host),
+        (None, None, _) => true,
+        (None, Some(_), None) => false,
+    };
+    if own { Ok(()) } else { Err(Reason::Forbidden.with("the form was sent by another site's page")) }
 }
 
 async fn sign_out() -> Response {

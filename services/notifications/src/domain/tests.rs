@@ -1,5 +1,3 @@
-use ::domain::rules::RuleLayer;
-
 use super::*;
 
 fn date(text: &str) -> NaiveDate {
@@ -8,7 +6,7 @@ fn date(text: &str) -> NaiveDate {
 
 #[test]
 fn what_a_line_asks_for() {
-    let rules = RuleLayer::default().complete().unwrap();
+    let rules = ::domain::rules::built_in();
     let on = |issued_on: &str| -> Vec<(String, String)> {
         schedules(&rules, date(issued_on), date("2026-03-31"))
             .into_iter()

@@ -39,7 +39,7 @@ pub struct Deal {
     /// Size of the deal in its currency.
     #[serde(default)]
     pub size: Option<Amount>,
-    /// When the deal was last copied here; set by us.
+    /// When the deal was first copied here; set by us.
     #[serde(default)]
     pub created_at: Option<DateTime<Utc>>,
 }

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::message::{Aggregate, Page, Query};
 use crate::money::{Amount, Currency, Ratio};
 
-/// The figures of a fund, an investor or a portfolio in one currency. Formulas: `domain.md` of the
-/// house, after the ILPA reporting template.
+/// The figures of a fund, an investor or a portfolio in one currency, by the terms of the ILPA
+/// reporting template.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Figures {
     /// Sum of the commitments.
@@ -131,7 +131,7 @@ pub struct CurrencyFigures {
     pub figures: Figures,
 }
 
-/// The metrics of one investor over all funds that the asker may see.
+/// The metrics of one investor over all funds; for those only who may see all of them.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GetInvestorMetrics {

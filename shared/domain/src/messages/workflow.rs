@@ -318,7 +318,7 @@ pub struct CastVote {
     pub approval_id: Uuid,
     /// Which way.
     pub decision: VoteDecision,
-    /// Why, at most 2000 characters.
+    /// Why, at most 500 characters.
     #[serde(default)]
     pub comment: Option<String>,
 }

@@ -101,6 +101,7 @@ async fn what_was_accepted_while_the_broker_lost_everything_is_published_again()
     std::fs::remove_dir_all(stack.folder().join("jetstream")).unwrap();
     stack.nats = testkit::nats::Nats::start_on(stack.folder(), testkit::TEST_PASSWORD, port).unwrap();
     stack.nats.ready().await.unwrap();
+    // what the two of them publish, readers need: the rules come back as well
     stack.restart("fund-metrics").await;
     office.manager.until(&metrics, |metrics| metrics["paid_in"] == "50.00").await;
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use testkit::{Client, Reply, Stack};
 use uuid::Uuid;
 
-use crate::office::{Office, deal, publish_deal};
+use crate::office::{Office, deal, id, items, lines, publish_deal};
 
 /// Values that no field takes, or that a field takes only where it is text.
 fn odd_values() -> Vec<Value> {
@@ -156,6 +156,135 @@ async fn malformed_bodies_get_a_problem_and_change_nothing() {
         .await
         .unwrap();
     assert_eq!(others, 0);
+}
+
+/// With real ids and one odd field at a time, so that nothing but that field can be refused.
+#[tokio::test]
+async fn each_field_that_is_no_free_text_is_checked_for_itself() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, allocation, call) = office.open_call(&stack, 1, "100.00").await;
+    let deal = office.deal(&stack).await;
+    let line = id(&lines(&call)[0], "id");
+    let paid = id(&office.pay(line, "10.00", "good").await, "id");
+    let big = office.deal(&stack).await;
+    let accepted = office
+        .manager
+        .post("/allocations", json!({"deal_id": big, "fund_id": fund.id, "amount": "2000000", "security_type": "equity"}))
+        .await
+        .expect(202);
+    let pending = office.ann.get(&format!("/approvals?subject_id={}", id(&accepted, "allocation_id"))).await.expect(200);
+    let approval = id(&items(&pending)[0], "id");
+    let purpose = json!({"kind": "investment", "allocation_id": allocation, "amount": "10.00", "inside_commitment": true});
+    let cases: Vec<(&str, &str, String, Value, &[&str])> = vec![
+        (
+            "POST",
+            "admin",
+            "/funds".into(),
+            json!({"name": "Odd fund", "fund_type": "buyout", "currency": "USD", "vintage_year": 2026, "size": "1000000", "calendar": "NYSE", "timezone": "UTC"}),
+            &["currency", "vintage_year", "size", "calendar", "timezone"],
+        ),
+        (
+            "POST",
+            "admin",
+            format!("/funds/{}/commitments", fund.id),
+            json!({"investor_id": fund.investors[0], "amount": "10.00", "effective_on": "2026-01-01"}),
+            &["investor_id", "amount", "effective_on"],
+        ),
+        (
+            "POST",
+            "analyst",
+            "/allocations".into(),
+            json!({"deal_id": deal, "fund_id": fund.id, "amount": "5000", "security_type": "equity"}),
+            &["deal_id", "fund_id", "amount"],
+        ),
+        (
+            "POST",
+            "fund_manager",
+            format!("/funds/{}/capital-calls", fund.id),
+            json!({"purposes": [purpose], "due_on": "2099-12-31", "priority": "normal"}),
+            &["purposes", "due_on", "priority"],
+        ),
+        (
+            "POST",
+            "fund_manager",
+            "/capital-calls/preview".into(),
+            json!({"fund_id": fund.id, "purposes": [purpose], "due_on": "2099-12-31"}),
+            &["fund_id", "purposes", "due_on"],
+        ),
+        (
+            "POST",
+            "treasurer",
+            format!("/call-lines/{line}/payments"),
+            json!({"amount": "10.00", "method": "wire", "reference": "r", "received_on": "2026-01-01"}),
+            &["amount", "method", "received_on"],
+        ),
+        ("POST", "treasurer", format!("/payments/{paid}/reverse"), json!({"reason": "r", "effective_on": "2026-01-01"}), &["effective_on"]),
+        ("POST", "committee", format!("/approvals/{approval}/votes"), json!({"decision": "approve"}), &["decision"]),
+        (
+            "PUT",
+            "admin",
+            "/rules/global".into(),
+            json!({"allocation_min": "10.00", "allocations_per_deal_max": 5, "approval_tiers": [], "grace_days": 3}),
+            &["allocation_min", "allocations_per_deal_max", "approval_tiers", "grace_days"],
+        ),
+    ];
+    // an empty list of tiers means no approval, and a null field of a rule means "as the layer below"
+    let means_something = |path: &str, field: &str, value: &Value| {
+        path.starts_with("/rules") && (value.is_null() || (field == "approval_tiers" && *value == json!([])) || *value == json!(1))
+    };
+    let before = rows(&stack).await;
+    for (method, role, path, good, fields) in &cases {
+        let client = stack.user("mallory", &[role]);
+        for field in *fields {
+            for value in odd_values().into_iter().filter(|value| !means_something(path, field, value)) {
+                let mut odd = good.clone();
+                odd[*field] = value.clone();
+                // an optional field may be absent, and "USD" is a currency
+                if (*field == "priority" && value.is_null()) || (*field == "currency" && value == json!("USD")) {
+                    continue;
+                }
+                let reply = client.send(method, path, Some(&Uuid::now_v7().to_string()), Some(odd.to_string().into_bytes())).await.unwrap();
+                check(&format!("{method} {path} {field} = {value:.100}"), &reply);
+            }
+        }
+        if *path == "/capital-calls/preview" {
+            client.send(method, path, Some("preview"), Some(good.to_string().into_bytes())).await.unwrap().expect(200);
+        }
+    }
+    let long = "x".repeat(70_000);
+    for field in ["name", "calendar", "timezone", "fund_type"] {
+        let mut odd = cases[0].3.clone();
+        odd[field] = json!(long);
+        check(&format!("a long {field}"), &office.admin.post("/funds", odd).await);
+    }
+    let tiers: Vec<Value> = (0..1_200).map(|number| json!({"from_amount": number.to_string(), "votes": 1, "role": "committee"})).collect();
+    check("many tiers", &office.admin.put("/rules/global", json!({"approval_tiers": tiers})).await);
+    check("a long scope", &office.admin.put(&format!("/rules/fund-type:{}", "x".repeat(5_000)), json!({})).await);
+    check("a huge amount", &office.manager.post(&format!("/funds/{}/capital-calls", fund.id), json!({"purposes": [{"kind": "reserve", "amount": "9999999999999", "inside_commitment": false}, {"kind": "reserve", "amount": "99999999999999", "inside_commitment": false}], "due_on": "2099-12-31"})).await);
+    assert_eq!(rows(&stack).await, before, "nothing is stored");
+}
+
+#[tokio::test]
+async fn huge_headers_stop_neither_the_audit_nor_the_events() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let http = reqwest::Client::new();
+    let huge = "f".repeat(70_000);
+    for header in ["traceparent", "x-correlation-id"] {
+        let reply = http.get(format!("{}/api/v1/funds", stack.gateway())).header(header, &huge).send().await.unwrap();
+        assert!((400..500).contains(&reply.status().as_u16()), "{header}: {}", reply.status());
+    }
+    let token = testkit::client::token(&stack.settings.jwt_secret, "ada", &["admin"], None, 600);
+    let created = http
+        .post(format!("{}/api/v1/investors", stack.gateway()))
+        .bearer_auth(token)
+        .header("idempotency-key", "huge")
+        .header("traceparent", &huge)
+        .header("x-correlation-id", &huge);
+    assert_eq!(created.json(&json!({"name": "LP"})).send().await.unwrap().status().as_u16(), 201);
+    office.auditor.until("/audit/records?aggregate=investor", |page| items(page).len() == 1).await;
+    office.auditor.until("/audit/records?aggregate=access&actor=anonymous", |page| items(page).len() == 2).await;
 }
 
 #[tokio::test]

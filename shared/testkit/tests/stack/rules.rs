@@ -91,4 +91,10 @@ async fn layers_are_merged_versions_are_kept_and_nonsense_is_refused() {
         stack.log("notifications").matches("rules in force scope=\"fund-type:buyout\" version=2").count() == 2
     });
     assert!(knows.await);
+    // the bucket is lost: workflow fills it again, and nobody who starts decides by the defaults meanwhile
+    let jetstream = async_nats::jetstream::new(stack.nats_as("ops").await);
+    jetstream.get_stream("KV_rules").await.unwrap().purge().await.unwrap();
+    stack.crash("allocation-status").await;
+    let knows = stack.log("allocation-status").matches("rules in force scope=\"fund-type:buyout\" version=2").count();
+    assert!(knows >= 2, "ready without the rules");
 }
