@@ -18,7 +18,7 @@ pub fn greet(state: &State) {
     println!("  logs           target/local/up/");
     println!("\n  token of a fund manager (others: cargo xtask token --role ROLE):\n");
     println!("{}\n", testkit::client::token(&state.jwt_secret, "fund_manager", &roles[..1], None, 12 * 3_600));
-    println!("Stop with Ctrl-C, or `cargo xtask down`.");
+    println!("Stop with `cargo xtask down`, or with Ctrl-C where it runs in the foreground.");
 }
 
 /// Prints each process, its health and how far its readers lag.

@@ -144,12 +144,14 @@ struct LocalStack {
 async fn start(up: &Up) -> Result<LocalStack, String> {
     let folder = state::folder();
     let secrets = folder.join("secrets");
-    let password = match std::fs::read_to_string(&secrets) {
-        Ok(kept) => kept,
-        Err(_) => run::secret()?,
+    // kept with the data, so that tokens of the last time stay good
+    let kept = std::fs::read_to_string(&secrets).unwrap_or_default();
+    let (password, jwt_secret) = match kept.split_once('\n') {
+        Some((password, jwt_secret)) => (password.to_owned(), jwt_secret.to_owned()),
+        None => (run::secret()?, run::secret()?),
     };
-    std::fs::write(&secrets, &password).map_err(|error| error.to_string())?;
-    let mut state = State { supervisor: std::process::id(), password: password.clone(), jwt_secret: run::secret()?, ..State::default() };
+    std::fs::write(&secrets, format!("{password}\n{jwt_secret}")).map_err(|error| error.to_string())?;
+    let mut state = State { supervisor: std::process::id(), password: password.clone(), jwt_secret, ..State::default() };
     let (postgres, nats) = {
         let _step = Step::begin("postgres and nats-server");
         let mut postgres = Postgres::start(&folder, &password, &[])?;
@@ -225,11 +227,18 @@ impl LocalStack {
                 () = &mut stop => return Ok(()),
                 () = tokio::time::sleep(LOOK) => {}
             }
+            let folder = state::folder();
             if !self.postgres.process().is_running() {
-                return Err(format!("postgres ended:\n{}", self.postgres.process().last_output()));
+                eprintln!("postgres ended; starting it again");
+                self.postgres = Postgres::start_on(&folder, &self.settings.password, &[], self.postgres.port())?;
+                self.state.processes[0].pid = self.postgres.process().pid();
+                self.state.write()?;
             }
             if !self.nats.process().is_running() {
-                return Err(format!("nats-server ended:\n{}", self.nats.process().last_output()));
+                eprintln!("nats-server ended; starting it again");
+                self.nats = Nats::start_on(&folder, &self.settings.password, self.nats.port())?;
+                self.state.processes[1].pid = self.nats.process().pid();
+                self.state.write()?;
             }
             let mut changed = false;
             for (position, replica) in self.replicas.iter_mut().enumerate() {
@@ -281,7 +290,8 @@ pub fn down() -> Result<(), String> {
         Err(why) => {
             // a supervisor that was killed may have left processes behind
             clean_up();
-            return Err(why);
+            println!("{why}");
+            return Ok(());
         }
     };
     signal(state.supervisor, "TERM");

@@ -223,7 +223,7 @@ impl Show<GetFund> for AllocationStatus {
 
 impl Show<ListFunds> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListFunds) -> Answer<Page<Fund>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let after = cursor::read::<String>(query.cursor.as_deref())?.unwrap_or_default();
         let funds = store::list_funds(tx, context.actor.scope.funds(), &after, limit + 1).await?;
         Ok(Page::cut(funds, limit, |last| cursor::write(&last.name)))
@@ -239,7 +239,7 @@ impl Show<GetDeal> for AllocationStatus {
 
 impl Show<ListDeals> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, _: &Context, query: ListDeals) -> Answer<Page<Deal>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let after = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or_default();
         let deals = store::list_deals(tx, query.stage.as_deref(), after, limit + 1).await?;
         Ok(Page::cut(deals, limit, |last| cursor::write(&last.id)))
@@ -257,7 +257,7 @@ impl Show<GetAllocation> for AllocationStatus {
 
 impl Show<ListAllocations> for AllocationStatus {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListAllocations) -> Answer<Page<Allocation>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
         let filter = store::AllocationFilter {
             scope: context.actor.scope.funds(),

@@ -39,7 +39,7 @@ fn check_scope(context: &Context) -> Result<(), ::domain::Rejection> {
 impl Show<ListAuditRecords> for Audit {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListAuditRecords) -> Answer<Page<AuditRecord>> {
         check_scope(context)?;
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let after = cursor::read::<i64>(query.cursor.as_deref())?.unwrap_or(0);
         let records = store::list(tx, &query, after, limit + 1).await?;
         Ok(Page::cut(records, limit, |last| cursor::write(&last.n)))

@@ -231,7 +231,11 @@ fn decide_call(
     issue: &mut Issue,
 ) -> Result<Result<CapitalCall, Rejection>, Fault> {
     if call.decision != CallDecision::PendingApproval || call.content_hash != command.content_hash {
-        return Ok(Err(Reason::CallNotPending.with(format!("capital call {} is {:?}, or not what was approved", call.id, call.decision))));
+        return Ok(Err(Reason::CallNotPending.with(format!(
+            "capital call {} is {}, or not what was approved",
+            call.id,
+            chassis::row::name(&call.decision)
+        ))));
     }
     if let Some(reason) = &command.cancelled_because {
         call.decision = CallDecision::Cancelled;
@@ -356,8 +360,11 @@ fn record(tx: &Tx, Sent { context, body, .. }: &Sent<RecordPayment>, line: &mut 
         (before.line_id, before.amount, before.method, before.received_on) == (line.id, amount, body.method, body.received_on)
             && before.reference == body.reference
     };
-    if let Some(before) = seen.iter().find(same) {
-        return Err(Reason::DuplicatePayment.with(format!("payment {} has the same line, amount, method, reference and date", before.id)));
+    // instalments may look alike; cash that looks like an earlier payment and finds nothing left to pay is one entered twice
+    if let Some(before) = seen.iter().find(same).filter(|_| cash.unapplied.is_positive()) {
+        let why =
+            format!("payment {} has the same line, amount, method, reference and date, and {} is outstanding", before.id, line.outstanding);
+        return Err(Reason::DuplicatePayment.with(why));
     }
     domain::settle(line, cash.applied, cash.unapplied, today_of(tx, line));
     let mut payment = Payment {

@@ -72,7 +72,7 @@ impl Show<GetFundMetrics> for FundMetricsService {
 
 impl Show<ListFundMetrics> for FundMetricsService {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListFundMetrics) -> Answer<Page<FundMetrics>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let after = cursor::read::<(String, Uuid)>(query.cursor.as_deref())?.unwrap_or_default();
         let metrics = store::list_fund_metrics(tx, context.actor.scope.funds(), after, limit + 1).await?;
         Ok(Page::cut(metrics, limit, |last| cursor::write(&(&last.name, last.id))))

@@ -126,7 +126,7 @@ pub fn vote(
         return Err(Reason::RoleMayNotVote.with(format!("approval {} needs votes of the role {}", approval.id, approval.tier.role)));
     }
     if approval.status != ApprovalStatus::Pending {
-        return Err(Reason::ApprovalDecided.with(format!("approval {} is {:?}", approval.id, approval.status)));
+        return Err(Reason::ApprovalDecided.with(format!("approval {} is {}", approval.id, chassis::row::name(&approval.status))));
     }
     if approval.votes.iter().any(|vote| vote.user == actor.user) {
         return Err(Reason::AlreadyVoted.with(format!("{} has voted on approval {}", actor.user, approval.id)));

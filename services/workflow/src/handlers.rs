@@ -327,7 +327,7 @@ impl Show<GetWorkflow> for WorkflowService {
 
 impl Show<ListWorkflows> for WorkflowService {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListWorkflows) -> Answer<Page<Workflow>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let before = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?
             .unwrap_or((DateTime::<Utc>::from_timestamp(1 << 36, 0).unwrap_or_default(), Uuid::max()));
         let workflows = store::list(tx, context.actor.scope.funds(), query.status, query.fund_id, before, limit + 1).await?;
@@ -346,7 +346,7 @@ impl Show<GetApproval> for WorkflowService {
 
 impl Show<ListApprovals> for WorkflowService {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListApprovals) -> Answer<Page<Approval>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let after = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?.unwrap_or_default();
         let approvals = store::list_approvals(tx, context.actor.scope.funds(), query.status, query.subject_id, after, limit + 1).await?;
         Ok(Page::cut(approvals, limit, |last| cursor::write(&(last.created_at, last.id))))

@@ -9,9 +9,12 @@ use serde::de::DeserializeOwned;
 /// Items of a page when the caller does not say.
 const PAGE_DEFAULT: u16 = 100;
 
-/// The number of items asked for, within bounds.
-pub fn limit(asked: Option<u16>) -> i64 {
-    i64::from(asked.unwrap_or(PAGE_DEFAULT)).clamp(1, PAGE_MAX)
+/// The number of items asked for.
+pub fn limit(asked: Option<u16>) -> Result<i64, Rejection> {
+    match i64::from(asked.unwrap_or(PAGE_DEFAULT)) {
+        limit @ 1..=PAGE_MAX => Ok(limit),
+        limit => Err(Reason::MalformedRequest.with(format!("limit {limit} is not 1 to {PAGE_MAX}"))),
+    }
 }
 
 /// Writes the sort key of the last item.

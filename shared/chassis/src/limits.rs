@@ -31,7 +31,7 @@ pub const DELIVERIES_MAX: i64 = 10;
 /// From the next delivery on a message is handled by itself.
 pub const DELIVERIES_TOGETHER: i64 = 2;
 /// The broker gives a message to another reader when it was not acknowledged for so long.
-pub const ACK_WAIT: Duration = Duration::from_secs(30);
+pub const ACK_WAIT: Duration = Duration::from_secs(10);
 /// Longest pause between two attempts of anything.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A reader without a message for so long asks the broker whether any is waiting.

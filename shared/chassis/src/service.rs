@@ -282,7 +282,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         if tokio::time::timeout(limits::STOP_WITHIN, all_done).await.is_err() {
             tracing::warn!("some tasks were still busy when the time to stop ran out");
         }
-        let _ = client.flush().await;
+        let _ = tokio::time::timeout(limits::COPY_PATIENCE, client.flush()).await;
         if died { Err(Fault::Fatal("a task of the service ended by itself; see the log".into())) } else { Ok(()) }
     }
 }

@@ -15,9 +15,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::rejection::{Reason, Rejection};
 
-/// Most integer digits that an amount may have: ten trillion. In minor units that is below 10^17, so
-/// that sums of 10^10 amounts stay in the range of `Decimal`, and an amount times a weight in i128.
-pub const AMOUNT_DIGITS_MAX: usize = 13;
+/// Largest amount that is accepted from outside: ten trillion. In minor units that is 10^17, so that an
+/// amount times a weight stays in i128, and sums of 10^9 amounts can be read back.
+pub const AMOUNT_MAX: i64 = 10_000_000_000_000;
+
+/// Most integer digits that are read: sums are larger than any amount that is accepted.
+const DIGITS_MAX: usize = 22;
 
 /// Most decimals that any currency of ISO 4217 has (CLF: 4).
 pub const DECIMALS_MAX: usize = 4;
@@ -136,8 +139,8 @@ impl FromStr for Amount {
         if !all_digits(whole) || !all_digits(fraction) {
             return Err(refuse("plain decimal notation such as \"1000.00\" is expected"));
         }
-        if whole.len() > AMOUNT_DIGITS_MAX {
-            return Err(refuse("it has more than 13 digits before the decimal point"));
+        if whole.len() > DIGITS_MAX {
+            return Err(refuse("it has more than 22 digits before the decimal point"));
         }
         if fraction.len() > DECIMALS_MAX {
             return Err(refuse("no currency has more than 4 decimals"));
@@ -169,7 +172,7 @@ impl JsonSchema for Amount {
         "Amount".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^-?[0-9]{1,13}(\\.[0-9]{1,4})?$",
+        json_schema!({"type": "string", "pattern": "^-?[0-9]{1,22}(\\.[0-9]{1,4})?$",
             "description": "decimal amount in currency units, never a float", "examples": ["1000000.00"]})
     }
 }
@@ -243,11 +246,14 @@ pub struct Money {
 
 impl Money {
     /// Joins an amount that a person or another system gave with the currency it must be in.
-    /// Refuses zero, negative amounts and more decimals than the currency has; the result is
+    /// Refuses zero, negative amounts, more than [`AMOUNT_MAX`] and more decimals than the currency has; the result is
     /// written with exactly the currency's decimals.
     pub fn positive(amount: Amount, currency: Currency) -> Result<Money, Rejection> {
         if !amount.is_positive() {
             return Err(Reason::InvalidAmount.with(format!("amount {amount} is not above zero")));
+        }
+        if amount.0 > Decimal::from(AMOUNT_MAX) {
+            return Err(Reason::InvalidAmount.with(format!("amount {amount} is above {AMOUNT_MAX}")));
         }
         if amount.0.normalize().scale() > currency.decimals() {
             return Err(Reason::AmountPrecision.with(format!(
@@ -297,7 +303,7 @@ mod tests {
         for good in ["0", "1", "33.34", "-5.00", "9999999999999.9999", "0.0001"] {
             assert_eq!(good.parse::<Amount>().unwrap().to_string(), good);
         }
-        for bad in ["", "1e3", "NaN", "inf", "1,000", " 1", "+1", "1.", ".5", "1.00000", "0x10", "10000000000000", "--1", "１"] {
+        for bad in ["", "1e3", "NaN", "inf", "1,000", " 1", "+1", "1.", ".5", "1.00000", "0x10", "10000000000000000000000", "--1", "１"] {
             assert_eq!(bad.parse::<Amount>().unwrap_err().reason, Reason::InvalidAmount, "{bad}");
         }
     }
@@ -316,6 +322,7 @@ mod tests {
         assert_eq!(money("100.00", "JPY").unwrap().amount().to_string(), "100");
         assert_eq!(money("1.234", "KWD").unwrap().amount().to_string(), "1.234");
         assert_eq!(money("1.234", "USD").unwrap_err().reason, Reason::AmountPrecision);
+        assert_eq!(money("10000000000000.01", "USD").unwrap_err().reason, Reason::InvalidAmount);
         for not_positive in ["0", "0.00", "-1"] {
             assert_eq!(money(not_positive, "USD").unwrap_err().reason, Reason::InvalidAmount);
         }

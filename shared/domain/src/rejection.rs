@@ -250,6 +250,11 @@ impl From<Problem> for Rejection {
     }
 }
 
+/// Marks that make a text look like another: zero-width ones, and those that turn its direction.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// Refuses a text that is empty, longer than `characters_max`, or has control characters.
 pub fn check_text(field: &str, text: &str, characters_max: usize) -> Result<(), Rejection> {
     let length = text.chars().count();
@@ -258,8 +263,11 @@ pub fn check_text(field: &str, text: &str, characters_max: usize) -> Result<(), 
             Reason::InvalidText.with(format!("{field} has {length} characters, expected 1 to {characters_max} that are not all blank"))
         );
     }
-    if text.chars().any(char::is_control) {
-        return Err(Reason::InvalidText.with(format!("{field} contains control characters")));
+    if text.chars().any(|letter| letter.is_control() || is_invisible(letter)) {
+        return Err(Reason::InvalidText.with(format!("{field} contains control or invisible characters")));
+    }
+    if text.trim() != text {
+        return Err(Reason::InvalidText.with(format!("{field} begins or ends with a blank")));
     }
     Ok(())
 }
@@ -284,7 +292,7 @@ mod tests {
     #[test]
     fn texts_are_checked() {
         assert!(check_text("name", "Fund IV", 200).is_ok());
-        for bad in ["", "  ", "a\u{0}b", &"x".repeat(201)] {
+        for bad in ["", "  ", "a\u{0}b", &"x".repeat(201), "\u{202e}abc", "a\u{200b}", " a", "a\n"] {
             assert_eq!(check_text("name", bad, 200).unwrap_err().reason, Reason::InvalidText);
         }
     }

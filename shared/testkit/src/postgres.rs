@@ -135,6 +135,11 @@ pub fn forget(folder: &Path) {
 impl Postgres {
     /// Starts a server on the data under `folder`, which is created if need be.
     pub fn start(folder: &Path, password: &str, settings: &[&str]) -> Result<Postgres, String> {
+        Postgres::start_on(folder, password, settings, free_port()?)
+    }
+
+    /// The same, on a port that is known.
+    pub fn start_on(folder: &Path, password: &str, settings: &[&str], port: u16) -> Result<Postgres, String> {
         let bin = programs()?;
         let user = system_user()?;
         let data = reachable(user, &folder.join("data"))?;
@@ -154,7 +159,6 @@ impl Postgres {
         }
         // left by a server that was killed
         let _ = std::fs::remove_file(data.join("postmaster.pid"));
-        let port = free_port()?;
         let mut command = as_user(user, &bin.join("postgres"));
         command.current_dir("/").arg("-D").arg(&data);
         let port_setting = format!("port={port}");
@@ -182,6 +186,11 @@ impl Postgres {
     /// Address of a database for a user.
     pub fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The process.

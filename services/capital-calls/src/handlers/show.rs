@@ -27,7 +27,7 @@ impl Show<PreviewCapitalCall> for CapitalCalls {
 
 impl Show<ListInvestors> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListInvestors) -> Answer<Page<Investor>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let after = cursor::read::<(String, Uuid)>(query.cursor.as_deref())?.unwrap_or_default();
         let investors = store::list_investors(tx, context.actor.scope.funds(), after, limit + 1).await?;
         Ok(Page::cut(investors, limit, |last| cursor::write(&(&last.name, last.id))))
@@ -40,7 +40,7 @@ impl Show<ListCommitments> for CapitalCalls {
         if store::funds(tx, &[query.fund_id]).await?.is_empty() {
             return Err(Reason::UnknownFund.with(format!("fund {}", query.fund_id)).into());
         }
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let after = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or_default();
         let commitments = store::list_commitments(tx, query.fund_id, after, limit + 1).await?;
         Ok(Page::cut(commitments, limit, |last| cursor::write(&last.id)))
@@ -62,7 +62,7 @@ impl Show<GetCapitalCall> for CapitalCalls {
 
 impl Show<ListCapitalCalls> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListCapitalCalls) -> Answer<Page<CapitalCall>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
         let calls = store::list_calls(tx, context.actor.scope.funds(), query.fund_id, before, limit + 1).await?;
         Ok(Page::cut(calls, limit, |last| cursor::write(&last.id)))
@@ -71,7 +71,7 @@ impl Show<ListCapitalCalls> for CapitalCalls {
 
 impl Show<ListCallLines> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListCallLines) -> Answer<Page<CallLine>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
         let filter = store::LineFilter {
             scope: context.actor.scope.funds(),
@@ -98,7 +98,7 @@ impl Show<GetPayment> for CapitalCalls {
 
 impl Show<ListPayments> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListPayments) -> Answer<Page<Payment>> {
-        let limit = cursor::limit(query.limit);
+        let limit = cursor::limit(query.limit)?;
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
         let filter = store::PaymentFilter {
             scope: context.actor.scope.funds(),

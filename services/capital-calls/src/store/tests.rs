@@ -221,10 +221,6 @@ async fn payments_are_found_by_reference_until_they_are_reversed() {
     save_reversals(&mut tx, std::slice::from_ref(&payment)).await.unwrap();
     assert_eq!(lock_payments(&mut tx, &[payment.id]).await.unwrap()[&payment.id], payment);
     assert!(payments_with_references(&mut tx, &[(line.id, "RF18")]).await.unwrap().is_empty());
-    let again = payment_of(&tx, &line, 100, "RF18");
-    insert_payments(&mut tx, std::slice::from_ref(&again)).await.unwrap();
-    let twice = Payment { id: tx.new_id(), ..again };
-    assert!(insert_payments(&mut tx, &[twice]).await.is_err(), "the index refuses the same cash twice");
 }
 
 fn seen<A: ::domain::Aggregate>(state: A, change: A::Change, epoch: i32) -> Seen<A> {

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
@@ -17,6 +17,7 @@ use chassis::Context;
 use chassis::limits::REQUEST_TIMEOUT;
 use futures::StreamExt;
 use schemars::{Schema, SchemaGenerator};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -151,14 +152,19 @@ pub fn refuse(rejection: Rejection) -> Response {
     response
 }
 
-/// Answers a path that there is not.
+/// Answers a path that there is not. The body is read first: a connection that is closed with some of it
+/// unread would break the caller's next request.
 pub async fn unknown_path(request: Request) -> Response {
-    refuse(Reason::UnknownPath.with(request.uri().path().chars().take(200).collect::<String>()))
+    let path = request.uri().path().to_owned();
+    let _ = read_body(request.into_body()).await;
+    refuse(Reason::UnknownPath.with(path))
 }
 
 /// Answers a method that a path does not have.
 pub async fn method_not_allowed(request: Request) -> Response {
-    refuse(Reason::MethodNotAllowed.with(format!("{} {}", request.method(), request.uri().path().chars().take(200).collect::<String>())))
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let _ = read_body(request.into_body()).await;
+    refuse(Reason::MethodNotAllowed.with(what))
 }
 
 async fn serve(door: &Door, route: &Route, path: Vec<(String, String)>, request: Request) -> Response {
@@ -226,8 +232,14 @@ fn prepare(
     };
     let mut fields = match route.method {
         "GET" => query_fields(route, query)?,
+        _ if query.is_some_and(|query| !query.is_empty()) => {
+            return Err(Reason::MalformedRequest.with("this path takes no query parameters"));
+        }
         _ => body_fields(route, headers, &body)?,
     };
+    if let Some(name) = route.path_fields().find(|name| fields.contains_key(*name)) {
+        return Err(Reason::MalformedRequest.with(format!("{name} stands in the path; it may not stand anywhere else")));
+    }
     if path.len() != route.path_fields().count() {
         return Err(Reason::MalformedRequest.with("the path is not UTF-8"));
     }
@@ -236,7 +248,11 @@ fn prepare(
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() {
+        return Err(Reason::MalformedRequest.with("there are several Idempotency-Key headers"));
+    }
     let key = key.to_str().unwrap_or_default();
     check_key(key).map(|()| Some(key.to_owned()))
 }
@@ -248,20 +264,86 @@ pub fn check_key(key: &str) -> Result<(), Rejection> {
 }
 
 fn body_fields(route: &Route, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Rejection> {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("application/json");
-    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence != "application/json" {
-        return Err(Reason::UnsupportedMediaType.with(format!("the body is {essence:?}")));
-    }
+    check_encoding(headers)?;
     let body = if body.is_empty() { b"{}" } else { body };
-    let value: Value = chassis::context::parse(body)?;
+    let UniqueKeys(value) = chassis::context::parse(body)?;
     match (value, route.body_field) {
         (value, Some(field)) => Ok(Map::from_iter([(field.to_owned(), value)])),
-        (Value::Object(fields), None) => match route.path_fields().find(|name| fields.contains_key(*name)) {
-            Some(name) => Err(Reason::MalformedRequest.with(format!("{name} stands in the path; it may not stand in the body"))),
-            None => Ok(fields),
-        },
+        (Value::Object(fields), None) => Ok(fields),
         _ => Err(Reason::MalformedRequest.with("the body is not a JSON object")),
+    }
+}
+
+/// Refuses a body that is not plain JSON in UTF-8.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Rejection> {
+    let all = |name| {
+        headers
+            .get_all(name)
+            .iter()
+            .map(|value: &HeaderValue| value.to_str().unwrap_or("?"))
+            .collect::<Vec<_>>()
+            .join(", ")
+            .to_ascii_lowercase()
+    };
+    let (kind, coding) = (all(CONTENT_TYPE), all(CONTENT_ENCODING));
+    let kind_fits = matches!(kind.replace([' ', '"'], "").as_str(), "" | "application/json" | "application/json;charset=utf-8");
+    if !kind_fits || !matches!(coding.as_str(), "" | "identity") {
+        return Err(Reason::UnsupportedMediaType.with(format!("the body is {kind:?}, coded {coding:?}")));
+    }
+    Ok(())
+}
+
+/// JSON in which no object names a field twice: which of two amounts is meant cannot be known.
+struct UniqueKeys(Value);
+
+impl<'de> Deserialize<'de> for UniqueKeys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueKeysVisitor).map(UniqueKeys)
+    }
+}
+
+struct UniqueKeysVisitor;
+
+impl<'de> Visitor<'de> for UniqueKeysVisitor {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("JSON")
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(UniqueKeys(entry)) = entries.next_element()? {
+            list.push(entry);
+        }
+        Ok(list.into())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, UniqueKeys(value))) = entries.next_entry::<String, UniqueKeys>()? {
+            if object.contains_key(&name) {
+                return Err(de::Error::custom(format!("the field {name:?} stands twice")));
+            }
+            object.insert(name, value);
+        }
+        Ok(object.into())
     }
 }
 

@@ -593,7 +593,9 @@ impl Command for DecideCapitalCall {
     type Reply = CapitalCall;
 }
 
-/// Records cash received for a line.
+/// Records cash received for a line. What is above the outstanding amount becomes unapplied credit; but
+/// a payment with the line, amount, method, reference and date of an earlier one that finds too little
+/// outstanding is taken for the same cash entered twice, and refused as `duplicate_payment`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecordPayment {

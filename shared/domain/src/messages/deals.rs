@@ -79,6 +79,9 @@ impl Aggregate for Deal {
         if self.version < 1 {
             return Err(Reason::MalformedRequest.with(format!("version {} is below 1", self.version)));
         }
+        if let Some(size) = self.size.filter(|size| !size.is_positive()) {
+            return Err(Reason::InvalidAmount.with(format!("size {size} is not above zero")));
+        }
         check_text("name", &self.name, 300)?;
         check_text("stage", &self.stage, 60)
     }

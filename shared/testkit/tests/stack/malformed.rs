@@ -337,6 +337,9 @@ async fn requests_without_a_good_token_or_key_or_path_get_a_problem() {
         ("GET", "/funds?limit=-1", 400, "malformed_request"),
         ("GET", "/funds?cursor=nonsense", 400, "malformed_request"),
         ("GET", "/funds?colour=red", 400, "malformed_request"),
+        ("GET", "/funds?limit=0", 400, "malformed_request"),
+        ("GET", "/funds?limit=501", 400, "malformed_request"),
+        ("GET", "/deals/00000000-0000-0000-0000-000000000000?deal_id=1", 400, "malformed_request"),
         ("GET", "/deals?stage=%00", 400, "malformed_request"),
         ("GET", "/approvals?status=maybe", 400, "malformed_request"),
         ("GET", "/rules/everything", 422, "unknown_scope"),
@@ -353,6 +356,31 @@ async fn requests_without_a_good_token_or_key_or_path_get_a_problem() {
     assert_eq!(without_key.refused(400), "idempotency_key_missing");
     let long_key = office.admin.send("POST", "/investors", Some(&"k".repeat(201)), Some(b"{\"name\":\"x\"}".to_vec())).await.unwrap();
     assert_eq!(long_key.refused(400), "idempotency_key_missing");
+    // which of two is meant cannot be known
+    let twice = office.admin.send("POST", "/investors", Some("twice"), Some(b"{\"name\":\"a\",\"name\":\"b\"}".to_vec())).await.unwrap();
+    assert_eq!(twice.refused(400), "malformed_request");
+    let with_query = office.admin.send("POST", "/investors?name=b", Some("query"), Some(b"{\"name\":\"a\"}".to_vec())).await.unwrap();
+    assert_eq!(with_query.refused(400), "malformed_request");
+    let http = reqwest::Client::new();
+    let token = testkit::client::token(secret, "ada", &["admin"], None, 600);
+    let headers: [(&[(&str, &str)], u16); 4] = [
+        (&[("idempotency-key", "a"), ("idempotency-key", "b"), ("content-type", "application/json")], 400),
+        (&[("idempotency-key", "a"), ("content-type", "application/json"), ("content-type", "text/plain")], 415),
+        (&[("idempotency-key", "a"), ("content-type", "application/json; charset=utf-16")], 415),
+        (&[("idempotency-key", "a"), ("content-type", "application/json"), ("content-encoding", "gzip")], 415),
+    ];
+    for (headers, status) in headers {
+        let mut request = http.post(format!("{}/api/v1/investors", stack.gateway())).bearer_auth(&token).body("{\"name\":\"a\"}");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        assert_eq!(request.send().await.unwrap().status().as_u16(), status, "{headers:?}");
+    }
+    // a connection on which a body met no route serves the next request
+    for _ in 0..50 {
+        let lost = office.admin.send("POST", "/nope", Some("k"), Some(vec![b'x'; 100_000])).await.unwrap();
+        assert_eq!(lost.refused(404), "unknown_path");
+    }
     let large = vec![b'x'; 20 << 20];
     assert_eq!(office.admin.send("POST", "/investors", Some("large"), Some(large)).await.unwrap().refused(413), "request_too_large");
     assert_eq!(rows(&stack).await, before, "nothing is stored");
