@@ -4,7 +4,7 @@ use ::domain::messages::capital_calls::{
     CallLine, CallPreview, CapitalCall, CapitalCallView, Commitment, GetCapitalCall, GetPayment, Investor, ListCallLines, ListCapitalCalls,
     ListCommitments, ListInvestors, ListPayments, Payment, PreviewCapitalCall,
 };
-use ::domain::{Page, Reason};
+use ::domain::{Page, Reason, calendar};
 use chassis::{Answer, Context, Show, Tx, cursor};
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use crate::{CapitalCalls, domain, store};
 impl Show<PreviewCapitalCall> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: PreviewCapitalCall) -> Answer<CallPreview> {
         context.actor.check_fund(query.fund_id)?;
+        calendar::plausible_date("due_on", query.due_on)?;
         let funds = store::funds(tx, &[query.fund_id]).await?;
         let fund = funds.get(&query.fund_id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", query.fund_id)))?;
         let commitments = store::commitments(tx, &[fund.id]).await?;

@@ -46,7 +46,7 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/sign-out", post(sign_out))
         .route("/assets/style.css", get(|| asset("text/css", include_str!("../../assets/style.css"))))
         .route("/assets/htmx.min.js", get(|| asset("text/javascript", include_str!("../../assets/htmx.min.js"))))
-        .route("/assets/htmx-sse.min.js", get(|| asset("text/javascript", include_str!("../../assets/htmx-sse.min.js"))))
+        .route("/assets/live.js", get(|| asset("text/javascript", include_str!("../../assets/live.js"))))
 }
 
 async fn asset(kind: &'static str, text: &'static str) -> Response {
@@ -232,13 +232,8 @@ async fn call(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: U
         let body = html! {
             h1 { "Capital call" }
             p { a href={ "/funds/" (view.call.fund_id) } { "Back to the fund" } }
-            // a burst of payments asks for the lines once a second, not once a payment; what came between the
-            // page and the connection is fetched when the connection opens
-            div hx-ext="sse" sse-connect={ "/api/v1/events?fund_id=" (view.call.fund_id) "&about=" (id) } {
-                div #lines aria-live="polite" hx-get={ "/capital-calls/" (id) "/lines" } hx-trigger="sse:message throttle:1s, sse:message delay:1s, htmx:sseOpen from:closest div[sse-connect]" hx-swap="innerHTML" {
-                    (call_body(&view, &investors))
-                }
-            }
+            div #lines aria-live="polite" data-live={ "/api/v1/events?fund_id=" (view.call.fund_id) "&about=" (id) }
+                hx-get={ "/capital-calls/" (id) "/lines" } hx-trigger="live" hx-swap="innerHTML" { (call_body(&view, &investors)) }
             h2 { "Purposes" }
             div.scroll tabindex="0" role="region" aria-label="Purposes" { table {
                 thead { tr { th scope="col" { "For" } th.number scope="col" { "Amount" } th scope="col" { "Inside the commitment" } } }

@@ -19,7 +19,7 @@ pub fn shell(heading: &str, actor: Option<&Actor>, body: Markup) -> Markup {
                 link rel="stylesheet" href="/assets/style.css";
                 link rel="icon" href="data:,";
                 script src="/assets/htmx.min.js" defer {}
-                script src="/assets/htmx-sse.min.js" defer {}
+                script src="/assets/live.js" defer {}
             }
             body {
                 header {
