@@ -9,6 +9,7 @@ use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::{DEAL_SCHEMA_VERSION, Deal};
 use ::domain::{Amount, ids};
+use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use rust_decimal::Decimal;
 use sqlx::postgres::PgRow;
@@ -16,10 +17,6 @@ use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use crate::domain;
-
-fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
-    rows.iter().map(value).collect()
-}
 
 // ---- deals
 

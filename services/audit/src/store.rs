@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use ::domain::messages::audit::{AuditRecord, ListAuditRecords};
+use chassis::row::column;
 use chassis::{Fault, Recorded, Tx};
 use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
@@ -15,10 +16,6 @@ use crate::domain::{Content, GENESIS};
 
 /// Records read at once while verifying.
 const VERIFY_PAGE: i64 = 2_000;
-
-fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
-    rows.iter().map(value).collect()
-}
 
 /// Keeps other replicas from adding records until this transaction ends; returns the last record's
 /// number and hash.

@@ -10,20 +10,13 @@ use ::domain::messages::capital_calls::{
     CallLine, CallStatus, CapitalCall, Commitment, Investor, LineStatus, LineTiming, Payment, PaymentStatus,
 };
 use ::domain::{Amount, ids};
+use chassis::row::{column, decimals};
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use crate::domain::{self, AllocationCopy, FundCopy};
-
-fn decimals<T>(rows: &[T], amount: impl Fn(&T) -> Amount) -> Vec<rust_decimal::Decimal> {
-    rows.iter().map(|row| amount(row).decimal()).collect()
-}
-
-fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
-    rows.iter().map(value).collect()
-}
 
 // ---- copies of what allocation-status owns
 

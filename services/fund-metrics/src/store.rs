@@ -6,6 +6,7 @@
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
 use ::domain::messages::capital_calls::{CallLine, Commitment};
 use ::domain::messages::fund_metrics::{CurrencyFigures, FundMetrics};
+use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx};
 use chrono::NaiveDate;
 use sqlx::postgres::PgRow;
@@ -13,10 +14,6 @@ use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use crate::domain::{self, Changes, Delta, Due, DueDelta, Holder, LineFigures};
-
-fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
-    rows.iter().map(value).collect()
-}
 
 /// Keeps the newest version of each fund; every fund has totals from then on.
 pub async fn keep_funds(tx: &mut Tx, funds: &[Seen<Fund>], changes: &mut Changes) -> Result<(), Fault> {

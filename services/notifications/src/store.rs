@@ -3,6 +3,7 @@
 use ::domain::ids;
 use ::domain::messages::capital_calls::{CallLine, Investor};
 use ::domain::messages::notifications::Notice;
+use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
@@ -11,10 +12,6 @@ use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use crate::domain::Schedule;
-
-fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
-    rows.iter().map(value).collect()
-}
 
 /// Keeps the newest version of each line; returns the ids of those that were not known before.
 pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uuid>, Fault> {

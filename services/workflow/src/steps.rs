@@ -38,9 +38,9 @@ pub enum Outcome {
     Unanswered(String),
 }
 
-fn outcome<R>(answer: Result<Result<R, Rejection>, Unanswered>, done: &str) -> Outcome {
+fn outcome(answer: Result<Result<(), Rejection>, Unanswered>, done: &str) -> Outcome {
     match answer {
-        Ok(Ok(_)) => Outcome::Done(done.into()),
+        Ok(Ok(())) => Outcome::Done(done.into()),
         Ok(Err(rejection)) if !rejection.reason.is_final() => Outcome::Unanswered(rejection.to_string()),
         Ok(Err(rejection)) => Outcome::Refused(rejection),
         Err(unanswered) => Outcome::Unanswered(unanswered.why),
@@ -90,7 +90,7 @@ impl Errand for Steps {
             (StepName::Validate | StepName::Approve, _) => Outcome::Done("nothing to do".into()),
             (_, SubjectKind::Allocation) => {
                 let command = DecideAllocation { allocation_id: workflow.subject_id, denied_because: denied };
-                outcome(courier.command(&key, &context, &command).await, "allocation decided")
+                outcome(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)), "allocation decided")
             }
             (_, SubjectKind::CapitalCall) => {
                 let command = DecideCapitalCall {
@@ -98,7 +98,7 @@ impl Errand for Steps {
                     content_hash: instance.subject.content_hash.clone(),
                     cancelled_because: denied,
                 };
-                outcome(courier.command(&key, &context, &command).await, "capital call decided")
+                outcome(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)), "capital call decided")
             }
         }
     }

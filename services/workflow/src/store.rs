@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use ::domain::ids;
 use ::domain::messages::workflow::{Approval, ApprovalStatus, RuleSet, RuleSetStatus, Workflow, WorkflowStatus};
+use chassis::row::column;
 use chassis::{Fault, RowExt, Tx, row};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
@@ -27,10 +28,6 @@ pub struct Instance {
     pub subject: Subject,
     /// When the runner shall act.
     pub due_at: Option<DateTime<Utc>>,
-}
-
-fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
-    rows.iter().map(value).collect()
 }
 
 // ---- workflows

@@ -46,6 +46,16 @@ impl RowExt for PgRow {
     }
 }
 
+/// One column of rows, for `unnest`.
+pub fn column<'a, T, C>(rows: &'a [T], value: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(value).collect()
+}
+
+/// One NUMERIC column of rows, for `unnest`.
+pub fn decimals<T>(rows: &[T], amount: impl Fn(&T) -> Amount) -> Vec<Decimal> {
+    rows.iter().map(|row| amount(row).decimal()).collect()
+}
+
 /// The serialised name of an enum value, for a text column.
 pub fn name<T: serde::Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
