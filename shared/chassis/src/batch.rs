@@ -23,7 +23,7 @@ use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR, SERVICE_
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// One command of a batch.
 #[derive(Debug)]

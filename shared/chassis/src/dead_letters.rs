@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::database::Database;
 use crate::fault::Fault;
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// Puts a message aside: a row of the service, and a copy on the stream `DEAD_LETTERS`.
 pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, message: &Message, reason: &str) -> Result<(), Fault> {

@@ -12,7 +12,7 @@ use crate::courier::Courier;
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// A kind of errand.
 pub trait Errand: Send + Sync + 'static {

@@ -18,7 +18,7 @@ use crate::database::{Database, Tx};
 use crate::dead_letters;
 use crate::fault::Fault;
 use crate::limits;
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// The newest known state of an aggregate, with the event that brought it.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::fault::Fault;
-use crate::service::Shell;
+use crate::shell::Shell;
 
 #[derive(Clone)]
 struct Health {

@@ -23,6 +23,7 @@ pub mod relay;
 pub mod row;
 pub mod rules;
 pub mod service;
+pub mod shell;
 pub mod telemetry;
 
 pub use batch::{Answers, Batch, Handle, Sent};
@@ -35,4 +36,5 @@ pub use follow::{Follow, Seen};
 pub use query::{Answer, Miss, Show};
 pub use record::{Record, Recorded};
 pub use row::RowExt;
-pub use service::{Card, Service, Shell, service};
+pub use service::{Card, Service, service};
+pub use shell::Shell;

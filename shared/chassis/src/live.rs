@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
 use crate::fault::Fault;
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// One event as it came.
 #[derive(Clone, Debug)]

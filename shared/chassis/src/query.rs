@@ -13,7 +13,7 @@ use crate::context::{Context, SERVICE_ERROR, SERVICE_ERROR_CODE, parse};
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// Why a query gets no answer.
 #[derive(Debug)]

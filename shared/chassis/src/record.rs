@@ -12,7 +12,7 @@ use crate::database::{Database, Tx};
 use crate::dead_letters;
 use crate::fault::Fault;
 use crate::follow::{Reader, acknowledge, hold};
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// One message as it came.
 #[derive(Clone, Debug)]

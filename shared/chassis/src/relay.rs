@@ -16,7 +16,7 @@ use crate::database::{Database, LoggedEvent};
 use crate::fault::Fault;
 use crate::limits;
 use crate::nats::{STREAMS, ensure_streams};
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// Publishes until the service stops and what is in hand is done.
 pub async fn run(shell: std::sync::Arc<Shell>, database: Database, mut committed: mpsc::Receiver<Vec<LoggedEvent>>) {

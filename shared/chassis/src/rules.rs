@@ -16,7 +16,7 @@ use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
 use crate::nats::{CLOCK_BUCKET, RULES_BUCKET};
-use crate::service::Shell;
+use crate::shell::Shell;
 
 /// The key that says that the bucket is complete.
 const COMPLETE: &str = "_complete";

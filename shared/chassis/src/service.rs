@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use async_nats::jetstream;
-use async_nats::service::{Service as Micro, ServiceExt, endpoint::Endpoint};
+use async_nats::service::ServiceExt;
 use axum::Router;
 use clap::{Parser, Subcommand};
 use domain::{Aggregate, Command, Query};
@@ -17,7 +17,6 @@ use tokio::task::JoinSet;
 use crate::batch::{self, Handle};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::courier::Courier;
 use crate::database::{self, Database};
 use crate::errand::{self, Errand};
 use crate::fault::Fault;
@@ -25,6 +24,7 @@ use crate::follow::{self, Follow};
 use crate::query::{self, Show};
 use crate::record::{self, Record};
 use crate::rules::RuleSource;
+use crate::shell::Shell;
 use crate::{dead_letters, health, limits, nats, relay, rules, telemetry};
 
 /// What a service is called and owns.
@@ -35,67 +35,6 @@ pub struct Card {
     pub description: &'static str,
     /// Its migrations; none for a service without a schema.
     pub migrations: Option<Migrator>,
-}
-
-/// What the tasks of a running service share.
-pub struct Shell {
-    /// Name of the service.
-    pub service: &'static str,
-    /// Configuration.
-    pub config: Config,
-    /// The broker.
-    pub jetstream: jetstream::Context,
-    /// The database, if the service has one.
-    pub database: Option<Database>,
-    /// The clock.
-    pub clock: Clock,
-    /// Events that wait for the broker.
-    pub outbox_depth: AtomicI64,
-    micro: Micro,
-    is_serving: AtomicBool,
-    rules_loaded: AtomicBool,
-    stop: watch::Receiver<bool>,
-}
-
-impl Shell {
-    /// Returns when the service shall stop.
-    pub async fn stopped(&self) {
-        let _ = self.stop.clone().wait_for(|stop| *stop).await;
-    }
-    /// Whether the service shall stop.
-    pub fn is_stopped(&self) -> bool {
-        *self.stop.borrow()
-    }
-    /// Whether new commands must wait because the broker does not keep up.
-    pub fn is_overloaded(&self) -> bool {
-        self.outbox_depth.load(Ordering::Relaxed) > limits::OUTBOX_MAX
-    }
-    /// Whether commands and events are handled.
-    pub fn is_serving(&self) -> bool {
-        self.is_serving.load(Ordering::Relaxed)
-    }
-    /// Whether the rules have been read once.
-    pub fn rules_loaded(&self) -> bool {
-        self.rules_loaded.load(Ordering::Relaxed)
-    }
-    pub(crate) fn rules_are_loaded(&self) {
-        self.rules_loaded.store(true, Ordering::Relaxed);
-    }
-    /// A courier on this service's connection.
-    pub fn courier(&self) -> Courier {
-        Courier::new(self.jetstream.client())
-    }
-    /// An endpoint of the micro-service; replicas share its requests.
-    pub(crate) async fn endpoint(&self, subject: &str) -> Option<Endpoint> {
-        let name = subject.rsplit('.').next().unwrap_or(subject);
-        match self.micro.endpoint_builder().name(name).queue_group(self.service).add(subject).await {
-            Ok(endpoint) => Some(endpoint),
-            Err(error) => {
-                tracing::error!(subject, %error, "endpoint cannot be served");
-                None
-            }
-        }
-    }
 }
 
 type Task<S> = Box<dyn FnOnce(Arc<S>, Arc<Shell>, Database) -> BoxFuture<'static, ()> + Send>;

@@ -1,0 +1,74 @@
+//! The shell around a running service: its connections, its clock, whether it shall stop.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use async_nats::jetstream;
+use async_nats::service::{Service as Micro, endpoint::Endpoint};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::courier::Courier;
+use crate::database::Database;
+use crate::limits;
+
+/// What the tasks of a running service share.
+pub struct Shell {
+    /// Name of the service.
+    pub service: &'static str,
+    /// Configuration.
+    pub config: Config,
+    /// The broker.
+    pub jetstream: jetstream::Context,
+    /// The database, if the service has one.
+    pub database: Option<Database>,
+    /// The clock.
+    pub clock: Clock,
+    /// Events that wait for the broker.
+    pub outbox_depth: AtomicI64,
+    pub(crate) micro: Micro,
+    pub(crate) is_serving: AtomicBool,
+    pub(crate) rules_loaded: AtomicBool,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Shell {
+    /// Returns when the service shall stop.
+    pub async fn stopped(&self) {
+        let _ = self.stop.clone().wait_for(|stop| *stop).await;
+    }
+    /// Whether the service shall stop.
+    pub fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+    /// Whether new commands must wait because the broker does not keep up.
+    pub fn is_overloaded(&self) -> bool {
+        self.outbox_depth.load(Ordering::Relaxed) > limits::OUTBOX_MAX
+    }
+    /// Whether commands and events are handled.
+    pub fn is_serving(&self) -> bool {
+        self.is_serving.load(Ordering::Relaxed)
+    }
+    /// Whether the rules have been read once.
+    pub fn rules_loaded(&self) -> bool {
+        self.rules_loaded.load(Ordering::Relaxed)
+    }
+    pub(crate) fn rules_are_loaded(&self) {
+        self.rules_loaded.store(true, Ordering::Relaxed);
+    }
+    /// A courier on this service's connection.
+    pub fn courier(&self) -> Courier {
+        Courier::new(self.jetstream.client())
+    }
+    /// An endpoint of the micro-service; replicas share its requests.
+    pub(crate) async fn endpoint(&self, subject: &str) -> Option<Endpoint> {
+        let name = subject.rsplit('.').next().unwrap_or(subject);
+        match self.micro.endpoint_builder().name(name).queue_group(self.service).add(subject).await {
+            Ok(endpoint) => Some(endpoint),
+            Err(error) => {
+                tracing::error!(subject, %error, "endpoint cannot be served");
+                None
+            }
+        }
+    }
+}
