@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status as allocation;
-use ::domain::messages::{audit, capital_calls as calls, fund_metrics as metrics, workflow};
+use ::domain::messages::{audit as record, capital_calls as calls, fund_metrics as metrics, workflow as flow};
 use chassis::Card;
 
 mod domain;
@@ -37,11 +37,11 @@ pub fn routes() -> Vec<Route> {
         command::<allocation::ProposeAllocation>("POST", "/allocations", PROPOSERS).gives(202),
         query::<allocation::ListAllocations>("GET", "/allocations", READERS),
         query::<allocation::GetAllocation>("GET", "/allocations/{allocation_id}", READERS),
-        query::<workflow::ListWorkflows>("GET", "/workflows", READERS),
-        query::<workflow::GetWorkflow>("GET", "/workflows/{workflow_id}", READERS),
-        query::<workflow::ListApprovals>("GET", "/approvals", READERS),
-        query::<workflow::GetApproval>("GET", "/approvals/{approval_id}", READERS),
-        command::<workflow::CastVote>("POST", "/approvals/{approval_id}/votes", COMMITTEE),
+        query::<flow::ListWorkflows>("GET", "/workflows", READERS),
+        query::<flow::GetWorkflow>("GET", "/workflows/{workflow_id}", READERS),
+        query::<flow::ListApprovals>("GET", "/approvals", READERS),
+        query::<flow::GetApproval>("GET", "/approvals/{approval_id}", READERS),
+        command::<flow::CastVote>("POST", "/approvals/{approval_id}/votes", COMMITTEE),
         command::<calls::SubmitCapitalCall>("POST", "/funds/{fund_id}/capital-calls", CALLERS).gives(202),
         query::<calls::PreviewCapitalCall>("POST", "/capital-calls/preview", CALLERS),
         query::<calls::ListCapitalCalls>("GET", "/capital-calls", READERS),
@@ -53,12 +53,12 @@ pub fn routes() -> Vec<Route> {
         command::<calls::ReversePayment>("POST", "/payments/{payment_id}/reverse", TREASURY),
         query::<metrics::ListFundMetrics>("GET", "/portfolio/funds", EVERYONE),
         query::<metrics::GetPortfolioMetrics>("GET", "/portfolio/metrics", EVERYONE),
-        query::<workflow::GetRules>("GET", "/rules/{scope}", READERS),
-        query::<workflow::ListRuleVersions>("GET", "/rules/{scope}/versions", READERS),
-        command::<workflow::PutRules>("PUT", "/rules/{scope}", ADMIN).with_body_as("rules"),
-        query::<audit::ListAuditRecords>("GET", "/audit/records", AUDITORS),
+        query::<flow::GetRules>("GET", "/rules/{scope}", READERS),
+        query::<flow::ListRuleVersions>("GET", "/rules/{scope}/versions", READERS),
+        command::<flow::PutRules>("PUT", "/rules/{scope}", ADMIN).with_body_as("rules"),
+        query::<record::ListAuditRecords>("GET", "/audit/records", AUDITORS),
         // reads every record there is
-        query::<audit::VerifyAudit>("GET", "/audit/verify", AUDITORS).within(120),
+        query::<record::VerifyAudit>("GET", "/audit/verify", AUDITORS).within(120),
     ]
 }
 

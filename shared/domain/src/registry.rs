@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use crate::message::{Aggregate, Command, Event, Query};
 use crate::messages::{
-    allocation_status as a, audit, capital_calls as c, chassis, deals, fund_metrics as m, notifications as n, workflow as w,
+    allocation_status as a, audit as r, capital_calls as c, chassis, deals, fund_metrics as m, notifications as n, workflow as w,
 };
 
 /// Version of all schemas so far. A change that is not an added optional field makes a new message type.
