@@ -75,6 +75,21 @@ async fn compare_all(office: &Office, played: &[Played]) -> Result<Vec<Compared>
     Ok(all)
 }
 
+/// Writes every figure that was compared, one a row, under `target/local/`.
+fn write_table(compared: &[Compared]) -> Result<std::path::PathBuf, String> {
+    let file = testkit::local().join("demo.csv");
+    let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let mut table = csv::Writer::from_path(&file).map_err(|error| fault(&error))?;
+    table.write_record(["name", "figure", "published_mm", "ours_mm", "differs"]).map_err(|error| fault(&error))?;
+    for one in compared {
+        let (published, ours) = (one.published.to_string(), one.ours.to_string());
+        let row = [one.name.as_str(), one.figure, &published, &ours, if one.differs { "yes" } else { "no" }];
+        table.write_record(row).map_err(|error| fault(&error))?;
+    }
+    table.flush().map_err(|error| fault(&error))?;
+    Ok(file)
+}
+
 /// Compares every figure, waiting for the readers to catch up; prints a table; an error when one differs.
 pub async fn compare(office: &Office, played: &[Played]) -> Result<(), String> {
     let since = Instant::now();
@@ -111,5 +126,6 @@ pub async fn compare(office: &Office, played: &[Played]) -> Result<(), String> {
         compared.len(),
         differing.len()
     );
+    println!("    every figure stands in {}", write_table(&compared)?.display());
     if differing.is_empty() { Ok(()) } else { Err("our figures differ from the published ones".into()) }
 }
