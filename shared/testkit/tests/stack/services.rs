@@ -46,8 +46,11 @@ async fn every_service_is_found_ready_and_measured() {
         let asked = stack.settings.command(name, replica.port).arg("health").status();
         assert!(asked.unwrap().success(), "{name} health");
     }
-    let metrics = reqwest::get(format!("{}/metrics", stack.replicas["workflow"].url())).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("tranche_outbox_depth"), "{metrics}");
+    let measured = testkit::wait::until(Duration::from_secs(10), || async {
+        let metrics = reqwest::get(format!("{}/metrics", stack.replicas["workflow"].url())).await.unwrap();
+        metrics.text().await.unwrap().contains("tranche_outbox_depth")
+    });
+    assert!(measured.await);
 }
 
 #[tokio::test]
