@@ -85,16 +85,16 @@ async fn layers_are_merged_versions_are_kept_and_nonsense_is_refused() {
     }
     assert_eq!(office.admin.put("/rules/global", json!({"allocation_mim": "5"})).await.refused(400), "malformed_request");
     assert_eq!(office.manager.put("/rules/global", json!({})).await.refused(403), "forbidden");
-    // a replica that was away knows them when it is back
+    let known = |stack: &Stack, service: &str| stack.log(service).matches("rules in force scope=\"fund-type:buyout\" version=2").count();
+    for service in ["notifications", "allocation-status"] {
+        assert!(testkit::wait::until(Duration::from_secs(1), || async { known(&stack, service) == 1 }).await, "{service}");
+    }
+    // a replica that was away knows them as soon as it is ready
     stack.crash("notifications").await;
-    let knows = testkit::wait::until(Duration::from_secs(5), || async {
-        stack.log("notifications").matches("rules in force scope=\"fund-type:buyout\" version=2").count() == 2
-    });
-    assert!(knows.await);
+    assert_eq!(known(&stack, "notifications"), 2);
     // the bucket is lost: workflow fills it again, and nobody who starts decides by the defaults meanwhile
     let jetstream = async_nats::jetstream::new(stack.nats_as("ops").await);
     jetstream.get_stream("KV_rules").await.unwrap().purge().await.unwrap();
     stack.crash("allocation-status").await;
-    let knows = stack.log("allocation-status").matches("rules in force scope=\"fund-type:buyout\" version=2").count();
-    assert!(knows >= 2, "ready without the rules");
+    assert_eq!(known(&stack, "allocation-status"), 2, "ready without the rules");
 }
