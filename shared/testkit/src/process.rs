@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A process that ends within this time after being asked gets no SIGKILL.
@@ -20,10 +21,21 @@ pub struct Process {
     child: Child,
 }
 
-/// A port that nobody listens on now.
+/// Ports are given out from here: below the range that the system takes for outgoing connections.
+const PORTS: std::ops::Range<u32> = 10_000..32_000;
+/// Ports apart at which processes begin to look; each takes far fewer.
+const APART: u32 = 97;
+
+/// A port that nobody listens on now, and that was not given out before by this process.
 pub fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| format!("no free port: {error}"))?;
-    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let ports = PORTS.end - PORTS.start;
+    let mut candidates = (0..ports).filter_map(|_| {
+        let place = std::process::id().wrapping_mul(APART).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(PORTS.start + place % ports).ok()
+    });
+    candidates.find(is_free).ok_or_else(|| "no free port on 127.0.0.1".to_owned())
 }
 
 /// Sends a signal to a process by its id.

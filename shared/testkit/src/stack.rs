@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use crate::client::{Client, token};
 use crate::nats::Nats;
 use crate::process::{self, Process, free_port};
-use crate::{SERVICES, TEST_PASSWORD, binaries, database, wait};
+use crate::{SERVICES, TEST_PASSWORD, binaries, database};
 
 /// Folders of stacks under the system's folder for temporary files.
 const FOLDER_PREFIX: &str = "tranche-s_";
 /// File with the ids of a stack's processes, the test's own first.
 const PIDS: &str = "pids";
+
+/// A service is ready within this time, or something is wrong.
+const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How services are started and reached.
 #[derive(Clone, Debug)]
@@ -111,12 +114,20 @@ impl Replica {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until it can do its work.
+    /// Waits until it can do its work: it, and not another that took its port.
     pub async fn ready(&mut self) -> Result<(), String> {
         let url = format!("{}/readyz", self.url());
-        let ready =
-            wait::until(Duration::from_secs(30), || async { reqwest::get(&url).await.is_ok_and(|reply| reply.status().is_success()) });
-        if ready.await { Ok(()) } else { Err(format!("{} is not ready:\n{}", self.service, self.process.last_output())) }
+        let since = Instant::now();
+        while self.process.is_running() && since.elapsed() < READY_WITHIN {
+            if let Ok(reply) = reqwest::get(&url).await
+                && reply.status().is_success()
+                && reply.json::<serde_json::Value>().await.is_ok_and(|body| body["service"] == self.service.as_str())
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(format!("{} is not ready:\n{}", self.service, self.process.last_output()))
     }
 }
 
