@@ -1,6 +1,7 @@
 //! `cargo xtask status`, and the greeting when the stack is up.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use futures::TryStreamExt;
 use testkit::nats;
@@ -25,7 +26,7 @@ pub fn greet(state: &State) {
 pub async fn status() -> Result<(), String> {
     let state = State::read()?;
     let lag = lag(&state).await.unwrap_or_default();
-    println!("{:<22} {:>8}  {:<10} {:>7} {:>7}  address", "process", "pid", "health", "outbox", "lag");
+    let mut table = format!("{:<22} {:>8}  {:<10} {:>7} {:>7}  address\n", "process", "pid", "health", "outbox", "lag");
     for process in &state.processes {
         let program = process.name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '-');
         let (health, outbox) = match &process.url {
@@ -34,16 +35,11 @@ pub async fn status() -> Result<(), String> {
             Some(url) => health(url).await,
         };
         let lag = lag.get(program).map(ToString::to_string).unwrap_or_default();
-        println!(
-            "{:<22} {:>8}  {:<10} {:>7} {:>7}  {}",
-            process.name,
-            process.pid,
-            health,
-            outbox,
-            lag,
-            process.url.as_deref().unwrap_or("")
-        );
+        let address = process.url.as_deref().unwrap_or("");
+        table += &format!("{:<22} {:>8}  {:<10} {:>7} {:>7}  {address}\n", process.name, process.pid, health, outbox, lag);
     }
+    // whoever reads only the first lines closes the pipe early
+    let _ = std::io::stdout().write_all(table.as_bytes());
     Ok(())
 }
 
