@@ -10,6 +10,7 @@ async fn a_changed_record_is_named_by_the_verification() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);
     office.open_call(&stack, 2, "100.00").await;
+    office.auditor.until("/audit/records?aggregate=capital_call", |page| !items(page).is_empty()).await;
     let before = office.auditor.get("/audit/verify").await.expect(200);
     assert_eq!((before["valid"].as_bool(), before["first_bad"].is_null()), (Some(true), true));
     let database = stack.database().await;
@@ -29,7 +30,8 @@ async fn a_removed_record_is_named_by_the_verification() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);
     office.fund(1).await;
-    office.auditor.until("/audit/records?aggregate=fund", |page| !items(page).is_empty()).await;
+    // one before and one after the record that goes
+    office.auditor.until("/audit/records", |page| items(page).len() >= 3).await;
     let database = stack.database().await;
     sqlx::query("delete from audit.records where n = 2").execute(&database).await.unwrap();
     let after = office.auditor.get("/audit/verify").await.expect(200);
