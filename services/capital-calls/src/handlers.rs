@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
     CallDecision, CallLine, CallLineChange, CapitalCall, CapitalCallAccepted, CapitalCallChange, Commitment, CommitmentChange,
-    DecideCapitalCall, Investor, InvestorChange, Payment, PaymentChange, Purpose, RecordCommitment, RecordPayment, RegisterInvestor,
-    Reversal, ReversePayment, SubmitCapitalCall,
+    DecideCapitalCall, Investor, InvestorChange, Purpose, RecordCommitment, RegisterInvestor, SubmitCapitalCall,
 };
 use ::domain::rejection::check_text;
-use ::domain::{Amount, Reason, Rejection, calendar, ids};
+use ::domain::{Reason, Rejection, calendar, ids};
 use chassis::{Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Tx};
 use chrono::NaiveDate;
 use uuid::Uuid;
@@ -17,6 +16,7 @@ use uuid::Uuid;
 use crate::domain::{self, AllocationCopy, FundCopy};
 use crate::{CapitalCalls, store};
 
+mod payments;
 mod show;
 
 impl Follow<Fund> for CapitalCalls {
@@ -316,150 +316,4 @@ fn plan_issue(tx: &Tx, call: &CapitalCall, issue: &Issue) -> Result<Planned, Rej
 /// The business date of a line's fund.
 fn today_of(tx: &Tx, line: &CallLine) -> NaiveDate {
     tx.today(calendar::timezone(&line.timezone).unwrap_or_default())
-}
-
-impl Handle<RecordPayment> for CapitalCalls {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<RecordPayment>) -> Result<Answers<Payment>, Fault> {
-        let mut lines = store::lock_lines(tx, &batch.ids(|command| command.line_id)).await?;
-        let references: Vec<(Uuid, &str)> = batch.iter().map(|sent| (sent.body.line_id, sent.body.reference.as_str())).collect();
-        let mut seen = store::payments_with_references(tx, &references).await?;
-        let mut answers = Answers::new();
-        let mut added = Vec::new();
-        for sent in batch.iter() {
-            let recorded = match lines.get_mut(&sent.body.line_id) {
-                None => Err(Reason::UnknownCallLine.with(format!("call line {}", sent.body.line_id))),
-                Some(line) => record(tx, sent, line, &seen),
-            };
-            if let Ok(payment) = &recorded {
-                let applied =
-                    CallLineChange::PaymentApplied { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
-                tx.emit(&sent.context, &lines[&payment.line_id], applied)?;
-                tx.emit(&sent.context, payment, PaymentChange::Recorded)?;
-                seen.push(payment.clone());
-                added.push(payment.clone());
-            }
-            answers.push(recorded);
-        }
-        store::insert_payments(tx, &added).await?;
-        let paid = answers
-            .iter()
-            .zip(batch.iter())
-            .filter_map(|(answer, sent)| answer.as_ref().ok().map(|payment| (&sent.context, payment, payment.applied)));
-        save_settled(tx, &lines, paid).await?;
-        Ok(answers)
-    }
-}
-
-fn record(tx: &Tx, Sent { context, body, .. }: &Sent<RecordPayment>, line: &mut CallLine, seen: &[Payment]) -> Result<Payment, Rejection> {
-    context.actor.check_fund(line.fund_id)?;
-    check_text("reference", &body.reference, 140)?;
-    calendar::plausible_date("received_on", body.received_on)?;
-    let cash = domain::pay(line, body.amount, body.currency)?;
-    let amount = cash.applied + cash.unapplied;
-    let same = |before: &&Payment| {
-        (before.line_id, before.amount, before.method, before.received_on) == (line.id, amount, body.method, body.received_on)
-            && before.reference == body.reference
-    };
-    // instalments may look alike; cash that looks like an earlier payment and finds nothing left to pay is one entered twice
-    if let Some(before) = seen.iter().find(same).filter(|_| cash.unapplied.is_positive()) {
-        let why =
-            format!("payment {} has the same line, amount, method, reference and date, and {} is outstanding", before.id, line.outstanding);
-        return Err(Reason::DuplicatePayment.with(why));
-    }
-    domain::settle(line, cash.applied, cash.unapplied, today_of(tx, line));
-    let mut payment = Payment {
-        id: tx.new_id(),
-        version: 1,
-        created_at: tx.now(),
-        line_id: line.id,
-        call_id: line.call_id,
-        fund_id: line.fund_id,
-        investor_id: line.investor_id,
-        currency: line.currency,
-        amount,
-        applied: cash.applied,
-        unapplied: cash.unapplied,
-        method: body.method,
-        reference: body.reference.clone(),
-        received_on: body.received_on,
-        recorded_by: context.actor.user.clone(),
-        reversal: None,
-        status: ::domain::messages::capital_calls::PaymentStatus::Applied,
-    };
-    payment.status = domain::payment_status(&payment);
-    Ok(payment)
-}
-
-impl Handle<ReversePayment> for CapitalCalls {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<ReversePayment>) -> Result<Answers<Payment>, Fault> {
-        let mut payments = store::lock_payments(tx, &batch.ids(|command| command.payment_id)).await?;
-        let mut line_ids: Vec<Uuid> = payments.values().map(|payment| payment.line_id).collect();
-        line_ids.sort_unstable();
-        line_ids.dedup();
-        let mut lines = store::lock_lines(tx, &line_ids).await?;
-        let mut answers = Answers::new();
-        let mut reversed = Vec::new();
-        for sent in batch.iter() {
-            let answer = match payments.get_mut(&sent.body.payment_id) {
-                None => Err(Reason::UnknownPayment.with(format!("payment {}", sent.body.payment_id))),
-                Some(payment) => take_back(sent, payment),
-            };
-            if let Ok(payment) = &answer {
-                let Some(line) = lines.get_mut(&payment.line_id) else {
-                    return Err(Fault::Fatal(format!("payment {} has no line", payment.id)));
-                };
-                let today = today_of(tx, line);
-                domain::settle(line, -payment.applied, -payment.unapplied, today);
-                let change =
-                    CallLineChange::PaymentReversed { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
-                tx.emit(&sent.context, line, change)?;
-                tx.emit(&sent.context, payment, PaymentChange::Reversed)?;
-                reversed.push(payment.clone());
-            }
-            answers.push(answer);
-        }
-        store::save_reversals(tx, &reversed).await?;
-        let paid = answers
-            .iter()
-            .zip(batch.iter())
-            .filter_map(|(answer, sent)| answer.as_ref().ok().map(|payment| (&sent.context, payment, -payment.applied)));
-        save_settled(tx, &lines, paid).await?;
-        Ok(answers)
-    }
-}
-
-fn take_back(Sent { context, body, .. }: &Sent<ReversePayment>, payment: &mut Payment) -> Result<Payment, Rejection> {
-    context.actor.check_fund(payment.fund_id)?;
-    check_text("reason", &body.reason, 500)?;
-    calendar::plausible_date("effective_on", body.effective_on)?;
-    let reversal = Reversal { reason: body.reason.clone(), effective_on: body.effective_on, reversed_by: context.actor.user.clone() };
-    payment.reversal = Some(domain::reverse(payment, reversal)?);
-    payment.version += 1;
-    payment.status = domain::payment_status(payment);
-    Ok(payment.clone())
-}
-
-/// Stores the lines that cash moved on, and what their calls are paid in all. A call's event names who
-/// moved cash last.
-async fn save_settled<'a>(
-    tx: &mut Tx,
-    lines: &HashMap<Uuid, CallLine>,
-    moved: impl Iterator<Item = (&'a Context, &'a Payment, Amount)>,
-) -> Result<(), Fault> {
-    let mut paid: HashMap<Uuid, Amount> = HashMap::new();
-    let mut contexts: HashMap<Uuid, &Context> = HashMap::new();
-    let mut touched: HashSet<Uuid> = HashSet::new();
-    for (context, payment, amount) in moved {
-        *paid.entry(payment.call_id).or_default() += amount;
-        contexts.insert(payment.call_id, context);
-        touched.insert(payment.line_id);
-    }
-    if touched.is_empty() {
-        return Ok(());
-    }
-    store::save_lines(tx, &lines.values().filter(|line| touched.contains(&line.id)).collect::<Vec<_>>()).await?;
-    for call in store::add_paid(tx, &paid).await? {
-        tx.emit(contexts[&call.id], &call, CapitalCallChange::FundingChanged)?;
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
     DecideCapitalCall, GetCapitalCall, GetPayment, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments,
-    PreviewCapitalCall, RecordCommitment, RecordPayment, RegisterInvestor, ReversePayment, SubmitCapitalCall,
+    PreviewCapitalCall, RecordCommitment, RecordPayment, RecordPayments, RegisterInvestor, ReversePayment, SubmitCapitalCall,
 };
 use chassis::Card;
 
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         .answers::<SubmitCapitalCall>()
         .answers::<DecideCapitalCall>()
         .answers::<RecordPayment>()
+        .answers::<RecordPayments>()
         .answers::<ReversePayment>()
         .shows::<PreviewCapitalCall>()
         .shows::<ListInvestors>()

@@ -551,7 +551,7 @@ fn payment(row: &PgRow) -> Result<Payment, Error> {
 }
 
 /// Adds payments.
-pub async fn insert_payments(tx: &mut Tx, payments: &[Payment]) -> Result<(), Fault> {
+pub async fn insert_payments(tx: &mut Tx, payments: &[&Payment]) -> Result<(), Fault> {
     sqlx::query(
         "insert into payments (id, version, created_at, line_id, call_id, fund_id, investor_id, currency, amount,
                                applied, unapplied, method, reference, received_on, recorded_by)

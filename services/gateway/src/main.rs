@@ -48,6 +48,7 @@ pub fn routes() -> Vec<Route> {
         query::<calls::GetCapitalCall>("GET", "/capital-calls/{call_id}", READERS),
         query::<calls::ListCallLines>("GET", "/call-lines", READERS),
         command::<calls::RecordPayment>("POST", "/call-lines/{line_id}/payments", TREASURY).gives(201),
+        command::<calls::RecordPayments>("POST", "/payments/batch", TREASURY),
         query::<calls::ListPayments>("GET", "/payments", READERS),
         query::<calls::GetPayment>("GET", "/payments/{payment_id}", READERS),
         command::<calls::ReversePayment>("POST", "/payments/{payment_id}/reverse", TREASURY),

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::service::Request;
 use bytes::Bytes;
-use domain::messages::chassis::{Access, AccessChange};
 use domain::{Command, Problem, Reason, Rejection};
 use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
@@ -203,7 +202,7 @@ fn read<C: Command>(request: &Request) -> Result<Read<C>, Rejection> {
 
 fn reused<C: Command>(tx: &mut Tx, context: &Context, key: &str) -> Result<Reply, Fault> {
     let rejection = Reason::IdempotencyKeyReused.with(format!("the key {key:?} was used for another request"));
-    record_refusal::<C>(tx, context, &rejection)?;
+    tx.record_refusal::<C>(context, &rejection)?;
     Ok(Reply::refused(rejection))
 }
 
@@ -233,7 +232,7 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
     for (position, waiting) in waiting.iter().enumerate() {
         match read::<C>(&waiting.request) {
             Err(rejection) => {
-                record_refusal::<C>(&mut tx, &Context::read(waiting.request.message.headers.as_ref()), &rejection)?;
+                tx.record_refusal::<C>(&Context::read(waiting.request.message.headers.as_ref()), &rejection)?;
                 replies[position] = Some(Reply::refused(rejection));
             }
             Ok(Read { sent, hash }) => match first_of_key.get(&key_of(&sent)) {
@@ -275,7 +274,7 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
             let (reply, keep) = match answer {
                 Err(rejection) if rejection.reason.may_be_behind() && patient => continue,
                 Err(rejection) => {
-                    record_refusal::<C>(&mut tx, &sent.context, &rejection)?;
+                    tx.record_refusal::<C>(&sent.context, &rejection)?;
                     let keep = rejection.reason.is_final();
                     (Reply::refused(rejection), keep)
                 }
@@ -307,21 +306,6 @@ fn replay(stored: &str) -> Reply {
     // a stored refusal is a problem; nothing else that is answered has its code and recommendation
     let problem = serde_json::from_str::<Problem>(stored).ok();
     Reply { body: stored.to_owned().into(), problem, replayed: true }
-}
-
-fn record_refusal<C: Command>(tx: &mut Tx, context: &Context, rejection: &Rejection) -> Result<(), Fault> {
-    let access = Access {
-        id: tx.new_id(),
-        at: tx.now(),
-        user: context.actor.user.clone(),
-        roles: context.actor.roles.clone(),
-        resource: C::SUBJECT.into(),
-        method: "COMMAND".into(),
-        status: rejection.reason.entry().0,
-        reason: Some(rejection.reason),
-        detail: Some(rejection.detail.clone()),
-    };
-    tx.emit(context, &access, AccessChange::Refused)
 }
 
 type Stored = HashMap<KeyOf, (Vec<u8>, String)>;

@@ -7,8 +7,9 @@ use std::sync::{Arc, RwLock};
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
+use domain::messages::chassis::{Access, AccessChange};
 use domain::rules::RuleBook;
-use domain::{Aggregate, Event, calendar, ids};
+use domain::{Aggregate, Command, Event, Rejection, calendar, ids};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{PgPool, Postgres, Row, Transaction};
@@ -181,6 +182,22 @@ impl Tx {
     pub fn emit<A: Aggregate>(&mut self, context: &Context, state: &A, change: A::Change) -> Result<(), Fault> {
         self.events.push(LoggedEvent::of(context, state, change, self.database.epoch, self.now)?);
         Ok(())
+    }
+
+    /// Records that a command, or a part of it, is refused.
+    pub fn record_refusal<C: Command>(&mut self, context: &Context, rejection: &Rejection) -> Result<(), Fault> {
+        let access = Access {
+            id: self.new_id(),
+            at: self.now,
+            user: context.actor.user.clone(),
+            roles: context.actor.roles.clone(),
+            resource: C::SUBJECT.into(),
+            method: "COMMAND".into(),
+            status: rejection.reason.entry().0,
+            reason: Some(rejection.reason),
+            detail: Some(rejection.detail.clone()),
+        };
+        self.emit(context, &access, AccessChange::Refused)
     }
 
     /// Writes the events and commits; then hands the events to the relay. If the process dies

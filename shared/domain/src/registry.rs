@@ -61,6 +61,7 @@ pub fn messages() -> Vec<Entry> {
         command::<c::SubmitCapitalCall>(),
         command::<c::DecideCapitalCall>(),
         command::<c::RecordPayment>(),
+        command::<c::RecordPayments>(),
         command::<c::ReversePayment>(),
         command::<w::CastVote>(),
         command::<w::PutRules>(),

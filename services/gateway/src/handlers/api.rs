@@ -26,7 +26,7 @@ use super::access::Attempt;
 use crate::domain::{Role, check_role};
 
 /// Largest body that is read.
-const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: usize = 4 << 20;
 /// A larger body is read and thrown away up to this size, so that the caller gets the answer.
 const DRAIN_BYTES_MAX: usize = 64 << 20;
 /// The header of an idempotency key.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::message::{Aggregate, Command, Page, Query};
 use crate::money::{Amount, Currency};
+use crate::rejection::Problem;
 
 /// A limited partner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -617,6 +618,55 @@ pub struct RecordPayment {
 impl Command for RecordPayment {
     const SUBJECT: &'static str = "tranche.cmd.capital-calls.record-payment";
     type Reply = Payment;
+}
+
+/// Most payments of one [`RecordPayments`]: with them the request and the answer stay below the broker's
+/// largest message.
+pub const PAYMENTS_MAX: usize = 10_000;
+
+/// Records cash for several lines. Each payment is accepted or refused by itself, as a [`RecordPayment`] would be,
+/// one on top of the other.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordPayments {
+    /// The payments, 1 to 10,000.
+    pub payments: Vec<RecordPayment>,
+}
+
+/// What became of several payments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PaymentsRecorded {
+    /// Payments accepted.
+    pub accepted: usize,
+    /// Payments refused.
+    pub refused: usize,
+    /// One outcome for each payment, in the order of the request.
+    pub outcomes: Vec<PaymentOutcome>,
+}
+
+/// What became of one of several payments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum PaymentOutcome {
+    /// It is recorded.
+    Accepted {
+        /// The payment.
+        payment_id: Uuid,
+        /// Part that reduced what was outstanding.
+        applied: Amount,
+        /// Part above it.
+        unapplied: Amount,
+    },
+    /// It is not.
+    Refused {
+        /// Why, and what to do about it.
+        problem: Problem,
+    },
+}
+
+impl Command for RecordPayments {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.record-payments";
+    type Reply = PaymentsRecorded;
 }
 
 /// Takes a payment back, once.
