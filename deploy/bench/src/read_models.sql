@@ -1,0 +1,47 @@
+-- What the readers would have made of the owners' tables.
+insert into capital_calls.funds select id, 1, version, fund_type, currency, timezone from allocation_status.funds;
+insert into capital_calls.allocations select id, 1, version, fund_id, amount, true, called from allocation_status.allocations;
+insert into fund_metrics.funds select id, 1, version, name, currency, timezone from allocation_status.funds;
+insert into fund_metrics.commitments (id, epoch, version, fund_id, investor_id, currency, amount)
+    select id, 1, version, fund_id, investor_id, currency, amount from capital_calls.commitments;
+insert into fund_metrics.allocations (id, epoch, version, fund_id, currency, amount, active)
+    select id, 1, version, fund_id, currency, amount, 1 from allocation_status.allocations;
+insert into fund_metrics.lines (id, epoch, version, fund_id, investor_id, currency, due_on, called, paid, impact, unapplied)
+    select id, 1, version, fund_id, investor_id, currency, due_on, amount, paid, impact_on_unfunded, unapplied from capital_calls.call_lines;
+insert into fund_metrics.totals (holder, holder_id, currency, version, committed, called, paid_in, impact, unapplied, allocated,
+                                 commitments, lines, lines_paid, allocations)
+    select holder, holder_id, currency, 1, coalesce(sum(committed), 0), coalesce(sum(called), 0), coalesce(sum(paid_in), 0),
+           coalesce(sum(impact), 0), coalesce(sum(unapplied), 0), coalesce(sum(allocated), 0), coalesce(sum(commitments), 0),
+           coalesce(sum(lines), 0), coalesce(sum(lines_paid), 0), coalesce(sum(allocations), 0)
+    from (
+        select fund_id, investor_id, currency, amount as committed, 0 as called, 0 as paid_in, 0 as impact, 0 as unapplied, 0 as allocated,
+               1 as commitments, 0 as lines, 0 as lines_paid, 0 as allocations
+        from capital_calls.commitments
+        union all
+        select fund_id, investor_id, currency, 0, amount, paid, impact_on_unfunded, unapplied, 0, 0, 1, (paid >= amount)::int, 0
+        from capital_calls.call_lines
+        union all
+        select fund_id, null, currency, 0, 0, 0, 0, 0, amount, 0, 0, 0, 1 from allocation_status.allocations
+    ) as facts
+    cross join lateral (values ('fund', fund_id), ('investor', investor_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+         as holders (holder, holder_id)
+    where holder_id is not null
+    group by holder, holder_id, currency;
+insert into fund_metrics.due_totals (holder, holder_id, currency, due_on, called, paid_in, lines_open)
+    select holder, holder_id, currency, due_on, sum(amount), sum(paid), count(*) filter (where paid < amount)
+    from capital_calls.call_lines
+    cross join lateral (values ('fund', fund_id), ('investor', investor_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+         as holders (holder, holder_id)
+    group by holder, holder_id, currency, due_on;
+insert into notifications.investors select id, 1, version, email from capital_calls.investors;
+insert into notifications.lines select id, 1, version, call_id, fund_id, investor_id, currency, amount, amount - paid, due_on, timezone from capital_calls.call_lines;
+insert into notifications.schedules (line_id, rule, kind, send_at, wanted, raised_at)
+    select id, rule, kind, send_at, true, raised_at
+    from capital_calls.call_lines
+    cross join lateral (values ('issued', 'capital_call', now(), now()), ('due-7', 'reminder', due_on - 7, null),
+                               ('overdue', 'overdue', due_on + 1, null), ('escalation', 'escalation', due_on + 14, null))
+         as notices (rule, kind, send_at, raised_at);
+insert into allocation_status.line_shares (line_id, allocation_id, epoch, version, called, paid)
+    select id, (purpose ->> 'allocation_id')::uuid, 1, version, (purpose ->> 'amount')::numeric, (purpose ->> 'paid')::numeric
+    from capital_calls.call_lines cross join lateral jsonb_array_elements(purposes) as purpose
+    where purpose ->> 'allocation_id' is not null;

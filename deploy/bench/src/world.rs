@@ -1,0 +1,262 @@
+//! The servers and services of one measurement, and what they use of the machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use sqlx::PgPool;
+use testkit::nats::Nats;
+use testkit::postgres::{self, Postgres};
+use testkit::stack::{Replica, Settings};
+use testkit::{SERVICES, TEST_PASSWORD, database};
+
+use crate::fixture::{self, Firm, Shape};
+
+/// Settings of the Postgres that both sides use: durable, and with memory as a server of this size would have.
+const POSTGRES: [&str; 5] =
+    ["shared_buffers=2GB", "max_wal_size=16GB", "checkpoint_timeout=15min", "random_page_cost=1.1", "shared_preload_libraries=pg_stat_statements"];
+/// Rows of pgbench's tables, in hundred thousands of accounts.
+const PGBENCH_SCALE: &str = "10";
+/// Clients of pgbench.
+const PGBENCH_CLIENTS: &str = "8";
+/// Everything is handled when nothing was left to do at two looks this far apart.
+const LOOK: Duration = Duration::from_millis(10);
+/// Longest wait for everything to be handled.
+const DRAIN_MAX: Duration = Duration::from_secs(120);
+/// Secret that tokens are signed with.
+const JWT_SECRET: &str = "bench-secret-bench-secret-bench-secret";
+
+/// Servers, services and the firm in them.
+pub struct World {
+    /// Database server.
+    pub postgres: Postgres,
+    /// Broker.
+    pub nats: Nats,
+    /// How services are started.
+    pub settings: Settings,
+    /// The services.
+    pub replicas: Vec<Replica>,
+    /// A superuser's connections.
+    pub database: PgPool,
+    /// The broker, as one who may look at everything.
+    pub ops: async_nats::Client,
+    /// The firm.
+    pub firm: Firm,
+    folder: PathBuf,
+}
+
+impl World {
+    /// Starts everything with a firm of this shape; `scale` has the replicas of services that shall have several.
+    pub async fn start(folder: &Path, shape: Shape, scale: &BTreeMap<String, usize>) -> Result<World, String> {
+        postgres::forget(folder);
+        let _ = std::fs::remove_dir_all(folder);
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let mut postgres = Postgres::start(folder, TEST_PASSWORD, &POSTGRES)?;
+        postgres.ready().await?;
+        let mut nats = Nats::start(folder, TEST_PASSWORD)?;
+        nats.ready().await?;
+        let server = postgres.url("admin", "postgres");
+        for name in ["tranche", "pgbench"] {
+            database::create(&server, name).await?;
+        }
+        let address = postgres.url("admin", "tranche");
+        database::provision(&address, TEST_PASSWORD).await?;
+        let settings = Settings {
+            binaries: testkit::binaries()?,
+            logs: folder.to_path_buf(),
+            database: address.clone(),
+            nats: nats.address(),
+            password: TEST_PASSWORD.into(),
+            jwt_secret: JWT_SECRET.into(),
+            environment: "development".into(),
+            variables: vec![("RUST_LOG".into(), "warn".into())],
+        };
+        settings.migrate()?;
+        let database = PgPool::connect(&address).await.map_err(|error| error.to_string())?;
+        sqlx::raw_sql("create extension pg_stat_statements").execute(&database).await.map_err(|error| error.to_string())?;
+        let since = Instant::now();
+        let firm = fixture::load(&database, shape).await?;
+        println!("  fixture: {} lines, {} payments in {:.1} s", firm.lines.len(), shape.payments, since.elapsed().as_secs_f64());
+        run(postgres::programs()?.join("pgbench"), &["-i", "-q", "-s", PGBENCH_SCALE, &postgres.url("admin", "pgbench")])?;
+        let ops = testkit::nats::connect(&nats.url("ops")).await?;
+        let mut world = World { postgres, nats, settings, replicas: vec![], database, ops, firm, folder: folder.to_path_buf() };
+        world.start_services(scale).await?;
+        Ok(world)
+    }
+
+    /// Starts the services.
+    pub async fn start_services(&mut self, scale: &BTreeMap<String, usize>) -> Result<(), String> {
+        for service in SERVICES {
+            for number in 1..=scale.get(service).copied().unwrap_or(1) {
+                self.replicas.push(self.settings.start(service, number)?);
+            }
+        }
+        for replica in &mut self.replicas {
+            replica.ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Address of the gateway.
+    pub fn gateway(&self) -> String {
+        self.replicas.iter().find(|replica| replica.service == "gateway").map(Replica::url).unwrap_or_default()
+    }
+
+    /// A bearer token for these roles.
+    pub fn token(&self, roles: &[&str]) -> String {
+        testkit::client::token(JWT_SECRET, roles[0], roles, None, 86_400)
+    }
+
+    /// A connection that may send commands.
+    pub async fn sender(&self) -> Result<async_nats::Client, String> {
+        let options = async_nats::ConnectOptions::with_user_and_password("gateway".into(), TEST_PASSWORD.into());
+        let options = options.custom_inbox_prefix("_INBOX_gateway").request_timeout(Some(Duration::from_secs(30)));
+        options.connect(self.nats.address()).await.map_err(|error| error.to_string())
+    }
+
+    /// Transactions a second of pgbench's TPC-B-like script.
+    pub fn pgbench(&self, seconds: u64) -> Result<f64, String> {
+        let time = seconds.to_string();
+        let address = self.postgres.url("admin", "pgbench");
+        let line = ["-c", PGBENCH_CLIENTS, "-j", "2", "-T", &time, "-n", &address];
+        let output = run(postgres::programs()?.join("pgbench"), &line)?;
+        let tps = output.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        tps.ok_or_else(|| format!("pgbench printed no tps:\n{output}"))
+    }
+
+    /// Waits until every event is published and every reader has committed and acknowledged it; returns how long that took.
+    pub async fn drained(&self) -> Result<Duration, String> {
+        let since = Instant::now();
+        let mut quiet = 0;
+        while quiet < 2 {
+            if since.elapsed() > DRAIN_MAX {
+                return Err(format!("not everything was handled within {} s", DRAIN_MAX.as_secs()));
+            }
+            let waits = self.outbox().await? + self.unread().await?;
+            quiet = if waits == 0 { quiet + 1 } else { 0 };
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(since.elapsed().saturating_sub(2 * LOOK))
+    }
+
+    /// Rows of all outboxes.
+    pub async fn outbox(&self) -> Result<u64, String> {
+        let owners = SERVICES.iter().filter(|service| **service != "gateway");
+        let parts: Vec<String> =
+            owners.map(|service| format!("(select count(*) from {}.outbox_pending)", database::schema_of(service))).collect();
+        let statement = sqlx::AssertSqlSafe(format!("select {}", parts.join(" + ")));
+        let rows: i64 = sqlx::query_scalar(statement).fetch_one(&self.database).await.map_err(|error| error.to_string())?;
+        Ok(rows.unsigned_abs())
+    }
+
+    /// Messages that some reader has not acknowledged.
+    pub async fn unread(&self) -> Result<u64, String> {
+        #[derive(Deserialize)]
+        struct Consumers {
+            #[serde(default)]
+            consumers: Vec<Consumer>,
+        }
+        #[derive(Deserialize)]
+        struct Consumer {
+            config: Config,
+            num_pending: u64,
+            num_ack_pending: u64,
+        }
+        #[derive(Deserialize)]
+        struct Config {
+            durable_name: Option<String>,
+        }
+        let reply = self.ops.request("$JS.API.CONSUMER.LIST.EVENTS", "{}".into()).await.map_err(|error| error.to_string())?;
+        let list: Consumers = serde_json::from_slice(&reply.payload).map_err(|error| error.to_string())?;
+        let durable = list.consumers.iter().filter(|consumer| consumer.config.durable_name.is_some());
+        Ok(durable.map(|consumer| consumer.num_pending + consumer.num_ack_pending).sum())
+    }
+
+    /// Bytes of the stream of events, and of WAL written so far.
+    pub async fn bytes(&self) -> Result<(f64, f64), String> {
+        let stream = async_nats::jetstream::new(self.ops.clone()).get_stream("EVENTS").await.map_err(|error| error.to_string())?;
+        let wal: f64 = sqlx::query_scalar("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")
+            .fetch_one(&self.database)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok((stream.cached_info().state.bytes as f64, wal))
+    }
+
+    /// Processor seconds used so far, by process; those of Postgres by the service whose connection it is.
+    pub fn processor(&mut self) -> BTreeMap<String, f64> {
+        let mut used = BTreeMap::new();
+        let own = std::process::id();
+        let mut note = |name: String, pid: u32| *used.entry(name).or_insert(0.0) += processor_seconds(pid);
+        note("load generator".into(), own);
+        note("nats-server".into(), self.nats.process().pid());
+        for replica in &self.replicas {
+            note(replica.service.clone(), replica.process.pid());
+        }
+        let postmaster = self.postgres.process().pid();
+        for (pid, line) in children(postmaster) {
+            let role = line.strip_prefix("postgres: ").and_then(|rest| rest.split(' ').next()).unwrap_or_default().replace('_', "-");
+            let name = if SERVICES.contains(&role.as_str()) { format!("postgres for {role}") } else { "postgres itself".into() };
+            note(name, pid);
+        }
+        used
+    }
+
+    /// Resident MiB of each service.
+    pub fn memory(&self) -> BTreeMap<String, f64> {
+        self.replicas.iter().map(|replica| (replica.service.clone(), resident_mib(replica.process.pid()))).collect()
+    }
+
+    /// The folder of the servers' data and logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Stops everything and removes the data.
+    pub async fn stop(mut self) {
+        for replica in &mut self.replicas {
+            replica.process.stop("TERM");
+        }
+        self.database.close().await;
+        self.nats.stop();
+        self.postgres.stop();
+        postgres::forget(&self.folder);
+    }
+}
+
+fn run(program: PathBuf, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(&program).args(arguments).output().map_err(|error| format!("{}: {error}", program.display()))?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", program.display(), String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Ticks of the system's clock for processor time; Linux has used this number everywhere for decades.
+const TICKS_A_SECOND: f64 = 100.0;
+
+fn processor_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |position: usize| fields.get(position).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    (ticks(11) + ticks(12)) / TICKS_A_SECOND
+}
+
+fn resident_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default() / 1_024.0
+}
+
+/// The children of a process, with their command lines.
+fn children(parent: u32) -> Vec<(u32, String)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) == Some(parent.to_string().as_str())
+    };
+    let line = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+    pids.filter(is_child).map(|pid| (pid, line(pid))).collect()
+}
