@@ -19,12 +19,6 @@ const CHECKS: [(&str, &str); 11] = [
          where call.decision = 'issued' and (call.paid <> line.paid or call.amount <> line.amount)",
     ),
     (
-        "parts of lines add up",
-        "select count(*) from capital_calls.call_lines as line
-         where (amount, paid) <> (select sum((purpose ->> 'amount')::numeric), sum((purpose ->> 'paid')::numeric)
-                                  from jsonb_array_elements(line.purposes) as purpose)",
-    ),
-    (
         "metrics have the newest version of each line",
         "select count(*) from capital_calls.call_lines as line left join fund_metrics.lines as kept using (id)
          where (line.version, line.amount, line.paid, line.unapplied) is distinct from (kept.version, kept.called, kept.paid, kept.unapplied)",
@@ -52,9 +46,16 @@ const CHECKS: [(&str, &str); 11] = [
     (
         "allocations are paid their parts of the lines",
         "select count(*) from allocation_status.allocations as allocation
-         join (select (purpose ->> 'allocation_id')::uuid as id, sum((purpose ->> 'paid')::numeric) as paid
-               from capital_calls.call_lines cross join lateral jsonb_array_elements(purposes) as purpose group by 1) as line using (id)
-         where allocation.paid <> line.paid",
+         join (select allocation_id as id, sum(paid) as paid from allocation_status.line_shares group by allocation_id) as share using (id)
+         where allocation.paid <> share.paid",
+    ),
+    (
+        "parts of lines are those of the newest version, and fit what is paid",
+        "select count(*) from capital_calls.call_lines as line
+         join (select line_id, version, sum(called) as called, sum(paid) as paid from allocation_status.line_shares group by line_id, version)
+              as share on share.line_id = line.id
+         where line.version <> share.version or share.called > line.amount
+            or abs(share.paid * line.amount - line.paid * share.called) > line.amount",
     ),
     (
         "notices know what is outstanding",

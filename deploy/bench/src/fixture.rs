@@ -6,6 +6,8 @@
 //! state of each aggregate, but of the payments only the newest [`Shape::history`]: a firm with ten million
 //! payments has put older months aside. The read models are filled from the owners' tables, as their readers would.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use domain::messages::allocation_status::{Allocation, AllocationChange, AllocationDecision, Fund, FundChange, FundStatus, FundingStatus};
 use domain::messages::capital_calls::{
@@ -58,6 +60,8 @@ pub struct Firm {
 
 struct Maker {
     shape: Shape,
+    /// The next log id; the two owners share the numbers.
+    logged: AtomicI64,
     usd: Currency,
     now: DateTime<Utc>,
     today: NaiveDate,
@@ -232,10 +236,7 @@ impl Maker {
             issued_on: self.today,
             grace_days: 0,
             timezone: "America/New_York".into(),
-            purposes: vec![
-                part(PurposeKind::Investment, Some(self.id("allocation", call)), 9),
-                part(PurposeKind::ManagementFee, None, 1),
-            ],
+            purposes: vec![part(PurposeKind::Investment, Some(self.id("allocation", call)), 9), part(PurposeKind::ManagementFee, None, 1)],
             status: if times > 0 { LineStatus::PartiallyPaid } else { LineStatus::Open },
             timing: LineTiming::NotDue,
         }
@@ -268,9 +269,11 @@ impl Maker {
 
     /// The row of an event log.
     fn logged<A: Aggregate>(&self, state: &A, change: A::Change) -> Result<Row, String> {
+        let log_id = self.logged.fetch_add(1, Ordering::Relaxed);
         let body = serde_json::to_string(&Event { state, change: change.clone() }).map_err(|error| error.to_string())?;
         let id = ids::event_id(state.id(), 1, state.version()).to_string();
         Ok(row([
+            &log_id.to_string(),
             &id,
             "EVENTS",
             &state.subject(&change),
@@ -303,8 +306,7 @@ fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-const LOG: &str =
-    "event_log (event_id, stream, subject, aggregate, aggregate_id, epoch, version, at, actor, correlation_id, causation_id, traceparent, body)";
+const LOG: &str = "event_log (log_id, event_id, stream, subject, aggregate, aggregate_id, epoch, version, at, actor, correlation_id, causation_id, traceparent, body)";
 
 async fn copy(database: &PgPool, table: &str, rows: impl Iterator<Item = Result<Row, String>>) -> Result<(), String> {
     let fault = |error: &dyn std::fmt::Display| format!("copy {table}: {error}");
@@ -334,7 +336,7 @@ async fn copy(database: &PgPool, table: &str, rows: impl Iterator<Item = Result<
 pub async fn load(database: &PgPool, shape: Shape) -> Result<Firm, String> {
     let now = Utc::now();
     let usd: Currency = "USD".parse().map_err(|error| format!("{error}"))?;
-    let maker = Maker { shape, usd, now, today: now.date_naive() };
+    let maker = Maker { shape, logged: AtomicI64::new(1), usd, now, today: now.date_naive() };
     load_funds(database, &maker).await?;
     load_investors(database, &maker).await?;
     load_calls(database, &maker).await?;

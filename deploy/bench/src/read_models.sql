@@ -45,3 +45,6 @@ insert into allocation_status.line_shares (line_id, allocation_id, epoch, versio
     select id, (purpose ->> 'allocation_id')::uuid, 1, version, (purpose ->> 'amount')::numeric, (purpose ->> 'paid')::numeric
     from capital_calls.call_lines cross join lateral jsonb_array_elements(purposes) as purpose
     where purpose ->> 'allocation_id' is not null;
+-- New transactions write behind what was loaded.
+select setval('capital_calls.event_log_blocks', (select max(log_id) >> 12 from capital_calls.event_log) + 1);
+select setval('allocation_status.event_log_blocks', (select max(log_id) >> 12 from allocation_status.event_log) + 1);

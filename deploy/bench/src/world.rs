@@ -15,8 +15,13 @@ use testkit::{SERVICES, TEST_PASSWORD, database};
 use crate::fixture::{self, Firm, Shape};
 
 /// Settings of the Postgres that both sides use: durable, and with memory as a server of this size would have.
-const POSTGRES: [&str; 5] =
-    ["shared_buffers=2GB", "max_wal_size=16GB", "checkpoint_timeout=15min", "random_page_cost=1.1", "shared_preload_libraries=pg_stat_statements"];
+const POSTGRES: [&str; 5] = [
+    "shared_buffers=2GB",
+    "max_wal_size=16GB",
+    "checkpoint_timeout=15min",
+    "random_page_cost=1.1",
+    "shared_preload_libraries=pg_stat_statements",
+];
 /// Rows of pgbench's tables, in hundred thousands of accounts.
 const PGBENCH_SCALE: &str = "10";
 /// Clients of pgbench.

@@ -9,7 +9,7 @@ use ::domain::messages::allocation_status::{
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
 use ::domain::{Page, Reason, Rejection, ids};
-use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
+use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Summarise, Tx, cursor};
 use uuid::Uuid;
 
 use crate::{AllocationStatus, domain, store};
@@ -38,19 +38,24 @@ impl Follow<CallLine> for AllocationStatus {
             // database was set back it is not, and must not be forgotten
             return Err(Fault::Transient("a call line names an allocation that is not known yet".into()));
         }
-        let mut contexts: HashMap<Uuid, &Context> = HashMap::new();
-        for seen in batch {
-            contexts.extend(seen.state.purposes.iter().filter_map(|part| Some((part.allocation_id?, &seen.context))));
-        }
         for allocation in allocations.values_mut() {
             let (called, paid) = changed[&allocation.id];
             allocation.called += called;
             allocation.paid += paid;
-            allocation.version += 1;
-            domain::derive(allocation);
-            tx.emit(contexts[&allocation.id], allocation, AllocationChange::FundingChanged)?;
+            tx.summarise_later::<Allocation>(allocation.id);
         }
         store::save_allocations(tx, &allocations.values().collect::<Vec<_>>()).await
+    }
+}
+
+impl Summarise<Allocation> for AllocationStatus {
+    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(Allocation, AllocationChange)>, Fault> {
+        let mut allocations = store::lock_allocations(tx, ids).await?;
+        for allocation in allocations.values_mut() {
+            allocation.version += 1;
+        }
+        store::save_allocations(tx, &allocations.values().collect::<Vec<_>>()).await?;
+        Ok(allocations.into_values().map(|allocation| (allocation, AllocationChange::FundingChanged)).collect())
     }
 }
 

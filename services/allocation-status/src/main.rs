@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{
-    DecideAllocation, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation, RegisterFund,
+    Allocation, DecideAllocation, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation, RegisterFund,
 };
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
@@ -35,6 +35,8 @@ fn main() -> ExitCode {
         .shows::<ListDeals>()
         .shows::<GetAllocation>()
         .shows::<ListAllocations>()
+        .summarises::<Allocation>()
+        .summarises::<Allocation>()
         .follows::<Deal>()
         .follows::<CallLine>()
         .main()

@@ -14,7 +14,7 @@ use crate::{Audit, store};
 impl Record for Audit {
     async fn record(&self, tx: &mut Tx, batch: &[Recorded]) -> Result<(), Fault> {
         let (mut n, mut previous) = store::lock_end(tx).await?;
-        let mut seen: HashSet<Uuid> = store::known(tx, &batch.iter().map(|message| message.source_id).collect::<Vec<_>>()).await?;
+        let mut seen: HashSet<Uuid> = store::known(tx, batch).await?;
         let mut records = Vec::with_capacity(batch.len());
         for message in batch.iter().filter(|message| seen.insert(message.source_id)) {
             n += 1;

@@ -25,10 +25,19 @@ pub async fn lock_end(tx: &mut Tx) -> Result<(i64, Vec<u8>), Fault> {
     Ok(last.unwrap_or((0, GENESIS.to_vec())))
 }
 
-/// The ids among these that are recorded.
-pub async fn known(tx: &mut Tx, source_ids: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
-    let known: Vec<Uuid> =
-        sqlx::query_scalar("select source_id from records where source_id = any($1)").bind(source_ids).fetch_all(&mut **tx).await?;
+/// The ids of those messages that are recorded already.
+pub async fn known(tx: &mut Tx, messages: &[Recorded]) -> Result<HashSet<Uuid>, Fault> {
+    let known: Vec<Uuid> = sqlx::query_scalar(
+        "select source_id
+         from unnest($1::uuid[], $2::bigint[], $3::int[], $4::uuid[]) as asked (aggregate_id, version, epoch, source_id)
+         join records using (aggregate_id, version, epoch, source_id)",
+    )
+    .bind(column(messages, |message| message.aggregate_id))
+    .bind(column(messages, |message| message.version))
+    .bind(column(messages, |message| message.epoch))
+    .bind(column(messages, |message| message.source_id))
+    .fetch_all(&mut **tx)
+    .await?;
     Ok(known.into_iter().collect())
 }
 

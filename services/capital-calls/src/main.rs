@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
-    DecideCapitalCall, GetCapitalCall, GetPayment, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments,
-    PreviewCapitalCall, RecordCommitment, RecordPayment, RecordPayments, RegisterInvestor, ReversePayment, SubmitCapitalCall,
+    CapitalCall, DecideCapitalCall, GetCapitalCall, GetPayment, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors,
+    ListPayments, PreviewCapitalCall, RecordCommitment, RecordPayment, RecordPayments, RegisterInvestor, ReversePayment, SubmitCapitalCall,
 };
 use chassis::Card;
 
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         .shows::<ListCallLines>()
         .shows::<GetPayment>()
         .shows::<ListPayments>()
+        .summarises::<CapitalCall>()
         .follows::<Fund>()
         .follows::<Allocation>()
         .main()

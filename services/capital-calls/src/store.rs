@@ -3,7 +3,7 @@
 //! Lists with optional filters are not kept as prepared statements: they are planned for the filters
 //! given, so that each finds its index.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
 use ::domain::messages::capital_calls::{
@@ -343,21 +343,16 @@ pub async fn save_decisions(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), F
     Ok(())
 }
 
-/// Adds what was paid, or took away what was reversed; returns the calls afterwards.
-pub async fn add_paid(tx: &mut Tx, paid: &HashMap<Uuid, Amount>) -> Result<Vec<CapitalCall>, Fault> {
-    let mut ids: Vec<Uuid> = paid.keys().copied().collect();
-    ids.sort_unstable();
+/// Raises the versions of calls by one; returns the calls.
+pub async fn next_versions(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<CapitalCall>, Fault> {
     let calls = sqlx::query(
         "with locked as materialized (
             select id from capital_calls where id = any($1) order by id for no key update
          )
-         update capital_calls set version = version + 1, paid = capital_calls.paid + new.paid
-         from locked join unnest($1::uuid[], $2::numeric[]) as new (id, paid) using (id)
-         where capital_calls.id = locked.id
+         update capital_calls set version = version + 1 from locked where capital_calls.id = locked.id
          returning capital_calls.*",
     )
-    .bind(&ids)
-    .bind(column(&ids, |id| paid[id].decimal()))
+    .bind(ids)
     .try_map(|row| call(&row))
     .fetch_all(&mut **tx)
     .await?;
@@ -506,23 +501,6 @@ pub async fn list_lines(tx: &mut Tx, filter: &LineFilter<'_>, before: Uuid, limi
     Ok(lines)
 }
 
-/// Writes what payments changed on lines.
-pub async fn save_lines(tx: &mut Tx, lines: &[&CallLine]) -> Result<(), Fault> {
-    sqlx::query(
-        "update call_lines set version = new.version, paid = new.paid, unapplied = new.unapplied, purposes = new.purposes
-         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[], $5::jsonb[]) as new (id, version, paid, unapplied, purposes)
-         where call_lines.id = new.id",
-    )
-    .bind(column(lines, |line| line.id))
-    .bind(column(lines, |line| line.version))
-    .bind(decimals(lines, |line| line.paid))
-    .bind(decimals(lines, |line| line.unapplied))
-    .bind(column(lines, |line| sqlx::types::Json(&line.purposes)))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
 // ---- payments
 
 fn payment(row: &PgRow) -> Result<Payment, Error> {
@@ -550,29 +528,56 @@ fn payment(row: &PgRow) -> Result<Payment, Error> {
     Ok(payment)
 }
 
-/// Adds payments.
-pub async fn insert_payments(tx: &mut Tx, payments: &[&Payment]) -> Result<(), Fault> {
+/// What cash moved.
+#[derive(Debug, Default)]
+pub struct Moved<'a> {
+    /// The lines, as they are now.
+    pub lines: Vec<&'a CallLine>,
+    /// By how much each call is paid more, or less.
+    pub paid: BTreeMap<Uuid, Amount>,
+}
+
+/// Adds payments and writes what cash moved. The lines are locked; the calls are locked here, in the order of their ids.
+pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> Result<(), Fault> {
+    let Moved { lines, paid } = moved;
     sqlx::query(
-        "insert into payments (id, version, created_at, line_id, call_id, fund_id, investor_id, currency, amount,
-                               applied, unapplied, method, reference, received_on, recorded_by)
-         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::text[],
-                              $9::numeric[], $10::numeric[], $11::numeric[], $12::text[], $13::text[], $14::date[], $15::text[])",
+        "with added as (
+            insert into payments (id, version, created_at, line_id, call_id, fund_id, investor_id, currency, amount,
+                                  applied, unapplied, method, reference, received_on, recorded_by)
+            select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::text[],
+                                 $9::numeric[], $10::numeric[], $11::numeric[], $12::text[], $13::text[], $14::date[], $15::text[])
+         ), moved as (
+            update call_lines set version = new.version, paid = new.paid, unapplied = new.unapplied
+            from unnest($16::uuid[], $17::bigint[], $18::numeric[], $19::numeric[]) as new (id, version, paid, unapplied)
+            where call_lines.id = new.id
+         ), locked as materialized (
+            select id from capital_calls where id = any($20) order by id for no key update
+         )
+         update capital_calls set paid = capital_calls.paid + new.paid
+         from locked join unnest($20::uuid[], $21::numeric[]) as new (id, paid) using (id)
+         where capital_calls.id = locked.id",
     )
-    .bind(column(payments, |payment| payment.id))
-    .bind(column(payments, |payment| payment.version))
-    .bind(column(payments, |payment| payment.created_at))
-    .bind(column(payments, |payment| payment.line_id))
-    .bind(column(payments, |payment| payment.call_id))
-    .bind(column(payments, |payment| payment.fund_id))
-    .bind(column(payments, |payment| payment.investor_id))
-    .bind(column(payments, |payment| payment.currency.code()))
-    .bind(decimals(payments, |payment| payment.amount))
-    .bind(decimals(payments, |payment| payment.applied))
-    .bind(decimals(payments, |payment| payment.unapplied))
-    .bind(column(payments, |payment| row::name(&payment.method)))
-    .bind(column(payments, |payment| payment.reference.as_str()))
-    .bind(column(payments, |payment| payment.received_on))
-    .bind(column(payments, |payment| payment.recorded_by.as_str()))
+    .bind(column(added, |payment| payment.id))
+    .bind(column(added, |payment| payment.version))
+    .bind(column(added, |payment| payment.created_at))
+    .bind(column(added, |payment| payment.line_id))
+    .bind(column(added, |payment| payment.call_id))
+    .bind(column(added, |payment| payment.fund_id))
+    .bind(column(added, |payment| payment.investor_id))
+    .bind(column(added, |payment| payment.currency.code()))
+    .bind(decimals(added, |payment| payment.amount))
+    .bind(decimals(added, |payment| payment.applied))
+    .bind(decimals(added, |payment| payment.unapplied))
+    .bind(column(added, |payment| row::name(&payment.method)))
+    .bind(column(added, |payment| payment.reference.as_str()))
+    .bind(column(added, |payment| payment.received_on))
+    .bind(column(added, |payment| payment.recorded_by.as_str()))
+    .bind(column(lines, |line| line.id))
+    .bind(column(lines, |line| line.version))
+    .bind(decimals(lines, |line| line.paid))
+    .bind(decimals(lines, |line| line.unapplied))
+    .bind(paid.keys().copied().collect::<Vec<_>>())
+    .bind(paid.values().map(|paid| paid.decimal()).collect::<Vec<_>>())
     .execute(&mut **tx)
     .await?;
     Ok(())

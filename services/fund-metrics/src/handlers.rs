@@ -1,14 +1,12 @@
 //! The handlers: keep what changed, add the differences to the totals, tell who watches.
 
-use std::collections::HashMap;
-
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{CallLine, Commitment};
 use ::domain::messages::fund_metrics::{
     CurrencyFigures, FundMetrics, FundMetricsChange, GetFundMetrics, GetInvestorMetrics, GetPortfolioMetrics, ListFundMetrics,
 };
 use ::domain::{Page, Reason};
-use chassis::{Answer, Context, Fault, Follow, Seen, Show, Tx, cursor};
+use chassis::{Answer, Context, Fault, Follow, Seen, Show, Summarise, Tx, cursor};
 use uuid::Uuid;
 
 use crate::domain::Changes;
@@ -18,7 +16,7 @@ impl Follow<Fund> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Fund>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_funds(tx, batch, &mut changes).await?;
-        save(tx, batch.iter().map(|seen| (seen.state.id, &seen.context)), &changes).await
+        save(tx, &changes).await
     }
 }
 
@@ -26,7 +24,7 @@ impl Follow<Commitment> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Commitment>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_commitments(tx, batch, &mut changes).await?;
-        save(tx, batch.iter().map(|seen| (seen.state.fund_id, &seen.context)), &changes).await
+        save(tx, &changes).await
     }
 }
 
@@ -34,7 +32,7 @@ impl Follow<Allocation> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_allocations(tx, batch, &mut changes).await?;
-        save(tx, batch.iter().map(|seen| (seen.state.fund_id, &seen.context)), &changes).await
+        save(tx, &changes).await
     }
 }
 
@@ -42,24 +40,29 @@ impl Follow<CallLine> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_lines(tx, batch, &mut changes).await?;
-        save(tx, batch.iter().map(|seen| (seen.state.fund_id, &seen.context)), &changes).await
+        save(tx, &changes).await
     }
 }
 
-/// Stores the changes and publishes the metrics of the funds concerned, once each, in the name of what
-/// changed them last.
-async fn save<'a>(tx: &mut Tx, contexts: impl Iterator<Item = (Uuid, &'a Context)>, changes: &Changes) -> Result<(), Fault> {
-    let funds: Vec<Uuid> = changes.totals.keys().filter(|holder| holder.kind == "fund").map(|holder| holder.id).collect();
-    if funds.is_empty() {
+/// Stores the changes; the metrics of the funds concerned are published as summaries.
+async fn save(tx: &mut Tx, changes: &Changes) -> Result<(), Fault> {
+    if changes.totals.is_empty() {
         return Ok(());
     }
-    let contexts: HashMap<Uuid, &Context> = contexts.collect();
     store::add_changes(tx, changes).await?;
-    let most = i64::try_from(funds.len()).unwrap_or(i64::MAX);
-    for metrics in store::list_fund_metrics(tx, Some(&funds), Default::default(), most).await? {
-        tx.emit(contexts[&metrics.id], &metrics, FundMetricsChange::Changed)?;
+    for fund in changes.totals.keys().filter(|holder| holder.kind == "fund") {
+        tx.summarise_later::<FundMetrics>(fund.id);
     }
     Ok(())
+}
+
+impl Summarise<FundMetrics> for FundMetricsService {
+    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(FundMetrics, FundMetricsChange)>, Fault> {
+        store::next_versions(tx, ids).await?;
+        let most = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+        let metrics = store::list_fund_metrics(tx, Some(ids), Default::default(), most).await?;
+        Ok(metrics.into_iter().map(|metrics| (metrics, FundMetricsChange::Changed)).collect())
+    }
 }
 
 impl Show<GetFundMetrics> for FundMetricsService {

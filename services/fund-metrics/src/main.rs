@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{CallLine, Commitment};
-use ::domain::messages::fund_metrics::{GetFundMetrics, GetInvestorMetrics, GetPortfolioMetrics, ListFundMetrics};
+use ::domain::messages::fund_metrics::{FundMetrics, GetFundMetrics, GetInvestorMetrics, GetPortfolioMetrics, ListFundMetrics};
 use chassis::Card;
 
 mod domain;
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         .shows::<ListFundMetrics>()
         .shows::<GetInvestorMetrics>()
         .shows::<GetPortfolioMetrics>()
+        .summarises::<FundMetrics>()
         .follows::<Fund>()
         .follows::<Commitment>()
         .follows::<Allocation>()

@@ -156,14 +156,13 @@ pub async fn add_changes(tx: &mut Tx, changes: &Changes) -> Result<(), Fault> {
     sqlx::query(
         "insert into totals (holder, holder_id, currency, version, committed, called, paid_in, impact, unapplied, allocated,
                              commitments, lines, lines_paid, allocations)
-         select holder, holder_id, currency, 1, committed, called, paid_in, impact, unapplied, allocated, commitments, lines, lines_paid, allocations
+         select holder, holder_id, currency, 0, committed, called, paid_in, impact, unapplied, allocated, commitments, lines, lines_paid, allocations
          from unnest($1::text[], $2::uuid[], $3::text[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[], $8::numeric[],
                      $9::numeric[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
               as delta (holder, holder_id, currency, committed, called, paid_in, impact, unapplied, allocated,
                         commitments, lines, lines_paid, allocations)
          on conflict (holder, holder_id, currency) do update
-         set version = totals.version + 1,
-             committed = totals.committed + excluded.committed, called = totals.called + excluded.called,
+         set committed = totals.committed + excluded.committed, called = totals.called + excluded.called,
              paid_in = totals.paid_in + excluded.paid_in, impact = totals.impact + excluded.impact,
              unapplied = totals.unapplied + excluded.unapplied, allocated = totals.allocated + excluded.allocated,
              commitments = totals.commitments + excluded.commitments, lines = totals.lines + excluded.lines,
@@ -202,6 +201,24 @@ pub async fn add_changes(tx: &mut Tx, changes: &Changes) -> Result<(), Fault> {
     .bind(column(&due, |(_, delta)| delta.called.decimal()))
     .bind(column(&due, |(_, delta)| delta.paid_in.decimal()))
     .bind(column(&due, |(_, delta)| delta.lines_open))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Raises the versions of the metrics of funds by one. The totals are locked in the order of their keys.
+pub async fn next_versions(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query(
+        "with locked as materialized (
+            select holder, holder_id, totals.currency
+            from totals join funds on funds.id = holder_id and funds.currency = totals.currency
+            where holder = 'fund' and holder_id = any($1)
+            order by holder, holder_id, totals.currency for no key update of totals
+         )
+         update totals set version = version + 1 from locked
+         where totals.holder = locked.holder and totals.holder_id = locked.holder_id and totals.currency = locked.currency",
+    )
+    .bind(fund_ids)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -15,7 +15,7 @@ use crate::domain::Schedule;
 
 /// Keeps the newest version of each line; returns the ids of those that were not known before.
 pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uuid>, Fault> {
-    let kept: Vec<(Uuid, bool)> = sqlx::query_as(
+    let kept: Vec<(Uuid, bool, bool)> = sqlx::query_as(
         "insert into lines (id, epoch, version, call_id, fund_id, investor_id, currency, amount, outstanding, due_on, timezone)
          select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
                               $8::numeric[], $9::numeric[], $10::date[], $11::text[])
@@ -23,7 +23,7 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uui
          set epoch = excluded.epoch, version = excluded.version, amount = excluded.amount,
              outstanding = excluded.outstanding, due_on = excluded.due_on
          where (excluded.epoch, excluded.version) > (lines.epoch, lines.version)
-         returning id, xmax = 0",
+         returning id, xmax = 0, settled <> (outstanding = 0)",
     )
     .bind(column(lines, |seen| seen.state.id))
     .bind(column(lines, |seen| seen.epoch))
@@ -38,9 +38,9 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uui
     .bind(column(lines, |seen| seen.state.timezone.as_str()))
     .fetch_all(&mut **tx)
     .await?;
-    let known: Vec<Uuid> = kept.iter().filter(|(_, is_new)| !is_new).map(|(id, _)| *id).collect();
-    want_while_outstanding(tx, &known).await?;
-    Ok(kept.into_iter().filter(|(_, is_new)| *is_new).map(|(id, _)| id).collect())
+    let turned: Vec<Uuid> = kept.iter().filter(|(_, _, turned)| *turned).map(|(id, _, _)| *id).collect();
+    want_while_outstanding(tx, &turned).await?;
+    Ok(kept.into_iter().filter(|(_, is_new, _)| *is_new).map(|(id, _, _)| id).collect())
 }
 
 /// Nobody is reminded of a line that is paid; when a reversal re-opens it, its reminders are wanted again.
@@ -49,7 +49,10 @@ async fn want_while_outstanding(tx: &mut Tx, line_ids: &[Uuid]) -> Result<(), Fa
         return Ok(());
     }
     sqlx::query(
-        "update schedules set wanted = lines.outstanding > 0
+        "with settled as (
+            update lines set settled = outstanding = 0 where id = any($1)
+         )
+         update schedules set wanted = lines.outstanding > 0
          from lines
          where lines.id = line_id and line_id = any($1) and kind <> 'capital_call' and raised_at is null
            and wanted <> (lines.outstanding > 0)",

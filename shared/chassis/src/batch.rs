@@ -10,18 +10,19 @@ use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::service::Request;
+use async_nats::service::endpoint::Endpoint;
 use bytes::Bytes;
 use domain::{Command, Problem, Reason, Rejection};
 use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
-use sqlx::Row;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR, SERVICE_ERROR_CODE, parse};
-use crate::database::{Database, Tx};
+use crate::database::{Committed, Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
+use crate::outcome::Kept;
 use crate::shell::Shell;
 
 /// One command of a batch.
@@ -94,14 +95,14 @@ impl Reply {
 /// that nobody waits in vain while another replica takes over.
 pub(crate) async fn serve<C: Command, S: Handle<C>>(service: Arc<S>, shell: Arc<Shell>, database: Database) {
     let Some(endpoint) = shell.endpoint(C::SUBJECT).await else { return };
-    let mut arriving = endpoint.ready_chunks(limits::BATCH_MAX);
+    let mut arriving = endpoint;
     let mut behind: Vec<Waiting> = Vec::new();
     loop {
         // the more refusals wait to be decided again, the more rarely they are
         let pause = limits::COPY_PAUSE * (1 + u32::try_from(behind.len() / 50).unwrap_or(u32::MAX));
         let chunk = tokio::select! {
-            chunk = arriving.next() => match chunk {
-                Some(chunk) => chunk,
+            first = arriving.next() => match first {
+                Some(first) => together(first, &mut arriving),
                 None => break,
             },
             () = tokio::time::sleep(pause), if !behind.is_empty() => vec![],
@@ -109,10 +110,23 @@ pub(crate) async fn serve<C: Command, S: Handle<C>>(service: Arc<S>, shell: Arc<
         };
         behind = answer(&*service, &shell, &database, arrived(behind, chunk)).await;
     }
-    let _ = arriving.get_mut().stop().await;
-    while let Some(Some(chunk)) = arriving.next().now_or_never() {
+    let _ = arriving.stop().await;
+    while let Some(Some(first)) = arriving.next().now_or_never() {
+        let chunk = together(first, &mut arriving);
         behind = answer(&*service, &shell, &database, arrived(behind, chunk)).await;
     }
+}
+
+/// The first request and those that have arrived already, up to the limits.
+fn together(first: Request, arriving: &mut Endpoint) -> Vec<Request> {
+    let mut bytes = first.message.payload.len();
+    let mut chunk = vec![first];
+    while chunk.len() < limits::BATCH_MAX && bytes < limits::BATCH_BYTES_MAX {
+        let Some(Some(next)) = arriving.next().now_or_never() else { break };
+        bytes += next.message.payload.len();
+        chunk.push(next);
+    }
+    chunk
 }
 
 fn arrived(mut waiting: Vec<Waiting>, chunk: Vec<Request>) -> Vec<Waiting> {
@@ -125,12 +139,15 @@ fn arrived(mut waiting: Vec<Waiting>, chunk: Vec<Request>) -> Vec<Waiting> {
 async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: &Database, waiting: Vec<Waiting>) -> Vec<Waiting> {
     metrics::histogram!("tranche_batch_size", "subject" => C::SUBJECT).record(waiting.len() as f64);
     let mut attempt = 0;
+    let mut keys = Keys::Fresh;
     let replies = loop {
         if shell.is_overloaded() {
             break refuse_all(&waiting, Reason::Overloaded, "too many events wait for the broker");
         }
-        match decide::<C, S>(service, database, &waiting).await {
-            Ok(replies) => break replies,
+        match decide::<C, S>(service, database, &waiting, keys).await {
+            Ok(Some(replies)) => break replies,
+            Ok(None) if keys == Keys::Fresh => keys = Keys::LookedUp,
+            Ok(None) => tracing::info!(subject = C::SUBJECT, "another replica has just answered a key of the batch"),
             Err(Fault::Transient(why)) if attempt < limits::BATCH_ATTEMPTS => {
                 tracing::warn!(subject = C::SUBJECT, %why, "batch is tried again");
                 tokio::time::sleep(limits::backoff(attempt)).await;
@@ -222,8 +239,23 @@ struct Repeat {
     key: String,
 }
 
-/// One transaction for everything that waits. None for a command that shall be decided again.
-async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, waiting: &[Waiting]) -> Result<Vec<Option<Reply>>, Fault> {
+/// What is taken for granted of the keys of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// None was answered before; nearly always so. If one was, storing the answers finds it, and nothing is committed.
+    Fresh,
+    /// Those that were answered are looked up first.
+    LookedUp,
+}
+
+/// One transaction for everything that waits. None for a command that shall be decided again; none at all when a key
+/// turns out to be known.
+async fn decide<C: Command, S: Handle<C>>(
+    service: &S,
+    database: &Database,
+    waiting: &[Waiting],
+    keys: Keys,
+) -> Result<Option<Vec<Option<Reply>>>, Fault> {
     let mut replies: Vec<Option<Reply>> = waiting.iter().map(|_| None).collect();
     let mut tx = database.begin().await?;
     let mut fresh: Vec<(usize, Read<C>)> = Vec::with_capacity(waiting.len());
@@ -244,13 +276,16 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
             },
         }
     }
-    let known = stored_answers::<C>(&mut tx, &fresh).await?;
+    let known = match keys {
+        Keys::Fresh => Stored::new(),
+        Keys::LookedUp => stored_answers(&mut tx, fresh.iter().map(|(_, read)| key_id::<C>(&read.sent)).collect()).await?,
+    };
     // the request that the answer of a position belongs to
     let mut answered: HashMap<usize, Vec<u8>> = fresh.iter().map(|(position, read)| (*position, read.hash.clone())).collect();
     let mut originals: HashMap<usize, Reply> = HashMap::new();
     let mut undecided = Vec::with_capacity(fresh.len());
     for (position, read) in fresh {
-        match known.get(&key_of(&read.sent)) {
+        match known.get(&key_id::<C>(&read.sent)) {
             None => undecided.push((position, read)),
             Some((hash, reply)) => {
                 replies[position] =
@@ -260,7 +295,7 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
             }
         }
     }
-    let mut kept = Vec::with_capacity(undecided.len());
+    let mut unkept = Vec::new();
     if !undecided.is_empty() {
         let (positions, sent): (Vec<usize>, Vec<Sent<C>>) = undecided.into_iter().map(|(position, read)| (position, read.sent)).unzip();
         let batch = Batch(sent);
@@ -272,17 +307,29 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
             // so many can wait; further ones are answered at once
             let patient = waiting[position].since.elapsed() < limits::COPY_PATIENCE && waiting.len() <= limits::BATCH_MAX;
             let (reply, keep) = match answer {
-                Err(rejection) if rejection.reason.may_be_behind() && patient => continue,
+                Err(rejection) if rejection.reason.may_be_behind() && patient => {
+                    unkept.push(key_id::<C>(&sent));
+                    continue;
+                }
                 Err(rejection) => {
                     tx.record_refusal::<C>(&sent.context, &rejection)?;
                     let keep = rejection.reason.is_final();
+                    if !keep {
+                        unkept.push(key_id::<C>(&sent));
+                    }
                     (Reply::refused(rejection), keep)
                 }
                 Ok(reply) => (Reply::accepted(serde_json::to_vec(&reply)?.into()), true),
             };
             if keep {
-                let text = String::from_utf8_lossy(&reply.body).into_owned();
-                kept.push(Kept { actor: sent.context.actor.user, key: sent.key, hash: answered[&position].clone(), reply: text });
+                tx.keep_answer(Kept {
+                    id: key_id::<C>(&sent),
+                    subject: C::SUBJECT,
+                    actor: sent.context.actor.user,
+                    key: sent.key,
+                    hash: answered[&position].clone(),
+                    reply: String::from_utf8_lossy(&reply.body).into_owned(),
+                });
             }
             replies[position] = Some(reply);
         }
@@ -297,9 +344,21 @@ async fn decide<C: Command, S: Handle<C>>(service: &S, database: &Database, wait
             None => None,
         };
     }
-    store_answers::<C>(&mut tx, kept).await?;
-    tx.commit().await?;
-    Ok(replies)
+    // what is kept finds a known key when it is stored; a refusal that is not kept must look
+    if keys == Keys::Fresh && !stored_answers(&mut tx, unkept).await?.is_empty() {
+        return Ok(None);
+    }
+    Ok(match tx.commit_answers().await? {
+        Committed::Yes => Some(replies),
+        Committed::KeyKnown => None,
+    })
+}
+
+/// The id of an answer: a key belongs to who sent it and to the command that it was sent with, so that nobody can use up
+/// another's.
+fn key_id<C: Command>(sent: &Sent<C>) -> Uuid {
+    let hash = Sha256::digest(format!("{}\n{}\n{}", C::SUBJECT, sent.context.actor.user, sent.key));
+    Uuid::from_slice(&hash[..16]).unwrap_or_default()
 }
 
 fn replay(stored: &str) -> Reply {
@@ -308,64 +367,14 @@ fn replay(stored: &str) -> Reply {
     Reply { body: stored.to_owned().into(), problem, replayed: true }
 }
 
-type Stored = HashMap<KeyOf, (Vec<u8>, String)>;
+/// Answers that were given, with the hash of their requests.
+type Stored = HashMap<Uuid, (Vec<u8>, String)>;
 
-async fn stored_answers<C: Command>(tx: &mut Tx, fresh: &[(usize, Read<C>)]) -> Result<Stored, Fault> {
-    if fresh.is_empty() {
+async fn stored_answers(tx: &mut Tx, ids: Vec<Uuid>) -> Result<Stored, Fault> {
+    if ids.is_empty() {
         return Ok(Stored::new());
     }
-    let rows = sqlx::query(
-        "select actor, key, request_hash, reply::text as reply
-         from unnest($2::text[], $3::text[]) as asked (actor, key)
-         join idempotency using (actor, key)
-         where subject = $1",
-    )
-    .bind(C::SUBJECT)
-    .bind(fresh.iter().map(|(_, read)| read.sent.context.actor.user.as_str()).collect::<Vec<_>>())
-    .bind(fresh.iter().map(|(_, read)| read.sent.key.as_str()).collect::<Vec<_>>())
-    .fetch_all(&mut **tx)
-    .await?;
-    let mut stored = Stored::with_capacity(rows.len());
-    for row in rows {
-        stored.insert((row.try_get("actor")?, row.try_get("key")?), (row.try_get("request_hash")?, row.try_get("reply")?));
-    }
-    Ok(stored)
-}
-
-/// An answer that is stored under its key.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Kept {
-    actor: String,
-    key: String,
-    hash: Vec<u8>,
-    reply: String,
-}
-
-/// Stores the answers beside the changes. When another replica has just answered one of the keys,
-/// the whole batch is undone and decided again, and finds that answer.
-async fn store_answers<C: Command>(tx: &mut Tx, mut kept: Vec<Kept>) -> Result<(), Fault> {
-    if kept.is_empty() {
-        return Ok(());
-    }
-    kept.sort();
-    let now = tx.now();
-    let stored = sqlx::query(
-        "insert into idempotency (subject, actor, key, request_hash, reply, created_at)
-         select $1, actor, key, request_hash, reply::json, $6
-         from unnest($2::text[], $3::text[], $4::bytea[], $5::text[]) as answer (actor, key, request_hash, reply)
-         on conflict do nothing",
-    )
-    .bind(C::SUBJECT)
-    .bind(kept.iter().map(|answer| answer.actor.as_str()).collect::<Vec<_>>())
-    .bind(kept.iter().map(|answer| answer.key.as_str()).collect::<Vec<_>>())
-    .bind(kept.iter().map(|answer| answer.hash.as_slice()).collect::<Vec<_>>())
-    .bind(kept.iter().map(|answer| answer.reply.as_str()).collect::<Vec<_>>())
-    .bind(now)
-    .execute(&mut **tx)
-    .await?
-    .rows_affected();
-    if stored == kept.len() as u64 {
-        return Ok(());
-    }
-    Err(Fault::Transient("an idempotency key of the batch was answered by another replica meanwhile".into()))
+    let rows: Vec<(Uuid, Vec<u8>, String)> =
+        sqlx::query_as("select id, request_hash, reply::text from idempotency where id = any($1)").bind(ids).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|(id, hash, reply)| (id, (hash, reply))).collect())
 }

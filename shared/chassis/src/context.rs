@@ -1,6 +1,8 @@
 //! The context of a message: who, on whose behalf, as part of which request. It travels in the
 //! headers, after CloudEvents 1.0 (binary mode, the NATS binding) and W3C Trace Context.
 
+use std::borrow::Cow;
+
 use async_nats::HeaderMap;
 use domain::{Actor, Reason, Rejection, Scope};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -38,12 +40,15 @@ const HEADER_CHARACTERS_MAX: usize = 200;
 
 /// Writes one CloudEvents attribute.
 pub fn put(headers: &mut HeaderMap, name: &str, value: &str) {
-    headers.insert(name, utf8_percent_encode(value, HEADER_VALUE).to_string());
+    headers.insert(name, &*Cow::from(utf8_percent_encode(value, HEADER_VALUE)));
 }
 
 /// Reads one CloudEvents attribute.
 pub fn get(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
     let value = headers?.get(name)?.as_str();
+    if !value.bytes().any(|byte| matches!(byte, b'%' | 0)) {
+        return Some(value.to_owned());
+    }
     // Postgres keeps no zero character
     Some(percent_decode_str(value).decode_utf8_lossy().replace('\0', ""))
 }

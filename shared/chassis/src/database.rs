@@ -1,6 +1,7 @@
 //! A service's own database and its transactions. A transaction knows the time, makes ids, and
 //! writes the events of what it changed: they are committed together or not at all.
 
+use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, RwLock};
 
@@ -11,15 +12,16 @@ use domain::messages::chassis::{Access, AccessChange};
 use domain::rules::RuleBook;
 use domain::{Aggregate, Command, Event, Rejection, calendar, ids};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnection, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Row, Transaction};
-use tokio::sync::{Notify, mpsc};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{PgPool, Postgres, Transaction};
+use tokio::sync::{Notify, mpsc, watch};
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::fault::Fault;
 use crate::limits;
+use crate::outcome::{self, Handed, Kept, Outcome};
 
 /// An event as it stands in the log, ready to be published.
 #[derive(Clone, Debug)]
@@ -29,11 +31,11 @@ pub struct LoggedEvent {
     /// Derived from aggregate, epoch and version.
     pub event_id: Uuid,
     /// The stream that keeps it.
-    pub stream: String,
+    pub stream: &'static str,
     /// The subject that it travels on.
     pub subject: String,
     /// Kind of aggregate.
-    pub aggregate: String,
+    pub aggregate: Cow<'static, str>,
     /// Id of the aggregate.
     pub aggregate_id: Uuid,
     /// Epoch of the owner.
@@ -65,9 +67,9 @@ impl LoggedEvent {
         Ok(LoggedEvent {
             log_id: 0,
             event_id: ids::event_id(state.id(), epoch, state.version()),
-            stream: crate::nats::stream_of(&subject).to_owned(),
+            stream: crate::nats::stream_of(&subject),
             subject,
-            aggregate: A::KIND.to_owned(),
+            aggregate: A::KIND.into(),
             aggregate_id: state.id(),
             epoch,
             version: state.version(),
@@ -92,29 +94,35 @@ pub struct Database {
     /// The clock.
     pub clock: Clock,
     rules: Arc<RwLock<Arc<RuleBook>>>,
-    committed: mpsc::Sender<Vec<LoggedEvent>>,
+    committed: mpsc::Sender<Handed>,
     /// Woken after each commit that wrote events.
     pub(crate) changed: Arc<Notify>,
+    /// Changed after each commit that asked for summaries.
+    pub(crate) summaries: Arc<watch::Sender<()>>,
 }
 
 impl Database {
     /// Connects. The receiver gets the events of each committed transaction, for the relay.
-    pub async fn connect(
+    pub(crate) async fn connect(
         service: &'static str,
         url: &str,
         environment: &str,
         clock: Clock,
-    ) -> Result<(Database, mpsc::Receiver<Vec<LoggedEvent>>), Fault> {
-        let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).connect(url).await?;
+    ) -> Result<(Database, mpsc::Receiver<Handed>), Fault> {
+        // Every statement of a hot path names its rows by key. A plan that was made while a table was empty would read
+        // the whole of it, and would be kept: so the planner is told that this is never the way.
+        let options = url.parse::<PgConnectOptions>()?.application_name(service).options([("enable_seqscan", "off")]);
+        let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).connect_with(options).await?;
+        sqlx::query("select make_event_log_partitions()").execute(&pool).await?;
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;
         let (committed, relay) = mpsc::channel(limits::RELAY_QUEUE);
         let rules = Arc::new(RwLock::new(Arc::new(RuleBook::new(environment))));
-        Ok((Database { pool, service, epoch, clock, rules, committed, changed: Arc::default() }, relay))
+        Ok((Database { pool, service, epoch, clock, rules, committed, changed: Arc::default(), summaries: Arc::default() }, relay))
     }
 
     /// Begins a transaction.
     pub async fn begin(&self) -> Result<Tx, Fault> {
-        Ok(Tx { inner: self.pool.begin().await?, now: self.clock.now(), database: self.clone(), events: vec![] })
+        Ok(Tx { inner: self.pool.begin().await?, now: self.clock.now(), database: self.clone(), outcome: Outcome::default() })
     }
 
     /// The rules as they are known now.
@@ -149,7 +157,7 @@ pub struct Tx {
     inner: Transaction<'static, Postgres>,
     now: DateTime<Utc>,
     database: Database,
-    events: Vec<LoggedEvent>,
+    outcome: Outcome,
 }
 
 impl Tx {
@@ -180,8 +188,19 @@ impl Tx {
 
     /// Writes an event with the aggregate's state after the change. It is published after the commit.
     pub fn emit<A: Aggregate>(&mut self, context: &Context, state: &A, change: A::Change) -> Result<(), Fault> {
-        self.events.push(LoggedEvent::of(context, state, change, self.database.epoch, self.now)?);
+        self.outcome.events.push(LoggedEvent::of(context, state, change, self.database.epoch, self.now)?);
         Ok(())
+    }
+
+    /// Asks for a summary of an aggregate whose figures changed: see [`crate::Summarise`]. Call it while the
+    /// aggregate's row is locked, so that whoever summarises sees the change or the mark.
+    pub fn summarise_later<A: Aggregate>(&mut self, id: Uuid) {
+        self.outcome.summaries.insert((A::KIND, id));
+    }
+
+    /// Keeps an answer beside the changes.
+    pub(crate) fn keep_answer(&mut self, answer: Kept) {
+        self.outcome.answers.push(answer);
     }
 
     /// Records that a command, or a part of it, is refused.
@@ -203,18 +222,40 @@ impl Tx {
     /// Writes the events and commits; then hands the events to the relay. If the process dies
     /// before the commit nothing has happened; if it dies after it, the relay of any replica finds
     /// the events in `outbox_pending`.
-    pub async fn commit(mut self) -> Result<(), Fault> {
-        if self.events.is_empty() {
-            return Ok(self.inner.commit().await?);
+    pub async fn commit(self) -> Result<(), Fault> {
+        match self.commit_answers().await? {
+            Committed::Yes => Ok(()),
+            Committed::KeyKnown => Err(Fault::Fatal("an answer was kept outside a batch of commands".into())),
         }
-        let mut events = std::mem::take(&mut self.events);
-        write_events(&mut self.inner, &mut events).await?;
-        self.inner.commit().await?;
-        // A full queue is no loss: the relay's poll finds the rows.
-        let _ = self.database.committed.try_send(events);
-        self.database.changed.notify_waiters();
-        Ok(())
     }
+
+    /// The same, with the answers that were kept. Nothing is committed when one of their keys is known already.
+    pub(crate) async fn commit_answers(mut self) -> Result<Committed, Fault> {
+        if self.outcome.is_empty() {
+            self.inner.commit().await?;
+            return Ok(Committed::Yes);
+        }
+        let Some(handed) = outcome::write(&mut self.inner, self.now, &mut self.outcome).await? else { return Ok(Committed::KeyKnown) };
+        self.inner.commit().await?;
+        if !self.outcome.summaries.is_empty() {
+            self.database.summaries.send_replace(());
+        }
+        if !handed.events.is_empty() {
+            // A full queue is no loss: the relay's poll finds the rows.
+            let _ = self.database.committed.try_send(handed);
+            self.database.changed.notify_waiters();
+        }
+        Ok(Committed::Yes)
+    }
+}
+
+/// What became of a commit with answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// All is stored.
+    Yes,
+    /// Nothing is: one of the keys was answered before.
+    KeyKnown,
 }
 
 impl Deref for Tx {
@@ -228,48 +269,4 @@ impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.inner
     }
-}
-
-async fn write_events(connection: &mut PgConnection, events: &mut [LoggedEvent]) -> Result<(), Fault> {
-    let column = |text: fn(&LoggedEvent) -> &str| events.iter().map(text).collect::<Vec<&str>>();
-    let bodies: Vec<&str> = events.iter().map(|event| std::str::from_utf8(&event.body).unwrap_or_default()).collect();
-    let rows = sqlx::query(
-        "with logged as (
-            insert into event_log (event_id, stream, subject, aggregate, aggregate_id, epoch, version,
-                                   at, actor, correlation_id, causation_id, traceparent, body)
-            select event_id, stream, subject, aggregate, aggregate_id, epoch, version,
-                   at, actor, correlation_id, causation_id, traceparent, body::json
-            from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::int[], $7::bigint[],
-                        $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
-                 as event (event_id, stream, subject, aggregate, aggregate_id, epoch, version,
-                           at, actor, correlation_id, causation_id, traceparent, body)
-            returning log_id, event_id
-         ), pending as (
-            insert into outbox_pending (log_id) select log_id from logged
-         )
-         select log_id, event_id from logged",
-    )
-    .bind(events.iter().map(|event| event.event_id).collect::<Vec<_>>())
-    .bind(column(|event| &event.stream))
-    .bind(column(|event| &event.subject))
-    .bind(column(|event| &event.aggregate))
-    .bind(events.iter().map(|event| event.aggregate_id).collect::<Vec<_>>())
-    .bind(events.iter().map(|event| event.epoch).collect::<Vec<_>>())
-    .bind(events.iter().map(|event| event.version).collect::<Vec<_>>())
-    .bind(events.iter().map(|event| event.at).collect::<Vec<_>>())
-    .bind(column(|event| &event.actor))
-    .bind(column(|event| &event.correlation_id))
-    .bind(column(|event| &event.causation_id))
-    .bind(events.iter().map(|event| event.traceparent.as_deref()).collect::<Vec<_>>())
-    .bind(bodies)
-    .fetch_all(connection)
-    .await?;
-    let mut log_ids = std::collections::HashMap::with_capacity(rows.len());
-    for row in rows {
-        log_ids.insert(row.try_get::<Uuid, _>("event_id")?, row.try_get::<i64, _>("log_id")?);
-    }
-    for event in events {
-        event.log_id = log_ids.get(&event.event_id).copied().unwrap_or_default();
-    }
-    Ok(())
 }

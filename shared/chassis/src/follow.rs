@@ -148,7 +148,7 @@ impl Reader {
 }
 
 /// Acknowledges what is done; a lost acknowledgement only means another delivery.
-pub(crate) async fn acknowledge(messages: &[Message]) {
+pub(crate) async fn acknowledge(messages: &[&Message]) {
     for message in messages {
         if let Err(error) = message.ack().await {
             tracing::warn!(%error, "acknowledgement not sent");
@@ -181,6 +181,13 @@ pub(crate) async fn serve<A: Aggregate, S: Follow<A>>(service: Arc<S>, shell: Ar
     }
 }
 
+/// A message, and how often it was delivered.
+#[derive(Clone, Copy)]
+struct Delivered<'a> {
+    message: &'a Message,
+    times: i64,
+}
+
 /// A message that kills the process takes its neighbours' deliveries along. So what was delivered
 /// often is handled by itself, after the others, from the front and from the back in turn: after two
 /// rounds all but the killer are done, and only a message that is alone is ever given up.
@@ -190,13 +197,13 @@ async fn handle_suspects_last<A: Aggregate, S: Follow<A>>(
     database: &Database,
     messages: &[Message],
 ) -> Result<(), Fault> {
-    let delivered = |message: &Message| message.info().map_or(1, |info| info.delivered);
-    let (mut suspects, good): (Vec<Message>, Vec<Message>) =
-        messages.iter().cloned().partition(|message| delivered(message) > limits::DELIVERIES_TOGETHER);
+    let delivered = messages.iter().map(|message| Delivered { message, times: message.info().map_or(1, |info| info.delivered) });
+    let (mut suspects, good): (Vec<Delivered>, Vec<Delivered>) =
+        delivered.partition(|delivered| delivered.times > limits::DELIVERIES_TOGETHER);
     if !good.is_empty() {
         handle::<A, S>(service, shell, database, &good).await?;
     }
-    if suspects.iter().any(|message| delivered(message) % 2 == 0) {
+    if suspects.iter().any(|delivered| delivered.times % 2 == 0) {
         suspects.reverse();
     }
     for suspect in &suspects {
@@ -205,13 +212,17 @@ async fn handle_suspects_last<A: Aggregate, S: Follow<A>>(
     Ok(())
 }
 
-async fn handle<A: Aggregate, S: Follow<A>>(service: &S, shell: &Shell, database: &Database, messages: &[Message]) -> Result<(), Fault> {
-    let mut readable = Vec::with_capacity(messages.len());
-    let mut newest: HashMap<Uuid, Seen<A>> = HashMap::new();
-    for message in messages {
-        let delivered = message.info().map_or(1, |info| info.delivered);
+async fn handle<A: Aggregate, S: Follow<A>>(
+    service: &S,
+    shell: &Shell,
+    database: &Database,
+    delivered: &[Delivered<'_>],
+) -> Result<(), Fault> {
+    let mut readable = Vec::with_capacity(delivered.len());
+    let mut newest: HashMap<Uuid, Seen<A>> = HashMap::with_capacity(delivered.len());
+    for &Delivered { message, times } in delivered {
         let seen = match read::<A>(message) {
-            Ok(_) if delivered > limits::DELIVERIES_MAX => Err(format!("given up after {delivered} deliveries")),
+            Ok(_) if times > limits::DELIVERIES_MAX => Err(format!("given up after {times} deliveries")),
             other => other,
         };
         match seen {
@@ -220,11 +231,11 @@ async fn handle<A: Aggregate, S: Follow<A>>(service: &S, shell: &Shell, database
                 if known.is_none_or(|known| seen.order() > known.order()) {
                     newest.insert(seen.state.id(), seen);
                 }
-                readable.push(message.clone());
+                readable.push(Delivered { message, times });
             }
             Err(reason) => {
                 dead_letters::park(shell, database, A::KIND, message, &reason).await?;
-                acknowledge(std::slice::from_ref(message)).await;
+                acknowledge(&[message]).await;
             }
         }
     }
@@ -233,19 +244,20 @@ async fn handle<A: Aggregate, S: Follow<A>>(service: &S, shell: &Shell, database
     match in_one_transaction(service, database, &batch).await {
         Ok(()) => {
             metrics::counter!("tranche_events_followed_total", "kind" => A::KIND).increment(readable.len() as u64);
-            acknowledge(&readable).await;
+            let done: Vec<&Message> = readable.iter().map(|delivered| delivered.message).collect();
+            acknowledge(&done).await;
             Ok(())
         }
         Err(Fault::Fatal(why)) if readable.len() == 1 => {
             tracing::error!(kind = A::KIND, %why, "event cannot be handled");
-            dead_letters::park(shell, database, A::KIND, &readable[0], &why).await?;
-            acknowledge(&readable).await;
+            dead_letters::park(shell, database, A::KIND, readable[0].message, &why).await?;
+            acknowledge(&[readable[0].message]).await;
             Ok(())
         }
         // one event spoils the others: handle each by itself
         Err(Fault::Fatal(_)) => {
-            for message in &readable {
-                Box::pin(handle::<A, S>(service, shell, database, std::slice::from_ref(message))).await?;
+            for one in &readable {
+                Box::pin(handle::<A, S>(service, shell, database, std::slice::from_ref(one))).await?;
             }
             Ok(())
         }

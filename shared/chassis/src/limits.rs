@@ -10,6 +10,10 @@ pub const FOLLOW_MAX: usize = 1_000;
 pub const PUBLISH_MAX: usize = 1_000;
 /// Most bytes of one event's body; keeps aggregates small.
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
+/// Atomic publishes on their way at once: while one is written to disk the next travels.
+pub const PUBLISHES_AT_ONCE: usize = 4;
+/// Transactions whose events are published together.
+pub const RELAY_TOGETHER: usize = 64;
 /// Transactions that may wait for the relay in memory; what does not fit is found by the poll.
 pub const RELAY_QUEUE: usize = 4_096;
 /// How often the relay looks for events that nobody handed to it (a crash, a broker outage).
@@ -36,6 +40,14 @@ pub const ACK_WAIT: Duration = Duration::from_secs(10);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A reader without a message for so long asks the broker whether any is waiting.
 pub const FOLLOW_SILENCE: Duration = Duration::from_secs(15);
+/// Most bytes of commands decided in one transaction: about as much as [`BATCH_MAX`] small ones have.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The summary of an aggregate is published no more often than this: nobody reads faster.
+pub const SUMMARY_PAUSE: Duration = Duration::from_secs(1);
+/// How often the database is asked for summaries that a crash left.
+pub const SUMMARY_POLL: Duration = Duration::from_secs(5);
+/// Most summaries made in one transaction.
+pub const SUMMARY_MAX: usize = 1_000;
 /// Errands look for work so often when nothing woke them.
 pub const ERRAND_POLL: Duration = Duration::from_millis(500);
 /// One attempt of a request to a service.

@@ -104,7 +104,7 @@ pub(crate) async fn serve<S: Record>(service: Arc<S>, shell: Arc<Shell>, databas
                 return;
             }
         }
-        acknowledge(&messages).await;
+        acknowledge(&messages.iter().collect::<Vec<_>>()).await;
     }
 }
 

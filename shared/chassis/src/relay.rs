@@ -3,8 +3,11 @@
 //! If the process dies after the publish and before the delete, the event is published again; every
 //! reader is gated by version, so that is harmless. Any number of relays may run.
 
+use std::sync::Arc;
+
 use async_nats::HeaderMap;
 use async_nats::jetstream;
+use futures::{FutureExt, StreamExt};
 use serde::Deserialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -15,11 +18,12 @@ use crate::context::put;
 use crate::database::{Database, LoggedEvent};
 use crate::fault::Fault;
 use crate::limits;
-use crate::nats::{STREAMS, ensure_streams};
+use crate::nats::{STREAMS, ensure_streams, stream_of};
+use crate::outcome::{Handed, Range};
 use crate::shell::Shell;
 
 /// Publishes until the service stops and what is in hand is done.
-pub async fn run(shell: std::sync::Arc<Shell>, database: Database, mut committed: mpsc::Receiver<Vec<LoggedEvent>>) {
+pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mpsc::Receiver<Handed>) {
     let mut poll = tokio::time::interval(limits::RELAY_POLL);
     let mut check = tokio::time::interval(limits::STREAM_CHECK);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -27,9 +31,9 @@ pub async fn run(shell: std::sync::Arc<Shell>, database: Database, mut committed
     let mut handed = Vec::new();
     loop {
         let done = tokio::select! {
-            received = committed.recv_many(&mut handed, 64) => {
+            received = committed.recv_many(&mut handed, limits::RELAY_TOGETHER) => {
                 if received == 0 { break; }
-                publish_and_forget(&shell, &database, handed.drain(..).flatten().collect()).await
+                publish_and_forget(&shell, &database, together(handed.drain(..))).await
             }
             _ = poll.tick() => publish_left_over(&shell, &database).await,
             _ = check.tick() => compare_streams(&shell, &database).await,
@@ -40,41 +44,79 @@ pub async fn run(shell: std::sync::Arc<Shell>, database: Database, mut committed
         }
     }
     committed.close();
-    while let Some(events) = committed.recv().await {
-        if let Err(fault) = publish_and_forget(&shell, &database, events).await {
+    while let Some(handed) = committed.recv().await {
+        if let Err(fault) = publish_and_forget(&shell, &database, handed).await {
             tracing::warn!(%fault, "relay, while stopping");
         }
     }
 }
 
-async fn publish_and_forget(shell: &Shell, database: &Database, events: Vec<LoggedEvent>) -> Result<(), Fault> {
+fn together(parts: impl Iterator<Item = Handed>) -> Handed {
+    let mut all = Handed::default();
+    for part in parts {
+        all.events.extend(part.events);
+        all.ranges.extend(part.ranges);
+    }
+    all
+}
+
+/// Publishes events and deletes the rows under which they waited. A row goes when all of its events are acknowledged; if the
+/// process dies before that, all of them are published again.
+async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) -> Result<(), Fault> {
     for (stream, _) in STREAMS {
-        let of_stream: Vec<&LoggedEvent> = events.iter().filter(|event| event.stream == stream).collect();
-        for batch in of_stream.chunks(limits::PUBLISH_MAX) {
-            let log_ids: Vec<i64> = batch.iter().map(|event| event.log_id).collect();
-            match publish(&shell.jetstream, batch).await {
-                Ok(last_seq) => forget(database, &log_ids, stream, last_seq).await?,
-                // one event spoils the others: each by itself, and only those that are refused wait
-                Err(Fault::Fatal(why)) => {
-                    tracing::error!(stream, %why, "the broker refused a batch");
-                    for event in batch {
-                        match publish(&shell.jetstream, &[event]).await {
-                            Ok(last_seq) => forget(database, &[event.log_id], stream, last_seq).await?,
-                            Err(fault) => {
-                                tracing::error!(subject = event.subject, log_id = event.log_id, %fault, "event cannot be published; it is tried again");
-                                postpone(database, &[event.log_id]).await?;
-                            }
-                        }
-                    }
+        let of_stream: Vec<&LoggedEvent> = handed.events.iter().filter(|event| event.stream == stream).collect();
+        if of_stream.is_empty() {
+            continue;
+        }
+        let ranges: Vec<&Range> = handed.ranges.iter().filter(|range| range.stream == stream).collect();
+        let publishes: Vec<_> = of_stream.chunks(limits::PUBLISH_MAX).map(|batch| publish_or_single_out(shell, batch).boxed()).collect();
+        let published: Vec<Result<Published, Fault>> = futures::stream::iter(publishes).buffered(limits::PUBLISHES_AT_ONCE).collect().await;
+        let mut last_seq = 0;
+        let mut refused = Vec::new();
+        for result in published {
+            match result {
+                Ok(published) => {
+                    last_seq = last_seq.max(published.last_seq);
+                    refused.extend(published.refused);
                 }
                 Err(fault) => {
-                    postpone(database, &log_ids).await?;
+                    postpone(database, &ranges).await?;
                     return Err(fault);
                 }
             }
         }
+        forget(database, &ranges, stream, last_seq, &refused).await?;
+        metrics::counter!("tranche_events_published_total").increment(of_stream.len() as u64);
     }
     Ok(())
+}
+
+/// What became of a batch.
+struct Published {
+    last_seq: u64,
+    /// Log ids of the events that the broker refused.
+    refused: Vec<i64>,
+}
+
+/// Publishes a batch. When one event spoils the others, each is published by itself.
+async fn publish_or_single_out(shell: &Shell, batch: &[&LoggedEvent]) -> Result<Published, Fault> {
+    let why = match publish(&shell.jetstream, batch).await {
+        Err(Fault::Fatal(why)) => why,
+        done => return done.map(|last_seq| Published { last_seq, refused: vec![] }),
+    };
+    tracing::error!(%why, "the broker refused a batch");
+    let mut published = Published { last_seq: 0, refused: vec![] };
+    for event in batch {
+        match publish(&shell.jetstream, &[event]).await {
+            Ok(seq) => published.last_seq = seq,
+            Err(Fault::Transient(why)) => return Err(Fault::Transient(why)),
+            Err(fault) => {
+                tracing::error!(subject = event.subject, log_id = event.log_id, %fault, "event cannot be published; it is tried again");
+                published.refused.push(event.log_id);
+            }
+        }
+    }
+    Ok(published)
 }
 
 /// The headers of an event: CloudEvents 1.0, binary mode.
@@ -143,27 +185,47 @@ pub async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) ->
     }
 }
 
-async fn forget(database: &Database, log_ids: &[i64], stream: &str, last_seq: u64) -> Result<(), Fault> {
-    sqlx::query(
-        "with gone as (delete from outbox_pending where log_id = any($1))
-         update relay_state set last_seq = greatest(last_seq, $3) where stream = $2",
-    )
-    .bind(log_ids)
-    .bind(stream)
-    .bind(i64::try_from(last_seq).unwrap_or(i64::MAX))
-    .execute(&database.pool)
-    .await?;
-    metrics::counter!("tranche_events_published_total").increment(log_ids.len() as u64);
-    Ok(())
+fn keys<'a>(ranges: &[&'a Range]) -> (Vec<i64>, Vec<&'a str>) {
+    ranges.iter().map(|range| (range.first, range.stream)).unzip()
 }
 
-async fn postpone(database: &Database, log_ids: &[i64]) -> Result<(), Fault> {
+/// Deletes the rows of what was published; what was refused waits on, each event under a row of its own.
+async fn forget(database: &Database, ranges: &[&Range], stream: &str, last_seq: u64, refused: &[i64]) -> Result<(), Fault> {
+    let mut transaction = database.pool.begin().await?;
+    // if this is lost in a crash of the server the events are published again: no need to wait for its disk
+    sqlx::query(
+        "with lazily as materialized (select set_config('synchronous_commit', 'off', true)),
+         gone as (delete from outbox_pending where first_log_id = any($1) and stream = $2)
+         update relay_state set last_seq = greatest(last_seq, $3) from lazily where stream = $2",
+    )
+    .bind(keys(ranges).0)
+    .bind(stream)
+    .bind(i64::try_from(last_seq).unwrap_or(i64::MAX))
+    .execute(&mut *transaction)
+    .await?;
+    if !refused.is_empty() {
+        sqlx::query(
+            "insert into outbox_pending (first_log_id, last_log_id, stream, events, attempts, next_attempt)
+             select log_id, log_id, $2, 1, 1, clock_timestamp() + interval '5 seconds' from unnest($1::bigint[]) as refused (log_id)",
+        )
+        .bind(refused)
+        .bind(stream)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+async fn postpone(database: &Database, ranges: &[&Range]) -> Result<(), Fault> {
+    let (firsts, streams) = keys(ranges);
     sqlx::query(
         "update outbox_pending
          set attempts = attempts + 1, next_attempt = clock_timestamp() + make_interval(secs => least(attempts, 5))
-         where log_id = any($1)",
+         from unnest($1::bigint[], $2::text[]) as range (first_log_id, stream)
+         where outbox_pending.first_log_id = range.first_log_id and outbox_pending.stream = range.stream",
     )
-    .bind(log_ids)
+    .bind(firsts)
+    .bind(streams)
     .execute(&database.pool)
     .await?;
     Ok(())
@@ -173,9 +235,9 @@ fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
     Ok(LoggedEvent {
         log_id: row.try_get("log_id")?,
         event_id: row.try_get("event_id")?,
-        stream: row.try_get("stream")?,
+        stream: stream_of(row.try_get("subject")?),
         subject: row.try_get("subject")?,
-        aggregate: row.try_get("aggregate")?,
+        aggregate: row.try_get::<String, _>("aggregate")?.into(),
         aggregate_id: row.try_get("aggregate_id")?,
         epoch: row.try_get("epoch")?,
         version: row.try_get("version")?,
@@ -191,7 +253,8 @@ fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
 /// Publishes what has waited for a second or more: left by a crash, an outage or a full queue.
 async fn publish_left_over(shell: &Shell, database: &Database) -> Result<(), Fault> {
     let (depth, age): (i64, Option<f64>) = sqlx::query_as(
-        "select count(*), extract(epoch from clock_timestamp() - (select at from event_log where log_id = min(outbox_pending.log_id)))::float8
+        "select coalesce(sum(events), 0)::bigint,
+                extract(epoch from clock_timestamp() - (select at from event_log where log_id = min(first_log_id)))::float8
          from outbox_pending",
     )
     .fetch_one(&database.pool)
@@ -203,23 +266,42 @@ async fn publish_left_over(shell: &Shell, database: &Database) -> Result<(), Fau
         return Ok(());
     }
     loop {
-        let events: Vec<LoggedEvent> = sqlx::query(
-            "select log_id, event_id, stream, subject, aggregate, aggregate_id, epoch, version, at,
-                    actor, correlation_id, causation_id, traceparent, body::text as body
-             from outbox_pending join event_log using (log_id)
-             where next_attempt < clock_timestamp() - interval '1 second'
-             order by log_id limit $1",
-        )
-        .bind(limits::PUBLISH_MAX as i64)
-        .try_map(|row: PgRow| logged(&row))
-        .fetch_all(&database.pool)
-        .await?;
-        let full = events.len() == limits::PUBLISH_MAX;
-        publish_and_forget(shell, database, events).await?;
-        if !full {
+        let handed = left_over(database).await?;
+        if handed.ranges.is_empty() {
             return Ok(());
         }
+        publish_and_forget(shell, database, handed).await?;
     }
+}
+
+/// The oldest ranges that have waited, at least one, with about as many events as are published at once.
+async fn left_over(database: &Database) -> Result<Handed, Fault> {
+    let ranges: Vec<(i64, i64, String)> = sqlx::query_as(
+        "select first_log_id, last_log_id, stream
+         from (select first_log_id, last_log_id, stream, sum(events) over (order by first_log_id, stream) - events as before
+               from (select * from outbox_pending where next_attempt < clock_timestamp() - interval '1 second'
+                     order by first_log_id, stream limit $1) as oldest) as summed
+         where before < $1",
+    )
+    .bind((limits::PUBLISH_MAX * limits::PUBLISHES_AT_ONCE) as i64)
+    .fetch_all(&database.pool)
+    .await?;
+    let events = sqlx::query(
+        "select log_id, event_id, subject, aggregate, aggregate_id, epoch, version, at,
+                actor, correlation_id, causation_id, traceparent, body::text as body
+         from unnest($1::bigint[], $2::bigint[], $3::text[]) as range (first_log_id, last_log_id, stream)
+         join event_log on log_id between first_log_id and last_log_id and event_log.stream = range.stream
+         order by log_id",
+    )
+    .bind(ranges.iter().map(|range| range.0).collect::<Vec<_>>())
+    .bind(ranges.iter().map(|range| range.1).collect::<Vec<_>>())
+    .bind(ranges.iter().map(|range| range.2.as_str()).collect::<Vec<_>>())
+    .try_map(|row: PgRow| logged(&row))
+    .fetch_all(&database.pool)
+    .await?;
+    let known = |name: &str| STREAMS.iter().map(|(stream, _)| *stream).find(|stream| *stream == name);
+    let ranges = ranges.iter().filter_map(|(first, _, stream)| Some(Range { first: *first, stream: known(stream)? })).collect();
+    Ok(Handed { events, ranges })
 }
 
 /// Compares each stream with what the relay knows of it. A stream that was made anew, or that ends
@@ -240,8 +322,13 @@ async fn compare_streams(shell: &Shell, database: &Database) -> Result<(), Fault
         }
         sqlx::query(
             "with again as (
-                insert into outbox_pending (log_id) select log_id from event_log where stream = $1 and $4
-                on conflict do nothing
+                insert into outbox_pending (first_log_id, last_log_id, stream, events)
+                select min(log_id), max(log_id), $1, count(*)
+                from (select log_id, (row_number() over (order by log_id) - 1) / $5 as part from event_log where stream = $1 and $4) as parts
+                group by part
+                on conflict (first_log_id, stream) do update
+                set last_log_id = greatest(outbox_pending.last_log_id, excluded.last_log_id),
+                    events = greatest(outbox_pending.events, excluded.events)
              )
              insert into relay_state (stream, created_at, last_seq) values ($1, $2, $3)
              on conflict (stream) do update set created_at = excluded.created_at, last_seq = excluded.last_seq",
@@ -250,6 +337,7 @@ async fn compare_streams(shell: &Shell, database: &Database) -> Result<(), Fault
         .bind(&created)
         .bind(last_seq)
         .bind(known.is_some())
+        .bind(limits::PUBLISH_MAX as i64)
         .execute(&database.pool)
         .await?;
         if known.is_some() {

@@ -19,7 +19,7 @@ pub trait RowExt {
     /// A text column that holds the serialised name of an enum.
     fn named<T: DeserializeOwned>(&self, column: &str) -> Result<T, sqlx::Error>;
     /// A jsonb column.
-    fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, sqlx::Error>;
+    fn json<T: DeserializeOwned + 'static>(&self, column: &str) -> Result<T, sqlx::Error>;
 }
 
 fn unreadable(column: &str, why: &dyn std::fmt::Display) -> sqlx::Error {
@@ -40,9 +40,8 @@ impl RowExt for PgRow {
         let text: String = self.try_get(column)?;
         serde_json::from_value(serde_json::Value::String(text)).map_err(|error| unreadable(column, &error))
     }
-    fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, sqlx::Error> {
-        let value: serde_json::Value = self.try_get(column)?;
-        serde_json::from_value(value).map_err(|error| unreadable(column, &error))
+    fn json<T: DeserializeOwned + 'static>(&self, column: &str) -> Result<T, sqlx::Error> {
+        self.try_get::<sqlx::types::Json<T>, _>(column).map(|json| json.0)
     }
 }
 

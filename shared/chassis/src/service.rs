@@ -21,10 +21,12 @@ use crate::database::{self, Database};
 use crate::errand::{self, Errand};
 use crate::fault::Fault;
 use crate::follow::{self, Follow};
+use crate::outcome::Handed;
 use crate::query::{self, Show};
 use crate::record::{self, Record};
 use crate::rules::RuleSource;
 use crate::shell::Shell;
+use crate::summary::{self, Summarise};
 use crate::{dead_letters, health, limits, nats, relay, rules, telemetry};
 
 /// What a service is called and owns.
@@ -82,6 +84,13 @@ impl<S: Send + Sync + 'static> Service<S> {
         S: Follow<A>,
     {
         self.task(follow::serve::<A, S>)
+    }
+    /// Publishes summaries of an aggregate whose figures are sums.
+    pub fn summarises<A: Aggregate>(self) -> Self
+    where
+        S: Summarise<A>,
+    {
+        self.task(summary::serve::<A, S>)
     }
     /// Records every message of a stream.
     pub fn records(self, stream: &'static str, filter: &'static str) -> Self
@@ -276,7 +285,7 @@ async fn connect_patiently(
     url: &str,
     environment: &str,
     clock: &Clock,
-) -> Result<(Database, tokio::sync::mpsc::Receiver<Vec<database::LoggedEvent>>), Fault> {
+) -> Result<(Database, tokio::sync::mpsc::Receiver<Handed>), Fault> {
     let mut attempt = 0;
     loop {
         match Database::connect(name, url, environment, clock.clone()).await {

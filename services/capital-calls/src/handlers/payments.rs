@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use ::domain::messages::capital_calls::{
-    CallLine, CallLineChange, CapitalCallChange, PAYMENTS_MAX, Payment, PaymentChange, PaymentOutcome, PaymentStatus, PaymentsRecorded,
-    RecordPayment, RecordPayments, Reversal, ReversePayment,
+    CallLine, CallLineChange, CapitalCall, CapitalCallChange, PAYMENTS_MAX, Payment, PaymentChange, PaymentOutcome, PaymentStatus,
+    PaymentsRecorded, RecordPayment, RecordPayments, Reversal, ReversePayment,
 };
 use ::domain::rejection::check_text;
 use ::domain::{Amount, Reason, Rejection, calendar};
-use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
+use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Summarise, Tx};
 use uuid::Uuid;
 
 use super::today_of;
@@ -76,12 +76,8 @@ async fn record_all(tx: &mut Tx, received: &[(&Context, &RecordPayment)]) -> Res
         }
         answers.push(recorded);
     }
-    store::insert_payments(tx, &answers.iter().flatten().collect::<Vec<_>>()).await?;
-    let paid = answers
-        .iter()
-        .zip(received)
-        .filter_map(|(answer, (context, _))| answer.as_ref().ok().map(|payment| (*context, payment, payment.applied)));
-    save_settled(tx, &lines, paid).await?;
+    let added: Vec<&Payment> = answers.iter().flatten().collect();
+    save_moved(tx, &added, &moved(&lines, added.iter().map(|payment| (*payment, payment.applied)))).await?;
     Ok(answers)
 }
 
@@ -194,11 +190,7 @@ impl Handle<ReversePayment> for CapitalCalls {
             answers.push(answer);
         }
         store::save_reversals(tx, &reversed).await?;
-        let paid = answers
-            .iter()
-            .zip(batch.iter())
-            .filter_map(|(answer, sent)| answer.as_ref().ok().map(|payment| (&sent.context, payment, -payment.applied)));
-        save_settled(tx, &lines, paid).await?;
+        save_moved(tx, &[], &moved(&lines, reversed.iter().map(|payment| (payment, -payment.applied)))).await?;
         Ok(answers)
     }
 }
@@ -214,27 +206,33 @@ fn take_back(Sent { context, body, .. }: &Sent<ReversePayment>, payment: &mut Pa
     Ok(payment.clone())
 }
 
-/// Stores the lines that cash moved on, and what their calls are paid in all. A call's event names who
-/// moved cash last.
-async fn save_settled<'a>(
-    tx: &mut Tx,
-    lines: &HashMap<Uuid, CallLine>,
-    moved: impl Iterator<Item = (&'a Context, &'a Payment, Amount)>,
-) -> Result<(), Fault> {
-    let mut paid: HashMap<Uuid, Amount> = HashMap::new();
-    let mut contexts: HashMap<Uuid, &Context> = HashMap::new();
+/// What cash moved, to be stored: the lines, and by how much their calls are paid more or less.
+fn moved<'a>(lines: &'a HashMap<Uuid, CallLine>, payments: impl Iterator<Item = (&'a Payment, Amount)>) -> store::Moved<'a> {
+    let mut moved = store::Moved::default();
     let mut touched: HashSet<Uuid> = HashSet::new();
-    for (context, payment, amount) in moved {
-        *paid.entry(payment.call_id).or_default() += amount;
-        contexts.insert(payment.call_id, context);
+    for (payment, amount) in payments {
+        *moved.paid.entry(payment.call_id).or_default() += amount;
         touched.insert(payment.line_id);
     }
-    if touched.is_empty() {
+    moved.lines = lines.values().filter(|line| touched.contains(&line.id)).collect();
+    moved
+}
+
+/// Stores what cash moved, with new payments; what a call is paid in all is published as a summary.
+async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &store::Moved<'_>) -> Result<(), Fault> {
+    if moved.lines.is_empty() {
         return Ok(());
     }
-    store::save_lines(tx, &lines.values().filter(|line| touched.contains(&line.id)).collect::<Vec<_>>()).await?;
-    for call in store::add_paid(tx, &paid).await? {
-        tx.emit(contexts[&call.id], &call, CapitalCallChange::FundingChanged)?;
+    store::save_moved(tx, added, moved).await?;
+    for call_id in moved.paid.keys() {
+        tx.summarise_later::<CapitalCall>(*call_id);
     }
     Ok(())
+}
+
+impl Summarise<CapitalCall> for CapitalCalls {
+    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(CapitalCall, CapitalCallChange)>, Fault> {
+        let calls = store::next_versions(tx, ids).await?;
+        Ok(calls.into_iter().map(|call| (call, CapitalCallChange::FundingChanged)).collect())
+    }
 }

@@ -51,7 +51,7 @@ pub struct Figures {
 pub struct FundMetrics {
     /// Id of the fund.
     pub id: Uuid,
-    /// Version of the metrics.
+    /// Version of the metrics that were published last; 0 before the first time.
     pub version: i64,
     /// Name of the fund.
     pub name: String,
