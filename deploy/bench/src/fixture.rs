@@ -16,6 +16,7 @@ use domain::messages::capital_calls::{
     PurposeKind,
 };
 use domain::{Aggregate, Amount, Currency, Event, ids};
+use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::{Builder, Uuid};
 
@@ -468,9 +469,11 @@ async fn load_payments(database: &PgPool, maker: &Maker) -> Result<(), String> {
         let key = Uuid::new_v5(&ids::NAMESPACE, format!("{}/key/{n}", shape.seed).as_bytes()).to_string();
         let hash = format!("\\x{}{}", payment.id.simple(), payment.line_id.simple());
         let subject = "tranche.cmd.capital-calls.record-payment";
-        Ok(row([subject, TREASURER, &key, &hash, &json(&payment), &payment.created_at.to_rfc3339()]))
+        let id = Sha256::digest(format!("{subject}\n{TREASURER}\n{key}"));
+        let id = Uuid::from_slice(&id[..16]).map_err(|error| error.to_string())?.to_string();
+        Ok(row([&id, subject, TREASURER, &key, &hash, &json(&payment), &payment.created_at.to_rfc3339()]))
     });
-    copy(database, "capital_calls.idempotency (subject, actor, key, request_hash, reply, created_at)", answers).await?;
+    copy(database, "capital_calls.idempotency (id, subject, actor, key, request_hash, reply, created_at)", answers).await?;
     let newest = shape.payments - shape.history.min(shape.payments)..shape.payments;
     let log = newest.map(|n| maker.logged(&maker.payment(n), PaymentChange::Recorded));
     copy(database, &format!("capital_calls.{LOG}"), log).await

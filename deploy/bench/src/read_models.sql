@@ -23,14 +23,14 @@ insert into fund_metrics.totals (holder, holder_id, currency, version, committed
         union all
         select fund_id, null, currency, 0, 0, 0, 0, 0, amount, 0, 0, 0, 1 from allocation_status.allocations
     ) as facts
-    cross join lateral (values ('fund', fund_id), ('investor', investor_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+    cross join lateral (values ('fund', fund_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
          as holders (holder, holder_id)
     where holder_id is not null
     group by holder, holder_id, currency;
 insert into fund_metrics.due_totals (holder, holder_id, currency, due_on, called, paid_in, lines_open)
     select holder, holder_id, currency, due_on, sum(amount), sum(paid), count(*) filter (where paid < amount)
     from capital_calls.call_lines
-    cross join lateral (values ('fund', fund_id), ('investor', investor_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+    cross join lateral (values ('fund', fund_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
          as holders (holder, holder_id)
     group by holder, holder_id, currency, due_on;
 insert into notifications.investors select id, 1, version, email from capital_calls.investors;

@@ -23,28 +23,15 @@ impl Follow<Deal> for AllocationStatus {
 impl Follow<CallLine> for AllocationStatus {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
         let changed = store::keep_line_shares(tx, batch).await?;
-        let mut ids: Vec<Uuid> = changed
-            .iter()
-            .filter(|(_, (called, paid))| !(called.decimal().is_zero() && paid.decimal().is_zero()))
-            .map(|(id, _)| *id)
-            .collect();
-        ids.sort_unstable();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let mut allocations = store::lock_allocations(tx, &ids).await?;
-        if allocations.len() < ids.len() {
+        if store::add_funding(tx, &changed).await? < changed.len() {
             // purposes are checked against active allocations, so the allocation is there; if this
             // database was set back it is not, and must not be forgotten
             return Err(Fault::Transient("a call line names an allocation that is not known yet".into()));
         }
-        for allocation in allocations.values_mut() {
-            let (called, paid) = changed[&allocation.id];
-            allocation.called += called;
-            allocation.paid += paid;
-            tx.summarise_later::<Allocation>(allocation.id);
+        for allocation_id in changed.keys() {
+            tx.summarise_later::<Allocation>(*allocation_id);
         }
-        store::save_allocations(tx, &allocations.values().collect::<Vec<_>>()).await
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Lists with optional filters are not kept as prepared statements: they are planned for the filters
 //! given, so that each finds its index.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund, FundStatus, FundingStatus};
 use ::domain::messages::capital_calls::CallLine;
@@ -311,8 +311,8 @@ pub async fn list_allocations(tx: &mut Tx, filter: &AllocationFilter<'_>, before
 // ---- call lines
 
 /// Keeps each line's parts for allocations, where the version is newer, and returns by how much
-/// each allocation's called and paid changed. The previous values come from the locked row itself.
-pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<HashMap<Uuid, (Amount, Amount)>, Fault> {
+/// each allocation's called and paid changed, if they did. The previous values come from the locked row itself.
+pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<BTreeMap<Uuid, (Amount, Amount)>, Fault> {
     let mut shares: Vec<(Uuid, Uuid, i32, i64, Decimal, Decimal)> = Vec::new();
     for seen in lines {
         let line = &seen.state;
@@ -346,12 +346,34 @@ pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<H
     .bind(column(&shares, |share| share.5))
     .fetch_all(&mut **tx)
     .await?;
-    let mut changed: HashMap<Uuid, (Amount, Amount)> = HashMap::new();
+    let mut changed: BTreeMap<Uuid, (Amount, Amount)> = BTreeMap::new();
     for row in rows {
         let sums = changed.entry(row.try_get("allocation_id")?).or_default();
         *sums = (sums.0 + row.number("called")?, sums.1 + row.number("paid")?);
     }
+    changed.retain(|_, (called, paid)| !(called.decimal().is_zero() && paid.decimal().is_zero()));
     Ok(changed)
+}
+
+/// Adds to what allocations are called and paid; returns how many of them there are. They are locked in the order of their ids.
+pub async fn add_funding(tx: &mut Tx, changed: &BTreeMap<Uuid, (Amount, Amount)>) -> Result<usize, Fault> {
+    if changed.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query(
+        "with locked as materialized (
+            select id from allocations where id = any($1) order by id for no key update
+         )
+         update allocations set called = allocations.called + new.called, paid = allocations.paid + new.paid
+         from locked join unnest($1::uuid[], $2::numeric[], $3::numeric[]) as new (id, called, paid) using (id)
+         where allocations.id = locked.id",
+    )
+    .bind(changed.keys().copied().collect::<Vec<_>>())
+    .bind(changed.values().map(|(called, _)| called.decimal()).collect::<Vec<_>>())
+    .bind(changed.values().map(|(_, paid)| paid.decimal()).collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use uuid::Uuid;
 /// Whose totals they are. The order is the order in which rows are locked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
-    /// `fund`, `investor` or `portfolio`.
+    /// `fund` or `portfolio`.
     pub kind: &'static str,
-    /// Id of the fund or investor; nil for the portfolio.
+    /// Id of the fund; nil for the portfolio.
     pub id: Uuid,
     /// Code of the currency.
     pub currency: String,
@@ -64,16 +64,14 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The totals that something of a fund, and of an investor if one is concerned, counts in.
-    fn holders(fund_id: Uuid, investor_id: Option<Uuid>, currency: &str) -> impl Iterator<Item = Holder> {
-        let holder = |kind, id| Holder { kind, id, currency: currency.to_owned() };
-        let investor = investor_id.map(|id| holder("investor", id));
-        [holder("fund", fund_id), holder("portfolio", Uuid::nil())].into_iter().chain(investor)
+    /// The totals that something of a fund counts in.
+    fn holders(fund_id: Uuid, currency: &str) -> [Holder; 2] {
+        [("fund", fund_id), ("portfolio", Uuid::nil())].map(|(kind, id)| Holder { kind, id, currency: currency.to_owned() })
     }
 
     /// Adds a difference to all totals concerned.
-    pub fn add(&mut self, fund_id: Uuid, investor_id: Option<Uuid>, currency: &str, delta: Delta) {
-        for holder in Self::holders(fund_id, investor_id, currency) {
+    pub fn add(&mut self, fund_id: Uuid, currency: &str, delta: Delta) {
+        for holder in Self::holders(fund_id, currency) {
             let sum = self.totals.entry(holder).or_default();
             sum.committed += delta.committed;
             sum.called += delta.called;
@@ -89,7 +87,7 @@ impl Changes {
     }
 
     /// Replaces one version of a line by a newer one.
-    pub fn replace_line(&mut self, fund_id: Uuid, investor_id: Uuid, currency: &str, before: Option<LineFigures>, after: LineFigures) {
+    pub fn replace_line(&mut self, fund_id: Uuid, currency: &str, before: Option<LineFigures>, after: LineFigures) {
         for (line, sign) in before.map(|line| (line, -1)).into_iter().chain([(after, 1)]) {
             let signed = |amount: Amount| if sign < 0 { -amount } else { amount };
             let open = i64::from(line.paid < line.called);
@@ -102,8 +100,8 @@ impl Changes {
                 lines_paid: sign * (1 - open),
                 ..Delta::default()
             };
-            self.add(fund_id, Some(investor_id), currency, delta);
-            for holder in Self::holders(fund_id, Some(investor_id), currency) {
+            self.add(fund_id, currency, delta);
+            for holder in Self::holders(fund_id, currency) {
                 let sum = self.due.entry((holder, line.due_on)).or_default();
                 sum.called += signed(line.called);
                 sum.paid_in += signed(line.paid);

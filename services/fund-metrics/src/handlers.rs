@@ -88,7 +88,7 @@ impl Show<GetInvestorMetrics> for FundMetricsService {
             let why = format!("the figures of investor {} are over all funds; {} may see some only", query.investor_id, context.actor.user);
             return Err(Reason::FundOutOfScope.with(why).into());
         }
-        let items = store::figures(tx, "investor", &[query.investor_id]).await?;
+        let items = store::investor_figures(tx, query.investor_id).await?;
         if items.is_empty() {
             return Err(Reason::UnknownInvestor.with(format!("investor {} has no commitment", query.investor_id)).into());
         }

@@ -34,7 +34,7 @@ pub async fn keep_funds(tx: &mut Tx, funds: &[Seen<Fund>], changes: &mut Changes
     .execute(&mut **tx)
     .await?;
     for seen in funds {
-        changes.add(seen.state.id, None, seen.state.currency.code(), Delta::default());
+        changes.add(seen.state.id, seen.state.currency.code(), Delta::default());
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ pub async fn keep_commitments(tx: &mut Tx, commitments: &[Seen<Commitment>], cha
          set epoch = excluded.epoch, version = excluded.version, is_new = false,
              previous_amount = known.amount, amount = excluded.amount
          where (excluded.epoch, excluded.version) > (known.epoch, known.version)
-         returning fund_id, investor_id, currency, is_new, amount - previous_amount as amount",
+         returning fund_id, currency, is_new, amount - previous_amount as amount",
     )
     .bind(column(commitments, |seen| seen.state.id))
     .bind(column(commitments, |seen| seen.epoch))
@@ -62,7 +62,7 @@ pub async fn keep_commitments(tx: &mut Tx, commitments: &[Seen<Commitment>], cha
     for row in rows {
         let delta =
             Delta { committed: row.number("amount")?, commitments: i64::from(row.try_get::<bool, _>("is_new")?), ..Delta::default() };
-        changes.add(row.try_get("fund_id")?, Some(row.try_get("investor_id")?), row.try_get("currency")?, delta);
+        changes.add(row.try_get("fund_id")?, row.try_get("currency")?, delta);
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ pub async fn keep_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>], cha
     .await?;
     for row in rows {
         let delta = Delta { allocated: row.number("amount")?, allocations: row.try_get("active")?, ..Delta::default() };
-        changes.add(row.try_get("fund_id")?, None, row.try_get("currency")?, delta);
+        changes.add(row.try_get("fund_id")?, row.try_get("currency")?, delta);
     }
     Ok(())
 }
@@ -145,7 +145,7 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>], changes: &mut Cha
             }),
             _ => None,
         };
-        changes.replace_line(row.try_get("fund_id")?, row.try_get("investor_id")?, row.try_get("currency")?, before, after);
+        changes.replace_line(row.try_get("fund_id")?, row.try_get("currency")?, before, after);
     }
     Ok(())
 }
@@ -314,11 +314,42 @@ pub async fn figures(tx: &mut Tx, kind: &str, ids: &[Uuid]) -> Result<Vec<Curren
     .bind(kind)
     .bind(ids)
     .bind(as_of)
-    .try_map(|row: PgRow| {
-        let currency = row.parsed("currency")?;
-        let (sums, due) = sums(&row)?;
-        Ok(CurrencyFigures { currency, as_of, figures: domain::figures(currency, &sums, due) })
-    })
+    .try_map(|row: PgRow| currency_figures(&row, as_of))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(figures)
+}
+
+fn currency_figures(row: &PgRow, as_of: NaiveDate) -> Result<CurrencyFigures, Error> {
+    let currency = row.parsed("currency")?;
+    let (sums, due) = sums(row)?;
+    Ok(CurrencyFigures { currency, as_of, figures: domain::figures(currency, &sums, due) })
+}
+
+/// The figures of an investor over all funds, by currency; summed here, from few lines.
+pub async fn investor_figures(tx: &mut Tx, investor_id: Uuid) -> Result<Vec<CurrencyFigures>, Fault> {
+    let as_of = tx.now().date_naive();
+    let figures = sqlx::query(
+        "with promised as (
+            select currency, sum(amount) as committed, count(*) as commitments from commitments where investor_id = $1 group by currency
+         ), asked as (
+            select currency, sum(called) as called, sum(paid) as paid_in, sum(impact) as impact, sum(unapplied) as unapplied,
+                   count(*) as lines, count(*) filter (where paid >= called) as lines_paid,
+                   sum(called - paid) filter (where due_on < $2) as overdue,
+                   count(*) filter (where due_on < $2 and paid < called) as lines_overdue,
+                   sum(called) filter (where due_on <= $2) as due_called, sum(paid) filter (where due_on <= $2) as due_paid_in
+            from lines where investor_id = $1 group by currency
+         )
+         select currency, coalesce(committed, 0) as committed, coalesce(called, 0) as called, coalesce(paid_in, 0) as paid_in,
+                coalesce(impact, 0) as impact, coalesce(unapplied, 0) as unapplied, 0::numeric as allocated,
+                coalesce(commitments, 0) as commitments, coalesce(lines, 0) as lines, coalesce(lines_paid, 0) as lines_paid,
+                0::bigint as allocations, coalesce(overdue, 0) as overdue, coalesce(lines_overdue, 0) as lines_overdue,
+                coalesce(due_called, 0) as due_called, coalesce(due_paid_in, 0) as due_paid_in
+         from promised full join asked using (currency) order by currency",
+    )
+    .bind(investor_id)
+    .bind(as_of)
+    .try_map(|row: PgRow| currency_figures(&row, as_of))
     .fetch_all(&mut **tx)
     .await?;
     Ok(figures)

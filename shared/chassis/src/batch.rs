@@ -375,6 +375,6 @@ async fn stored_answers(tx: &mut Tx, ids: Vec<Uuid>) -> Result<Stored, Fault> {
         return Ok(Stored::new());
     }
     let rows: Vec<(Uuid, Vec<u8>, String)> =
-        sqlx::query_as("select id, request_hash, reply::text from idempotency where id = any($1)").bind(ids).fetch_all(&mut **tx).await?;
+        sqlx::query_as("select id, request_hash, reply from idempotency where id = any($1)").bind(ids).fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|(id, hash, reply)| (id, (hash, reply))).collect())
 }

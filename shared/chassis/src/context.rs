@@ -44,18 +44,21 @@ pub fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 }
 
 /// Reads one CloudEvents attribute.
-pub fn get(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
+pub fn get<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<Cow<'a, str>> {
     let value = headers?.get(name)?.as_str();
     if !value.bytes().any(|byte| matches!(byte, b'%' | 0)) {
-        return Some(value.to_owned());
+        return Some(Cow::Borrowed(value));
     }
     // Postgres keeps no zero character
-    Some(percent_decode_str(value).decode_utf8_lossy().replace('\0', ""))
+    Some(percent_decode_str(value).decode_utf8_lossy().replace('\0', "").into())
 }
 
 /// Reads one attribute that is carried on, cut to a length that no header suffers from.
 fn short(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
-    get(headers, name).map(|value| value.chars().take(HEADER_CHARACTERS_MAX).collect())
+    get(headers, name).map(|value| match value {
+        value if value.len() <= HEADER_CHARACTERS_MAX => value.into_owned(),
+        long => long.chars().take(HEADER_CHARACTERS_MAX).collect(),
+    })
 }
 
 /// A trace context of W3C, version 00; anything else is dropped.
@@ -103,7 +106,7 @@ impl Context {
     /// read allows no fund.
     pub fn read(headers: Option<&HeaderMap>) -> Context {
         let message_id = get(headers, "ce-id").and_then(|id| id.parse().ok()).unwrap_or_default();
-        let list = |text: String| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let list = |text: Cow<str>| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
         let scope = match get(headers, "ce-actorfunds") {
             None => Scope::All,
             Some(funds) => Scope::Funds(list(funds).iter().filter_map(|id| id.parse().ok()).collect()),

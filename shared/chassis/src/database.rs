@@ -103,15 +103,16 @@ pub struct Database {
 
 impl Database {
     /// Connects. The receiver gets the events of each committed transaction, for the relay.
-    pub(crate) async fn connect(
+    pub async fn connect(
         service: &'static str,
         url: &str,
         environment: &str,
         clock: Clock,
     ) -> Result<(Database, mpsc::Receiver<Handed>), Fault> {
         // Every statement of a hot path names its rows by key. A plan that was made while a table was empty would read
-        // the whole of it, and would be kept: so the planner is told that this is never the way.
-        let options = url.parse::<PgConnectOptions>()?.application_name(service).options([("enable_seqscan", "off")]);
+        // the whole of it, and would be kept: so the planner is told that this is never the way. (It says so by a high cost,
+        // which must not make it compile the statement.)
+        let options = url.parse::<PgConnectOptions>()?.application_name(service).options([("enable_seqscan", "off"), ("jit", "off")]);
         let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).connect_with(options).await?;
         sqlx::query("select make_event_log_partitions()").execute(&pool).await?;
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;

@@ -46,8 +46,9 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 pub const SUMMARY_PAUSE: Duration = Duration::from_secs(1);
 /// How often the database is asked for summaries that a crash left.
 pub const SUMMARY_POLL: Duration = Duration::from_secs(5);
-/// Most summaries made in one transaction.
-pub const SUMMARY_MAX: usize = 1_000;
+/// Most summaries of one kind between two such pauses: where more aggregates change all the time, each is published
+/// the more rarely, and payments are not held up by their own sums.
+pub const SUMMARY_MAX: usize = 250;
 /// Errands look for work so often when nothing woke them.
 pub const ERRAND_POLL: Duration = Duration::from_millis(500);
 /// One attempt of a request to a service.

@@ -51,7 +51,7 @@ impl Outcome {
 
 /// The key of a row of `outbox_pending`: events of one stream in a range of the log that wait for the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub struct Range {
     /// First log id.
     pub first: i64,
     /// The stream.
@@ -60,7 +60,7 @@ pub(crate) struct Range {
 
 /// What a transaction hands to the relay.
 #[derive(Debug, Default)]
-pub(crate) struct Handed {
+pub struct Handed {
     /// Its events, with their log ids.
     pub events: Vec<LoggedEvent>,
     /// The rows under which they wait.
@@ -101,7 +101,7 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
             insert into event_log (log_id, event_id, stream, subject, aggregate, aggregate_id, epoch, version,
                                    at, actor, correlation_id, causation_id, traceparent, body)
             select (ids[1 + (place - 1) / 4096] << 12) + (place - 1) % 4096, event_id, stream, subject, aggregate, aggregate_id,
-                   epoch, version, at, actor, correlation_id, causation_id, traceparent, body::json
+                   epoch, version, at, actor, correlation_id, causation_id, traceparent, body
             from blocks, unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::int[], $8::bigint[],
                                 $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[]) with ordinality
                  as event (event_id, stream, subject, aggregate, aggregate_id, epoch, version,
@@ -115,7 +115,7 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
             insert into summaries_due (aggregate, aggregate_id) select * from unnest($18::text[], $19::uuid[]) on conflict do nothing
          ), answered as (
             insert into idempotency (id, subject, actor, key, request_hash, reply, created_at)
-            select id, subject, actor, key, request_hash, reply::json, $26
+            select id, subject, actor, key, request_hash, reply, $26
             from unnest($20::uuid[], $21::text[], $22::text[], $23::text[], $24::bytea[], $25::text[])
                  as answer (id, subject, actor, key, request_hash, reply)
             on conflict do nothing

@@ -288,7 +288,7 @@ async fn left_over(database: &Database) -> Result<Handed, Fault> {
     .await?;
     let events = sqlx::query(
         "select log_id, event_id, subject, aggregate, aggregate_id, epoch, version, at,
-                actor, correlation_id, causation_id, traceparent, body::text as body
+                actor, correlation_id, causation_id, traceparent, body
          from unnest($1::bigint[], $2::bigint[], $3::text[]) as range (first_log_id, last_log_id, stream)
          join event_log on log_id between first_log_id and last_log_id and event_log.stream = range.stream
          order by log_id",

@@ -29,12 +29,13 @@ pub trait Summarise<A: Aggregate>: Send + Sync + 'static {
 pub(crate) async fn serve<A: Aggregate, S: Summarise<A>>(service: Arc<S>, shell: Arc<Shell>, database: Database) {
     let mut marked = database.summaries.subscribe();
     let mut attempt = 0;
+    let mut after = Uuid::nil();
     loop {
         marked.mark_unchanged();
-        let pause = match publish::<A, S>(&*service, &database).await {
-            Ok(true) => continue,
-            Ok(false) => {
+        let pause = match publish::<A, S>(&*service, &database, after).await {
+            Ok(last) => {
                 attempt = 0;
+                after = last.unwrap_or_default();
                 limits::SUMMARY_PAUSE
             }
             Err(fault) => {
@@ -47,6 +48,9 @@ pub(crate) async fn serve<A: Aggregate, S: Summarise<A>>(service: Arc<S>, shell:
             () = tokio::time::sleep(pause) => {}
             () = shell.stopped() => return,
         }
+        if !after.is_nil() || attempt > 0 {
+            continue;
+        }
         tokio::select! {
             _ = marked.changed() => {}
             () = tokio::time::sleep(limits::SUMMARY_POLL) => {}
@@ -55,21 +59,24 @@ pub(crate) async fn serve<A: Aggregate, S: Summarise<A>>(service: Arc<S>, shell:
     }
 }
 
-/// One transaction; whether more is due.
-async fn publish<A: Aggregate, S: Summarise<A>>(service: &S, database: &Database) -> Result<bool, Fault> {
+/// Publishes the summaries that are due of the next aggregates after an id, in one transaction. Returns the last id, or
+/// none when no more are due after it.
+async fn publish<A: Aggregate, S: Summarise<A>>(service: &S, database: &Database, after: Uuid) -> Result<Option<Uuid>, Fault> {
     let mut tx = database.begin().await?;
     // one replica at a time: a second one would publish the same states again
     let marks: Vec<Uuid> = sqlx::query_scalar(
         "select aggregate_id from summaries_due
-         where aggregate = $1 and pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' summaries ' || $1, 0))
-         order by aggregate_id limit $2",
+         where aggregate = $1 and aggregate_id > $2
+           and pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' summaries ' || $1, 0))
+         order by aggregate_id limit $3",
     )
     .bind(A::KIND)
+    .bind(after)
     .bind(limits::SUMMARY_MAX as i64)
     .fetch_all(&mut *tx)
     .await?;
     if marks.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     let context = tx.own_context();
     for (state, change) in service.summarise(&mut tx, &marks).await? {
@@ -81,5 +88,5 @@ async fn publish<A: Aggregate, S: Summarise<A>>(service: &S, database: &Database
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;
-    Ok(marks.len() == limits::SUMMARY_MAX)
+    Ok(marks.last().copied().filter(|_| marks.len() == limits::SUMMARY_MAX))
 }

@@ -175,7 +175,7 @@ async fn postgres_itself_refuses_an_unfunded_below_zero_and_a_line_paid_twice() 
     let mut tx = database.begin().await.unwrap();
     let (_, mut line) = issued(&mut tx).await;
     line.paid = usd(1_001);
-    assert!(save_lines(&mut tx, &[&line]).await.is_err());
+    assert!(save_moved(&mut tx, &[], &Moved { lines: vec![&line], ..Moved::default() }).await.is_err());
 }
 
 #[tokio::test]
@@ -189,7 +189,8 @@ async fn calls_and_lines_read_back_as_written() {
     assert_eq!(listed, std::slice::from_ref(&call));
     assert!(list_calls(&mut tx, Some(&[Uuid::nil()]), None, Uuid::max(), 5).await.unwrap().is_empty(), "other funds only");
     domain::settle(&mut line, usd(400), usd(0), date("2026-06-01"));
-    save_lines(&mut tx, &[&line]).await.unwrap();
+    let moved = Moved { lines: vec![&line], paid: [(call.id, usd(400))].into() };
+    save_moved(&mut tx, &[], &moved).await.unwrap();
     for mut read in [
         lines_of_call(&mut tx, call.id).await.unwrap().remove(0),
         lock_lines(&mut tx, &[line.id]).await.unwrap().remove(&line.id).unwrap(),
@@ -198,7 +199,7 @@ async fn calls_and_lines_read_back_as_written() {
         domain::derive_line(&mut read, date("2026-06-01"));
         assert_eq!(read, line);
     }
-    let paid = add_paid(&mut tx, &HashMap::from([(call.id, usd(400))])).await.unwrap();
+    let paid = next_versions(&mut tx, &[call.id]).await.unwrap();
     assert_eq!((paid[0].paid, paid[0].version, paid[0].status), (usd(400), 3, CallStatus::PartiallyFunded));
 }
 
@@ -209,7 +210,7 @@ async fn payments_are_found_by_reference_until_they_are_reversed() {
     let (call, line) = issued(&mut tx).await;
     let mut payment = payment_of(&tx, &line, 100, "RF18");
     let other = payment_of(&tx, &line, 100, "RF19");
-    insert_payments(&mut tx, &[payment.clone(), other.clone()]).await.unwrap();
+    save_moved(&mut tx, &[&payment, &other], &Moved::default()).await.unwrap();
     assert_eq!(find_payment(&mut tx, payment.id).await.unwrap(), Some(payment.clone()));
     assert_eq!(payments_with_references(&mut tx, &[(line.id, "RF18")]).await.unwrap(), [payment.clone()]);
     let newest =

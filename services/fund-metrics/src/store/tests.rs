@@ -77,7 +77,7 @@ async fn metrics_of(database: &Database) -> (Vec<FundMetrics>, Vec<CurrencyFigur
     // the version counts batches, and batches differ
     funds.iter_mut().for_each(|fund| fund.version = 0);
     let portfolio = figures(&mut tx, "portfolio", &[Uuid::nil()]).await.unwrap();
-    (funds, portfolio, figures(&mut tx, "investor", &[Uuid::from_u128(10)]).await.unwrap())
+    (funds, portfolio, investor_figures(&mut tx, Uuid::from_u128(10)).await.unwrap())
 }
 
 async fn with_funds() -> Database {
