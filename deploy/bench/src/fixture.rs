@@ -49,14 +49,16 @@ pub struct Shape {
 /// What the load needs to know of the firm.
 #[derive(Clone, Debug)]
 pub struct Firm {
-    /// Funds with their currency's calls.
+    /// Funds.
     pub funds: Vec<Uuid>,
+    /// Calls, fund by fund.
+    pub calls: Vec<Uuid>,
     /// Lines, call by call.
     pub lines: Vec<Uuid>,
-    /// Investors of each fund.
+    /// Lines of each call.
     pub investors: usize,
-    /// A deal of which nothing is allocated yet.
-    pub deals: Vec<Uuid>,
+    /// One of the investors.
+    pub investor: Uuid,
 }
 
 struct Maker {
@@ -349,8 +351,9 @@ pub async fn load(database: &PgPool, shape: Shape) -> Result<Firm, String> {
     Ok(Firm {
         funds: (0..shape.funds).map(|n| maker.id("fund", n)).collect(),
         lines: (0..maker.lines()).map(|n| maker.id("line", n)).collect(),
+        calls: (0..shape.funds * shape.calls).map(|n| maker.id("call", n)).collect(),
         investors: shape.investors,
-        deals: vec![maker.id("deal", shape.calls)],
+        investor: maker.id("investor", 0),
     })
 }
 

@@ -1,128 +1,149 @@
-//! Measures the whole path, as ratios to pgbench on the same server in the same run.
+//! Measures the whole path, as ratios to pgbench on the same server in the same run: see `cargo xtask bench --help`.
 
 use std::process::ExitCode;
 
+mod calls;
 mod check;
 mod fixture;
 mod load;
+mod payments;
+mod reads;
+mod replay;
+mod report;
 mod world;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use clap::{Parser, ValueEnum};
 
-use clap::Parser;
+use crate::fixture::Shape;
+use crate::report::{Measured, Report};
+use crate::world::World;
 
-/// Measures the whole path.
+/// Measures the whole path on private servers, beside pgbench on the same server.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", version, about)]
 struct Line {
-    /// Only these
+    /// quick: a look, a few minutes; full: what may be quoted
+    #[arg(long, value_enum, default_value_t = Profile::Quick)]
+    profile: Profile,
+    /// Only measurements whose name begins so; several with commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    #[arg(long, default_value_t = 1)]
-    runs: usize,
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-    #[arg(long, default_value_t = 10_000)]
+    /// Runs of each load, instead of the profile's
+    #[arg(long)]
+    runs: Option<usize>,
+    /// Seconds of each run, instead of the profile's
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Payments that are stored before
+    #[arg(long, default_value_t = 100_000)]
     payments: usize,
+    /// Funds
     #[arg(long, default_value_t = 100)]
     funds: usize,
-    #[arg(long, default_value_t = false)]
+    /// Investors of each call
+    #[arg(long, default_value_t = 100)]
+    investors: usize,
+    /// Seed of the fixture
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Replicas of a service, for example capital-calls=2; may be given several times
+    #[arg(long, value_parser = parse_scale)]
+    scale: Vec<(String, usize)>,
+    /// Leave everything running at the end, until Ctrl-C
+    #[arg(long)]
     hold: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    Quick,
+    Full,
+}
+
+fn parse_scale(text: &str) -> Result<(String, usize), String> {
+    let (service, number) = text.split_once('=').ok_or("expected SERVICE=NUMBER")?;
+    Ok((service.to_owned(), number.parse().map_err(|_| "expected a number of replicas")?))
+}
+
+/// What is measured, how often and how long.
+pub struct Plan {
+    only: Vec<String>,
+    /// Runs of each load.
+    pub runs: usize,
+    /// Seconds of each run.
+    pub seconds: u64,
+}
+
+impl Plan {
+    /// Whether a measurement is asked for.
+    pub fn asks_for(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|prefix| name.starts_with(prefix.as_str()))
+    }
+}
+
+/// All measurements so far, in their order.
+#[derive(Default)]
+pub struct Notes(Vec<(String, Vec<Measured>)>);
+
+impl Notes {
+    /// Adds one run of a measurement and prints it.
+    pub fn add(&mut self, name: &str, measured: Measured) {
+        let figures: Vec<String> = measured.figures.iter().map(|(name, value)| format!("{name} {value:.1}")).collect();
+        let ratio = if measured.pgbench > 0.0 { format!(" = {:.2} x pgbench", measured.rate / measured.pgbench) } else { String::new() };
+        println!("  {name}: {:.1} a second{ratio}; {}", measured.rate, figures.join(", "));
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, runs)) => runs.push(measured),
+            None => self.0.push((name.to_owned(), vec![measured])),
+        }
+    }
+
+    /// Median of a measurement's rate.
+    pub fn rate(&self, name: &str) -> Option<f64> {
+        let runs = self.0.iter().find(|(known, _)| known == name)?;
+        let mut rates: Vec<f64> = runs.1.iter().map(|run| run.rate).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.get(rates.len() / 2).copied()
+    }
 }
 
 fn main() -> ExitCode {
     let line = Line::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: runtime: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(&format!("runtime: {error}")),
     };
     match runtime.block_on(measure(line)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("error: {why}");
-            ExitCode::FAILURE
-        }
+        Err(why) => fail(&why),
     }
 }
 
+fn fail(why: &str) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::FAILURE
+}
+
 async fn measure(line: Line) -> Result<(), String> {
-    let shape = fixture::Shape { seed: 1, funds: line.funds, investors: 100, calls: 10, payments: line.payments, history: 1_000_000 };
-    let folder = testkit::local().join("bench");
-    let mut world = world::World::start(&folder, shape, &BTreeMap::new()).await?;
+    let (runs, seconds) = if line.profile == Profile::Full { (5, 10) } else { (2, 4) };
+    let plan = Plan { only: line.only, runs: line.runs.unwrap_or(runs), seconds: line.seconds.unwrap_or(seconds) };
+    let shape =
+        Shape { seed: line.seed, funds: line.funds, investors: line.investors, calls: 10, payments: line.payments, history: 1_000_000 };
+    let mut notes = Notes::default();
+    let mut world = World::start(shape, &line.scale).await?;
     world.drained().await?;
-    let began = chrono::Utc::now();
-    let mut total = 0;
-    let lines = world.firm.lines.len() - load::TRACED_LINES;
-    let form = |door, in_flight, per_request| load::Form { door, in_flight, per_request, rate: None, lines };
-    let forms = [
-        ("payments_nats_single", form(load::Door::Nats, 1_024, 1)),
-        ("payments_nats_100", form(load::Door::Nats, 64, 100)),
-        ("payments_nats_8_in_flight", form(load::Door::Nats, 8, 1)),
-        ("payments_nats_64_in_flight", form(load::Door::Nats, 64, 1)),
-        ("payments_http_single", form(load::Door::Http, 64, 1)),
-        ("payments_http_batch", form(load::Door::Http, 8, 1_000)),
-    ];
-    for run in 0..line.runs {
-        for (name, form) in &forms {
-            if !line.only.is_empty() && !line.only.iter().any(|only| only == name) {
-                continue;
-            }
-            let tps = world.pgbench(line.seconds.min(5))?;
-            let before = world.processor();
-            let (stream_before, wal_before) = world.bytes().await?;
-            let stop = Arc::new(AtomicBool::new(false));
-            let (outcome, trace) = {
-                let tracer = load::trace(&world, stop.clone());
-                let load = async {
-                    let outcome = load::run(&world, form, Duration::from_secs(line.seconds)).await;
-                    stop.store(true, Ordering::Relaxed);
-                    outcome
-                };
-                tokio::join!(load, tracer)
-            };
-            let (outcome, trace) = (outcome?, trace?);
-            let drained = world.drained().await?;
-            let after = world.processor();
-            let (stream, wal) = world.bytes().await?;
-            let n = (outcome.accepted + trace.sent) as f64;
-            total += outcome.accepted + trace.sent;
-            let seconds = (outcome.elapsed + drained).as_secs_f64();
-            let rate = n / seconds;
-            println!(
-                "run {run} {name}: {rate:.0}/s = {:.2} x pgbench {tps:.0}; drained {:.2} s; busy {}; reply p50 {:.1} p99 {:.1} ms; end to end p50 {:.1} p99 {:.1} ms ({}); WAL {:.0} stream {:.0} bytes each",
-                rate / tps,
-                drained.as_secs_f64(),
-                outcome.busy,
-                outcome.replies.value_at_quantile(0.5) as f64 / 1e3,
-                outcome.replies.value_at_quantile(0.99) as f64 / 1e3,
-                trace.histogram.value_at_quantile(0.5) as f64 / 1e3,
-                trace.histogram.value_at_quantile(0.99) as f64 / 1e3,
-                trace.histogram.len(),
-                (wal - wal_before) / n,
-                (stream - stream_before) / n,
-            );
-            let used: Vec<String> = after
-                .iter()
-                .map(|(name, seconds)| (name, (seconds - before.get(name).copied().unwrap_or_default()) * 1e6 / n))
-                .filter(|(_, micros)| *micros > 0.5)
-                .map(|(name, micros)| format!("{name} {micros:.1}"))
-                .collect();
-            println!("    processor us each: {}", used.join(", "));
-        }
-    }
-    println!("memory MiB: {:?}", world.memory());
-    check::run(&world.database, began, shape.payments as u64, total).await?;
-    println!("check: money is conserved, all projections are equal");
+    let accepted = payments::measure(&mut world, &plan, &mut notes).await?;
+    let accepted = accepted + reads::measure(&mut world, &plan, &mut notes).await?;
+    world.check(accepted).await?;
+    replay::measure(&mut world, &plan, &mut notes).await?;
+    world.check(accepted).await?;
+    println!("  check: money is conserved, every projection is equal");
     if line.hold {
-        println!("{} {:?}", world.settings.database, world.nats.address());
+        println!("  {} {}", world.settings.database, world.settings.nats);
         let _ = tokio::signal::ctrl_c().await;
     }
     world.stop().await;
-    Ok(())
+    calls::measure(&plan, &mut notes).await?;
+    let report = Report::of(&notes.0);
+    println!("\n{}", report.table());
+    report.write(&testkit::root().join("target/bench"))
 }

@@ -1,7 +1,7 @@
 //! The servers and services of one measurement, and what they use of the machine.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,11 @@ use serde::Deserialize;
 use sqlx::PgPool;
 use testkit::nats::Nats;
 use testkit::postgres::{self, Postgres};
+use testkit::process::Process;
 use testkit::stack::{Replica, Settings};
 use testkit::{SERVICES, TEST_PASSWORD, database};
 
+use crate::check;
 use crate::fixture::{self, Firm, Shape};
 
 /// Settings of the Postgres that both sides use: durable, and with memory as a server of this size would have.
@@ -49,12 +51,16 @@ pub struct World {
     pub ops: async_nats::Client,
     /// The firm.
     pub firm: Firm,
+    /// Payments that the firm had at first, and when the load began.
+    stored: u64,
+    began: chrono::DateTime<chrono::Utc>,
     folder: PathBuf,
 }
 
 impl World {
     /// Starts everything with a firm of this shape; `scale` has the replicas of services that shall have several.
-    pub async fn start(folder: &Path, shape: Shape, scale: &BTreeMap<String, usize>) -> Result<World, String> {
+    pub async fn start(shape: Shape, scale: &[(String, usize)]) -> Result<World, String> {
+        let folder = &testkit::local().join("bench");
         postgres::forget(folder);
         let _ = std::fs::remove_dir_all(folder);
         std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -86,22 +92,82 @@ impl World {
         println!("  fixture: {} lines, {} payments in {:.1} s", firm.lines.len(), shape.payments, since.elapsed().as_secs_f64());
         run(postgres::programs()?.join("pgbench"), &["-i", "-q", "-s", PGBENCH_SCALE, &postgres.url("admin", "pgbench")])?;
         let ops = testkit::nats::connect(&nats.url("ops")).await?;
-        let mut world = World { postgres, nats, settings, replicas: vec![], database, ops, firm, folder: folder.to_path_buf() };
-        world.start_services(scale).await?;
+        let (stored, began) = (shape.payments as u64, chrono::Utc::now());
+        let folder = folder.to_path_buf();
+        let mut world = World { postgres, nats, settings, replicas: vec![], database, ops, firm, stored, began, folder };
+        for service in SERVICES {
+            let wanted = scale.iter().find(|(name, _)| name == service).map_or(1, |(_, number)| *number);
+            for number in 1..=wanted {
+                world.replicas.push(world.settings.start(service, number)?);
+            }
+        }
+        for replica in &mut world.replicas {
+            replica.ready().await?;
+        }
+        let memory: Vec<String> = world.memory().iter().map(|(service, mib)| format!("{service} {mib:.0}")).collect();
+        println!("  idle, MiB: {}", memory.join(", "));
         Ok(world)
     }
 
-    /// Starts the services.
-    pub async fn start_services(&mut self, scale: &BTreeMap<String, usize>) -> Result<(), String> {
-        for service in SERVICES {
-            for number in 1..=scale.get(service).copied().unwrap_or(1) {
-                self.replicas.push(self.settings.start(service, number)?);
-            }
+    /// Stops services.
+    pub fn stop_services(&mut self, services: &[&str]) {
+        for replica in self.replicas.iter_mut().filter(|replica| services.contains(&replica.service.as_str())) {
+            replica.process.stop("TERM");
+        }
+    }
+
+    /// Starts services again that were stopped, each replica on its port.
+    pub async fn start_again(&mut self, services: &[&str]) -> Result<(), String> {
+        for replica in self.replicas.iter_mut().filter(|replica| services.contains(&replica.service.as_str())) {
+            let log = self.folder.join(format!("{}-{}.log", replica.service, replica.number));
+            let mut command = self.settings.command(&replica.service, replica.port);
+            replica.process = Process::start(&replica.service, &mut command, &log)?;
         }
         for replica in &mut self.replicas {
             replica.ready().await?;
         }
         Ok(())
+    }
+
+    /// Removes the durable consumers of services, so that they read from the beginning.
+    pub async fn forget_readers(&self, services: &[&str]) -> Result<(), String> {
+        for name in self.readers().await?.into_iter().map(|consumer| consumer.name) {
+            if services.iter().any(|service| name.starts_with(&format!("{service}__"))) {
+                let subject = format!("$JS.API.CONSUMER.DELETE.EVENTS.{name}");
+                self.ops.request(subject, "".into()).await.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the broker's whole store away, as a lost disk would.
+    pub async fn wipe_broker(&mut self) -> Result<(), String> {
+        self.nats.process().kill();
+        std::fs::remove_dir_all(self.folder.join("jetstream")).map_err(|error| error.to_string())?;
+        self.nats = Nats::start_on(&self.folder, TEST_PASSWORD, self.nats.port())?;
+        self.nats.ready().await
+    }
+
+    /// Events of the owners' logs that belong to the stream of events.
+    pub async fn logged(&self) -> Result<u64, String> {
+        let owners = SERVICES.iter().filter(|service| **service != "gateway").map(|service| database::schema_of(service));
+        let parts: Vec<String> =
+            owners.map(|schema| format!("(select count(*) from {schema}.event_log where stream = 'EVENTS')")).collect();
+        let statement = sqlx::AssertSqlSafe(format!("select {}", parts.join(" + ")));
+        let rows: i64 = sqlx::query_scalar(statement).fetch_one(&self.database).await.map_err(|error| error.to_string())?;
+        Ok(rows.unsigned_abs())
+    }
+
+    /// Events in the stream.
+    pub async fn published(&self) -> Result<u64, String> {
+        let stream = async_nats::jetstream::new(self.ops.clone()).get_stream("EVENTS").await.map_err(|error| error.to_string())?;
+        Ok(stream.cached_info().state.messages)
+    }
+
+    /// The independent check; an error says what is wrong.
+    pub async fn check(&self, accepted: u64) -> Result<(), String> {
+        self.settled().await?;
+        check::run(&self.database, self.began, self.stored, accepted).await
     }
 
     /// Address of the gateway.
@@ -133,50 +199,50 @@ impl World {
 
     /// Waits until every event is published and every reader has committed and acknowledged it; returns how long that took.
     pub async fn drained(&self) -> Result<Duration, String> {
+        self.wait_for_none("outbox_pending").await
+    }
+
+    /// The same, and until every summary is published.
+    pub async fn settled(&self) -> Result<Duration, String> {
+        self.wait_for_none("summaries_due").await?;
+        self.drained().await
+    }
+
+    async fn wait_for_none(&self, table: &str) -> Result<Duration, String> {
         let since = Instant::now();
         let mut quiet = 0;
         while quiet < 2 {
             if since.elapsed() > DRAIN_MAX {
-                return Err(format!("not everything was handled within {} s", DRAIN_MAX.as_secs()));
+                let late: Vec<String> =
+                    self.readers().await?.iter().filter(|one| one.waits() > 0).map(|one| format!("{} {}", one.name, one.waits())).collect();
+                return Err(format!(
+                    "not everything was handled within {} s: {} rows of {table}, {}",
+                    DRAIN_MAX.as_secs(),
+                    self.rows(table).await?,
+                    late.join(", ")
+                ));
             }
-            let waits = self.outbox().await? + self.unread().await?;
-            quiet = if waits == 0 { quiet + 1 } else { 0 };
+            let unread: u64 = self.readers().await?.iter().map(Consumer::waits).sum();
+            quiet = if self.rows(table).await? + unread == 0 { quiet + 1 } else { 0 };
             tokio::time::sleep(LOOK).await;
         }
         Ok(since.elapsed().saturating_sub(2 * LOOK))
     }
 
-    /// Rows of all outboxes.
-    pub async fn outbox(&self) -> Result<u64, String> {
-        let owners = SERVICES.iter().filter(|service| **service != "gateway");
-        let parts: Vec<String> =
-            owners.map(|service| format!("(select count(*) from {}.outbox_pending)", database::schema_of(service))).collect();
+    /// Rows of a table of the shell, in all services.
+    async fn rows(&self, table: &str) -> Result<u64, String> {
+        let owners = SERVICES.iter().filter(|service| **service != "gateway").map(|service| database::schema_of(service));
+        let parts: Vec<String> = owners.map(|schema| format!("(select count(*) from {schema}.{table})")).collect();
         let statement = sqlx::AssertSqlSafe(format!("select {}", parts.join(" + ")));
         let rows: i64 = sqlx::query_scalar(statement).fetch_one(&self.database).await.map_err(|error| error.to_string())?;
         Ok(rows.unsigned_abs())
     }
 
-    /// Messages that some reader has not acknowledged.
-    pub async fn unread(&self) -> Result<u64, String> {
-        #[derive(Deserialize)]
-        struct Consumers {
-            #[serde(default)]
-            consumers: Vec<Consumer>,
-        }
-        #[derive(Deserialize)]
-        struct Consumer {
-            config: Config,
-            num_pending: u64,
-            num_ack_pending: u64,
-        }
-        #[derive(Deserialize)]
-        struct Config {
-            durable_name: Option<String>,
-        }
+    /// The durable consumers of the stream of events.
+    async fn readers(&self) -> Result<Vec<Consumer>, String> {
         let reply = self.ops.request("$JS.API.CONSUMER.LIST.EVENTS", "{}".into()).await.map_err(|error| error.to_string())?;
         let list: Consumers = serde_json::from_slice(&reply.payload).map_err(|error| error.to_string())?;
-        let durable = list.consumers.iter().filter(|consumer| consumer.config.durable_name.is_some());
-        Ok(durable.map(|consumer| consumer.num_pending + consumer.num_ack_pending).sum())
+        Ok(list.consumers.into_iter().filter(|consumer| consumer.config.durable_name.is_some()).collect())
     }
 
     /// Bytes of the stream of events, and of WAL written so far.
@@ -213,11 +279,6 @@ impl World {
         self.replicas.iter().map(|replica| (replica.service.clone(), resident_mib(replica.process.pid()))).collect()
     }
 
-    /// The folder of the servers' data and logs.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Stops everything and removes the data.
     pub async fn stop(mut self) {
         for replica in &mut self.replicas {
@@ -228,6 +289,33 @@ impl World {
         self.postgres.stop();
         postgres::forget(&self.folder);
     }
+}
+
+/// What the broker says of its consumers.
+#[derive(Deserialize)]
+struct Consumers {
+    #[serde(default)]
+    consumers: Vec<Consumer>,
+}
+
+#[derive(Deserialize)]
+struct Consumer {
+    name: String,
+    config: ConsumerConfig,
+    num_pending: u64,
+    num_ack_pending: u64,
+}
+
+impl Consumer {
+    /// Messages that it has not acknowledged.
+    fn waits(&self) -> u64 {
+        self.num_pending + self.num_ack_pending
+    }
+}
+
+#[derive(Deserialize)]
+struct ConsumerConfig {
+    durable_name: Option<String>,
 }
 
 fn run(program: PathBuf, arguments: &[&str]) -> Result<String, String> {

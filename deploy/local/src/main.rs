@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use uuid::Uuid;
 
+mod bench;
 mod demo;
 mod run;
 mod schemas;
@@ -42,6 +43,12 @@ enum Sub {
         /// Days from now
         #[arg(allow_hyphen_values = true)]
         days: i64,
+    },
+    /// Measure the whole path beside pgbench on private servers; further words go to the bench, see `-- --help`
+    Bench {
+        /// For example `--profile full`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
     },
     /// Run every test on private servers; further words go to the test runner
     Test(test::Test),
@@ -92,6 +99,7 @@ fn main() -> ExitCode {
             Sub::Token(line) => token(&line),
             Sub::Demo { rows } => demo::run(&state::State::read()?, rows).await,
             Sub::Clock { days } => set_clock(days).await,
+            Sub::Bench { words } => bench::run(&words),
             Sub::Test(test) => test::run(test).await,
             Sub::Schemas => schemas::write(),
         }

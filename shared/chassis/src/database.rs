@@ -109,10 +109,11 @@ impl Database {
         environment: &str,
         clock: Clock,
     ) -> Result<(Database, mpsc::Receiver<Handed>), Fault> {
-        // Every statement of a hot path names its rows by key. A plan that was made while a table was empty would read
-        // the whole of it, and would be kept: so the planner is told that this is never the way. (It says so by a high cost,
-        // which must not make it compile the statement.)
-        let options = url.parse::<PgConnectOptions>()?.application_name(service).options([("enable_seqscan", "off"), ("jit", "off")]);
+        // Every statement names its rows by key. A plan that was made while a table was empty would read or hash the whole
+        // of it, and would be kept: so the planner is told that this is never the way. (It says so by a high cost, which
+        // must not make it compile the statement.)
+        let by_key = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
+        let options = url.parse::<PgConnectOptions>()?.application_name(service).options(by_key);
         let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).connect_with(options).await?;
         sqlx::query("select make_event_log_partitions()").execute(&pool).await?;
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use async_nats::jetstream::{self, AckKind, Message};
 use domain::{Aggregate, Event};
-use futures::StreamExt;
-use futures::stream::ReadyChunks;
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::context::{Context, get};
@@ -70,16 +70,17 @@ pub(crate) struct Reader {
     stream: &'static str,
     name: String,
     filter: String,
-    messages: Option<ReadyChunks<jetstream::consumer::pull::Stream>>,
+    messages: Option<jetstream::consumer::pull::Stream>,
+    began: Instant,
 }
 
 impl Reader {
     pub(crate) fn new(shell: Arc<Shell>, stream: &'static str, purpose: &str, filter: String) -> Reader {
         let name = format!("{}__{purpose}", shell.service);
-        Reader { shell, stream, name, filter, messages: None }
+        Reader { shell, stream, name, filter, messages: None, began: Instant::now() }
     }
 
-    async fn subscribe(&self) -> Result<ReadyChunks<jetstream::consumer::pull::Stream>, Fault> {
+    async fn subscribe(&self) -> Result<jetstream::consumer::pull::Stream, Fault> {
         let fault = |error: &dyn std::fmt::Display| Fault::Transient(format!("consumer {}: {error}", self.name));
         let config = jetstream::consumer::pull::Config {
             durable_name: Some(self.name.clone()),
@@ -92,7 +93,7 @@ impl Reader {
         let consumer = self.shell.jetstream.create_consumer_on_stream(config, self.stream).await.map_err(|error| fault(&error))?;
         let messages =
             consumer.stream().max_messages_per_batch(limits::FOLLOW_MAX).heartbeat(std::time::Duration::from_secs(5)).messages().await;
-        Ok(messages.map_err(|error| fault(&error))?.ready_chunks(limits::FOLLOW_MAX))
+        messages.map_err(|error| fault(&error))
     }
 
     /// The messages that wait together; none when the service stops.
@@ -113,29 +114,48 @@ impl Reader {
                 }
             }
             let messages = self.messages.as_mut()?;
-            let chunk = tokio::select! {
-                chunk = tokio::time::timeout(limits::FOLLOW_SILENCE, messages.next()) => chunk,
+            let first = tokio::select! {
+                first = tokio::time::timeout(limits::FOLLOW_SILENCE, messages.next()) => first,
                 () = self.shell.stopped() => return None,
             };
-            match chunk {
+            let mut next = match first {
                 Err(_silent) => {
                     if self.waits_in_vain().await {
                         tracing::warn!(consumer = self.name, "messages wait but none arrives; subscribing anew");
                         self.messages = None;
                     }
+                    continue;
                 }
-                Ok(None) => self.messages = None,
-                Ok(Some(chunk)) => {
-                    let (good, bad): (Vec<_>, Vec<_>) = chunk.into_iter().partition(Result::is_ok);
-                    if let Some(Err(error)) = bad.first() {
+                Ok(next) => next,
+            };
+            // those that come in the meantime are handled together with it
+            tokio::time::sleep_until(self.began + limits::FOLLOW_PAUSE).await;
+            self.began = Instant::now();
+            let mut together = Vec::new();
+            loop {
+                match next {
+                    Some(Ok(message)) => together.push(message),
+                    Some(Err(error)) => {
                         tracing::warn!(consumer = self.name, %error, "subscribing anew");
                         self.messages = None;
+                        break;
                     }
-                    let good: Vec<Message> = good.into_iter().flatten().collect();
-                    if !good.is_empty() {
-                        return Some(good);
+                    None => {
+                        self.messages = None;
+                        break;
                     }
                 }
+                if together.len() == limits::FOLLOW_MAX {
+                    break;
+                }
+                // outside the runtime's budget, which would end every batch at 64
+                match tokio::task::unconstrained(messages.next()).now_or_never() {
+                    Some(after) => next = after,
+                    None => break,
+                }
+            }
+            if !together.is_empty() {
+                return Some(together);
             }
         }
     }

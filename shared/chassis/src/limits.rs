@@ -12,6 +12,11 @@ pub const PUBLISH_MAX: usize = 1_000;
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 /// Atomic publishes on their way at once: while one is written to disk the next travels.
 pub const PUBLISHES_AT_ONCE: usize = 4;
+/// The relay begins no publish sooner than this after the one before: an atomic batch costs the broker a millisecond,
+/// however few events are in it. What comes after a longer silence is published at once.
+pub const RELAY_PAUSE: Duration = Duration::from_millis(8);
+/// A reader begins no transaction sooner than this after the one before, for the same reason.
+pub const FOLLOW_PAUSE: Duration = Duration::from_millis(8);
 /// Transactions whose events are published together.
 pub const RELAY_TOGETHER: usize = 64;
 /// Transactions that may wait for the relay in memory; what does not fit is found by the poll.

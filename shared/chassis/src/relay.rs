@@ -12,7 +12,7 @@ use serde::Deserialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::context::put;
 use crate::database::{Database, LoggedEvent};
@@ -29,10 +29,16 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut handed = Vec::new();
+    let mut began = Instant::now();
     loop {
         let done = tokio::select! {
             received = committed.recv_many(&mut handed, limits::RELAY_TOGETHER) => {
                 if received == 0 { break; }
+                tokio::time::sleep_until(began + limits::RELAY_PAUSE).await;
+                began = Instant::now();
+                while handed.len() < limits::RELAY_TOGETHER && let Ok(more) = committed.try_recv() {
+                    handed.push(more);
+                }
                 publish_and_forget(&shell, &database, together(handed.drain(..))).await
             }
             _ = poll.tick() => publish_left_over(&shell, &database).await,
@@ -191,28 +197,29 @@ fn keys<'a>(ranges: &[&'a Range]) -> (Vec<i64>, Vec<&'a str>) {
 
 /// Deletes the rows of what was published; what was refused waits on, each event under a row of its own.
 async fn forget(database: &Database, ranges: &[&Range], stream: &str, last_seq: u64, refused: &[i64]) -> Result<(), Fault> {
-    let mut transaction = database.pool.begin().await?;
     // if this is lost in a crash of the server the events are published again: no need to wait for its disk
-    sqlx::query(
+    let delete = sqlx::query(
         "with lazily as materialized (select set_config('synchronous_commit', 'off', true)),
          gone as (delete from outbox_pending where first_log_id = any($1) and stream = $2)
          update relay_state set last_seq = greatest(last_seq, $3) from lazily where stream = $2",
     )
     .bind(keys(ranges).0)
     .bind(stream)
-    .bind(i64::try_from(last_seq).unwrap_or(i64::MAX))
+    .bind(i64::try_from(last_seq).unwrap_or(i64::MAX));
+    if refused.is_empty() {
+        delete.execute(&database.pool).await?;
+        return Ok(());
+    }
+    let mut transaction = database.pool.begin().await?;
+    delete.execute(&mut *transaction).await?;
+    sqlx::query(
+        "insert into outbox_pending (first_log_id, last_log_id, stream, events, attempts, next_attempt)
+         select log_id, log_id, $2, 1, 1, clock_timestamp() + interval '5 seconds' from unnest($1::bigint[]) as refused (log_id)",
+    )
+    .bind(refused)
+    .bind(stream)
     .execute(&mut *transaction)
     .await?;
-    if !refused.is_empty() {
-        sqlx::query(
-            "insert into outbox_pending (first_log_id, last_log_id, stream, events, attempts, next_attempt)
-             select log_id, log_id, $2, 1, 1, clock_timestamp() + interval '5 seconds' from unnest($1::bigint[]) as refused (log_id)",
-        )
-        .bind(refused)
-        .bind(stream)
-        .execute(&mut *transaction)
-        .await?;
-    }
     Ok(transaction.commit().await?)
 }
 
