@@ -28,6 +28,12 @@ create table event_log (
 
 create sequence event_log_blocks;
 
+-- Events are never edited or deleted, by way of no partition: the service's role may add and read them, nothing else.
+do $$
+begin
+    execute format('revoke update, delete, truncate on event_log from %I', current_schema());
+end $$;
+
 -- Makes the partitions of this month and the two after it. The service calls it at start and daily; it
 -- runs as the owner, because the service's role makes no tables.
 create function make_event_log_partitions() returns void language plpgsql security definer set search_path from current as $$

@@ -30,7 +30,7 @@ async fn records_are_kept_listed_and_walked_and_none_twice() {
     }
     insert(&mut tx, &records).await.unwrap();
     assert_eq!(lock_end(&mut tx).await.unwrap(), (3, previous));
-    assert_eq!(known(&mut tx, &[Uuid::from_u128(2), Uuid::from_u128(9)]).await.unwrap().len(), 1);
+    assert_eq!(known(&mut tx, &[messages[1].clone(), message(9, "fund", b"")]).await.unwrap(), [Uuid::from_u128(2)].into());
     let mut chain = Chain::default();
     assert_eq!(walk(&mut tx, 0, |content, hash| chain.check(content, hash)).await.unwrap(), Some(3));
     assert_eq!((chain.records, chain.first_bad), (3, None));
