@@ -70,13 +70,18 @@ pub struct Form {
 
 /// Runs clients for so long.
 pub async fn run(world: &World, form: &Form, time: Duration) -> Result<Outcome, String> {
+    run_at(world, &world.gateway(), form, time).await
+}
+
+/// The same; requests over HTTP go to this address.
+pub async fn run_at(world: &World, address: &str, form: &Form, time: Duration) -> Result<Outcome, String> {
     let lines: Arc<Vec<Uuid>> = Arc::new(world.firm.lines[..form.lines].to_vec());
     let sent = Arc::new(AtomicU64::new(0));
     let since = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
     let nats = world.sender().await?;
     let token = world.token(&["treasurer"]);
-    let address = world.gateway().trim_start_matches("http://").to_owned();
+    let address = address.trim_start_matches("http://").to_owned();
     for number in 0..form.in_flight {
         let writer = Writer { lines: lines.clone(), place: number as u64, per_request: form.per_request };
         let pace = Pace { since, until: since + time, rate: form.rate.map(|rate| rate / form.per_request as f64), sent: sent.clone() };

@@ -7,6 +7,7 @@ mod check;
 mod fixture;
 mod load;
 mod payments;
+mod peer;
 mod reads;
 mod replay;
 mod report;
@@ -132,6 +133,7 @@ async fn measure(line: Line) -> Result<(), String> {
     let mut world = World::start(shape, &line.scale).await?;
     world.drained().await?;
     let accepted = payments::measure(&mut world, &plan, &mut notes).await?;
+    let accepted = accepted + peer::measure(&mut world, &plan, &mut notes).await?;
     let accepted = accepted + reads::measure(&mut world, &plan, &mut notes).await?;
     world.check(accepted).await?;
     replay::measure(&mut world, &plan, &mut notes).await?;

@@ -1,7 +1,7 @@
 //! The servers and services of one measurement, and what they use of the machine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -173,6 +173,16 @@ impl World {
     /// Address of the gateway.
     pub fn gateway(&self) -> String {
         self.replicas.iter().find(|replica| replica.service == "gateway").map(Replica::url).unwrap_or_default()
+    }
+
+    /// The folder of the servers' data and logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Address of the database server for its superuser.
+    pub fn server(&self) -> String {
+        self.postgres.url("admin", "postgres")
     }
 
     /// A bearer token for these roles.

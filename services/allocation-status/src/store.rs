@@ -362,11 +362,12 @@ pub async fn add_funding(tx: &mut Tx, changed: &BTreeMap<Uuid, (Amount, Amount)>
     }
     let done = sqlx::query(
         "with locked as materialized (
-            select id from allocations where id = any($1) order by id for no key update
+            select id, new.called, new.paid
+            from unnest($1::uuid[], $2::numeric[], $3::numeric[]) as new (id, called, paid) join allocations using (id)
+            order by id for no key update of allocations
          )
-         update allocations set called = allocations.called + new.called, paid = allocations.paid + new.paid
-         from locked join unnest($1::uuid[], $2::numeric[], $3::numeric[]) as new (id, called, paid) using (id)
-         where allocations.id = locked.id",
+         update allocations set called = allocations.called + locked.called, paid = allocations.paid + locked.paid
+         from locked where allocations.id = locked.id",
     )
     .bind(changed.keys().copied().collect::<Vec<_>>())
     .bind(changed.values().map(|(called, _)| called.decimal()).collect::<Vec<_>>())

@@ -551,11 +551,10 @@ pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> R
             from unnest($16::uuid[], $17::bigint[], $18::numeric[], $19::numeric[]) as new (id, version, paid, unapplied)
             where call_lines.id = new.id
          ), locked as materialized (
-            select id from capital_calls where id = any($20) order by id for no key update
+            select id, new.paid from unnest($20::uuid[], $21::numeric[]) as new (id, paid) join capital_calls using (id)
+            order by id for no key update of capital_calls
          )
-         update capital_calls set paid = capital_calls.paid + new.paid
-         from locked join unnest($20::uuid[], $21::numeric[]) as new (id, paid) using (id)
-         where capital_calls.id = locked.id",
+         update capital_calls set paid = capital_calls.paid + locked.paid from locked where capital_calls.id = locked.id",
     )
     .bind(column(added, |payment| payment.id))
     .bind(column(added, |payment| payment.version))

@@ -12,11 +12,14 @@ pub const PUBLISH_MAX: usize = 1_000;
 pub const EVENT_BYTES_MAX: usize = 64 * 1024;
 /// Atomic publishes on their way at once: while one is written to disk the next travels.
 pub const PUBLISHES_AT_ONCE: usize = 4;
-/// The relay begins no publish sooner than this after the one before: an atomic batch costs the broker a millisecond,
+/// So few events are published one by one: for an atomic batch the broker makes and removes files, which costs it more
+/// than a few syncs to disk.
+pub const PUBLISH_SINGLY_MAX: usize = 4;
+/// The relay begins no publish sooner than this after the one before: an atomic batch costs the broker two milliseconds,
 /// however few events are in it. What comes after a longer silence is published at once.
-pub const RELAY_PAUSE: Duration = Duration::from_millis(8);
+pub const RELAY_PAUSE: Duration = Duration::from_millis(15);
 /// A reader begins no transaction sooner than this after the one before, for the same reason.
-pub const FOLLOW_PAUSE: Duration = Duration::from_millis(8);
+pub const FOLLOW_PAUSE: Duration = Duration::from_millis(15);
 /// Transactions whose events are published together.
 pub const RELAY_TOGETHER: usize = 64;
 /// Transactions that may wait for the relay in memory; what does not fit is found by the poll.

@@ -104,17 +104,20 @@ struct Published {
     refused: Vec<i64>,
 }
 
-/// Publishes a batch. When one event spoils the others, each is published by itself.
+/// Publishes a batch. A few events, and those of a batch that one of them spoils, are published each by itself.
 async fn publish_or_single_out(shell: &Shell, batch: &[&LoggedEvent]) -> Result<Published, Fault> {
-    let why = match publish(&shell.jetstream, batch).await {
-        Err(Fault::Fatal(why)) => why,
-        done => return done.map(|last_seq| Published { last_seq, refused: vec![] }),
-    };
-    tracing::error!(%why, "the broker refused a batch");
+    if batch.len() > limits::PUBLISH_SINGLY_MAX {
+        match publish(&shell.jetstream, batch).await {
+            Err(Fault::Fatal(why)) => tracing::error!(%why, "the broker refused a batch"),
+            done => return done.map(|last_seq| Published { last_seq, refused: vec![] }),
+        }
+    }
+    let singly: Vec<_> = batch.iter().map(|event| publish(&shell.jetstream, std::slice::from_ref(event)).boxed()).collect();
+    let acks: Vec<Result<u64, Fault>> = futures::stream::iter(singly).buffered(limits::PUBLISH_SINGLY_MAX).collect().await;
     let mut published = Published { last_seq: 0, refused: vec![] };
-    for event in batch {
-        match publish(&shell.jetstream, &[event]).await {
-            Ok(seq) => published.last_seq = seq,
+    for (event, ack) in batch.iter().zip(acks) {
+        match ack {
+            Ok(seq) => published.last_seq = published.last_seq.max(seq),
             Err(Fault::Transient(why)) => return Err(Fault::Transient(why)),
             Err(fault) => {
                 tracing::error!(subject = event.subject, log_id = event.log_id, %fault, "event cannot be published; it is tried again");

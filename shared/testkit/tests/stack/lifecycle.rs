@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use testkit::Stack;
+use uuid::Uuid;
 
 use crate::office::{Office, id, items, lines, payment, sum};
 
@@ -212,6 +213,48 @@ async fn partial_full_over_and_duplicate_payments() {
         .await
         .expect(200);
     assert_eq!((items(&next)[0]["id"].clone(), next["next_cursor"].is_null()), (partial["id"].clone(), true));
+}
+
+#[tokio::test]
+async fn payments_in_one_request_are_accepted_or_refused_each_by_itself_and_once() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 2, "100.00").await;
+    let [first, second] = [0, 1].map(|place| id(&lines(&call)[place], "id"));
+    let of = |line: Uuid, amount: &str, reference: &str| {
+        let mut payment = payment(amount, reference);
+        payment["line_id"] = json!(line);
+        payment
+    };
+    let body = json!({"payments": [
+        of(first, "20.00", "a"), of(Uuid::nil(), "1.00", "b"), of(first, "40.00", "c"), of(second, "50.00", "d"),
+        // the same again, one on top of the other: nothing is outstanding, so it is the same cash
+        of(second, "50.00", "d"), of(second, "0.001", "e"),
+    ]});
+    let answer = office.treasurer.post_as("/payments/batch", "batch", body.clone()).await;
+    let recorded = answer.clone().expect(200);
+    assert_eq!((recorded["accepted"].as_i64(), recorded["refused"].as_i64()), (Some(3), Some(3)));
+    let outcomes: Vec<&str> = recorded["outcomes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|outcome| outcome["problem"]["code"].as_str().unwrap_or_else(|| outcome["outcome"].as_str().unwrap()))
+        .collect();
+    assert_eq!(outcomes, ["accepted", "unknown_call_line", "accepted", "accepted", "duplicate_payment", "amount_precision"]);
+    assert_eq!((&recorded["outcomes"][2]["applied"], &recorded["outcomes"][2]["unapplied"]), (&json!("30.00"), &json!("10.00")));
+    let again = office.treasurer.post_as("/payments/batch", "batch", body).await;
+    assert_eq!((again.replayed, again.body), (true, answer.body), "the same key gives the same answer and changes nothing");
+    let other = office.treasurer.post_as("/payments/batch", "batch", json!({"payments": [of(first, "1.00", "x")]})).await;
+    assert_eq!(other.refused(409), "idempotency_key_reused");
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    office.manager.until(&metrics, |metrics| metrics["paid_in"] == "100.00" && metrics["unapplied"] == "10.00").await;
+    let refused = "/audit/records?subject=tranche.access.refused&actor=tom";
+    let records = office.auditor.until(refused, |page| items(page).len() >= 4).await;
+    assert_eq!(items(&records).len(), 4, "each refusal is recorded: three of the batch, and the reused key");
+    for payments in [json!([]), json!(vec![of(first, "1.00", "x"); 10_001])] {
+        assert_eq!(office.treasurer.post("/payments/batch", json!({"payments": payments})).await.refused(413), "request_too_large");
+    }
+    assert_eq!(office.analyst.post("/payments/batch", json!({"payments": []})).await.refused(403), "forbidden");
 }
 
 #[tokio::test]
