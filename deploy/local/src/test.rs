@@ -29,7 +29,8 @@ pub async fn run(test: Test) -> Result<(), String> {
         nats::program()?;
         browser()?;
         // nothing of a test run outlives the machine: no need to wait for the disk
-        let mut postgres = Postgres::start(&folder, TEST_PASSWORD, &["fsync=off", "synchronous_commit=off", "full_page_writes=off"])?;
+        let settings = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_preload_libraries=pg_stat_statements"];
+        let mut postgres = Postgres::start(&folder, TEST_PASSWORD, &settings)?;
         std::fs::write(folder.join("pid"), postgres.process().pid().to_string()).map_err(|error| error.to_string())?;
         postgres.ready().await?;
         postgres

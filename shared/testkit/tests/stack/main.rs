@@ -1,6 +1,7 @@
 //! The whole system, tried from outside: seven services, PostgreSQL and nats-server, over HTTP and NATS.
 
 mod audit;
+mod costs;
 mod crash;
 mod deals;
 mod faults_of_old;
