@@ -142,8 +142,11 @@ async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: 
     let mut attempt = 0;
     let mut keys = Keys::Fresh;
     let replies = loop {
-        if shell.is_overloaded() {
-            break refuse_all(&waiting, Reason::Overloaded, "too many events wait for the broker");
+        if let Some(why) = shell.overload() {
+            break refuse_all(&waiting, Reason::Overloaded, &why);
+        }
+        if shell.lag() > limits::LAG_SLOW {
+            tokio::time::sleep(shell.lag() / limits::LAG_PART).await;
         }
         match decide::<C, S>(service, database, &waiting, keys).await {
             Ok(Some(replies)) => break replies,

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod live;
 pub mod nats;
 mod outcome;
+mod pressure;
 pub mod query;
 pub mod record;
 pub mod relay;

@@ -48,8 +48,9 @@ pub const ACK_WAIT: Duration = Duration::from_secs(10);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A reader without a message for so long asks the broker whether any is waiting.
 pub const FOLLOW_SILENCE: Duration = Duration::from_secs(15);
-/// Most bytes of commands decided in one transaction: about as much as [`BATCH_MAX`] small ones have.
-pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of commands decided in one transaction: about as much as [`BATCH_MAX`] small ones have. More would gain
+/// little, and the readers' lag would be seen too late.
+pub const BATCH_BYTES_MAX: usize = 256 << 10;
 /// The summary of an aggregate is published no more often than this: nobody reads faster.
 pub const SUMMARY_PAUSE: Duration = Duration::from_secs(1);
 /// How often the database is asked for summaries that a crash left.
@@ -65,6 +66,20 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Events that may wait for the broker before new commands are answered with 429.
 pub const OUTBOX_MAX: i64 = 200_000;
+/// When the slowest working reader lags more than this, new commands are answered with 429.
+pub const LAG_MAX: Duration = Duration::from_millis(1_500);
+/// From this lag on each batch of commands waits a part of it, so that callers who wait for their answers slow down.
+pub const LAG_SLOW: Duration = Duration::from_millis(300);
+/// That part: one fourth.
+pub const LAG_PART: u32 = 4;
+/// With fewer messages than this before it a reader is done in a batch or two, however slow the machine: no overload.
+pub const READER_BEHIND_MIN: u64 = 2_000;
+/// A reader that has handled nothing for so long is down, not slow; below [`LAG_MAX`], so that it never stops a writer.
+pub const READER_STANDS_STILL: Duration = Duration::from_millis(1_000);
+/// How often a writer looks where the readers stand.
+pub const LAG_LOOK: Duration = Duration::from_millis(250);
+/// Publishes that are remembered with their time: several seconds of them at the fastest pace.
+pub const PUBLISHED_NOTES_MAX: usize = 1_024;
 /// Longest idempotency key.
 pub const KEY_CHARACTERS_MAX: usize = 200;
 

@@ -91,6 +91,9 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
                 }
             }
         }
+        if stream == "EVENTS" {
+            shell.published.note(last_seq);
+        }
         forget(database, &ranges, stream, last_seq, &refused).await?;
         metrics::counter!("tranche_events_published_total").increment(of_stream.len() as u64);
     }

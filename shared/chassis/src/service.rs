@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use async_nats::jetstream;
 use async_nats::service::ServiceExt;
@@ -27,7 +27,7 @@ use crate::record::{self, Record};
 use crate::rules::RuleSource;
 use crate::shell::Shell;
 use crate::summary::{self, Summarise};
-use crate::{dead_letters, health, limits, nats, relay, rules, telemetry};
+use crate::{dead_letters, health, limits, nats, pressure, relay, rules, telemetry};
 
 /// What a service is called and owns.
 pub struct Card {
@@ -182,6 +182,8 @@ impl<S: Send + Sync + 'static> Service<S> {
             database: database.clone(),
             clock: clock.clone(),
             outbox_depth: AtomicI64::new(0),
+            published: Default::default(),
+            lag_millis: AtomicU64::new(0),
             micro,
             is_serving: AtomicBool::new(database.is_none()),
             // the gateway decides nothing and needs no rules
@@ -196,6 +198,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             tasks.spawn(rules::follow_clock(shell.clone(), clock));
         }
         if let (Some(database), Some(committed)) = (database, committed) {
+            tasks.spawn(pressure::watch(shell.clone()));
             tasks.spawn(relay::run(shell.clone(), database.clone(), committed));
             tasks.spawn(rules::follow(shell.clone(), database.clone()));
             tasks.spawn(dead_letters::serve(shell.clone(), database.clone()));

@@ -1,6 +1,7 @@
 //! The shell around a running service: its connections, its clock, whether it shall stop.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::service::{Service as Micro, endpoint::Endpoint};
@@ -11,6 +12,7 @@ use crate::config::Config;
 use crate::courier::Courier;
 use crate::database::Database;
 use crate::limits;
+use crate::pressure::Published;
 
 /// What the tasks of a running service share.
 pub struct Shell {
@@ -26,6 +28,10 @@ pub struct Shell {
     pub clock: Clock,
     /// Events that wait for the broker.
     pub outbox_depth: AtomicI64,
+    /// What the relay has published, with its time.
+    pub(crate) published: Published,
+    /// Lag of the slowest reader that works, in milliseconds.
+    pub(crate) lag_millis: AtomicU64,
     pub(crate) micro: Micro,
     pub(crate) is_serving: AtomicBool,
     pub(crate) rules_loaded: AtomicBool,
@@ -41,9 +47,21 @@ impl Shell {
     pub fn is_stopped(&self) -> bool {
         *self.stop.borrow()
     }
-    /// Whether new commands must wait because the broker does not keep up.
-    pub fn is_overloaded(&self) -> bool {
-        self.outbox_depth.load(Ordering::Relaxed) > limits::OUTBOX_MAX
+    /// Why new commands are refused for now, if they are.
+    pub fn overload(&self) -> Option<String> {
+        let depth = self.outbox_depth.load(Ordering::Relaxed);
+        if depth > limits::OUTBOX_MAX {
+            return Some(format!("{depth} events wait for the broker"));
+        }
+        let lag = self.lag();
+        (lag > limits::LAG_MAX).then(|| format!("the readers of the events are {} ms behind", lag.as_millis()))
+    }
+    /// Lag of the slowest reader that works.
+    pub fn lag(&self) -> Duration {
+        Duration::from_millis(self.lag_millis.load(Ordering::Relaxed))
+    }
+    pub(crate) fn note_lag(&self, lag: Duration) {
+        self.lag_millis.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
     /// Whether commands and events are handled.
     pub fn is_serving(&self) -> bool {
