@@ -260,16 +260,14 @@ fn decide_call(
     call.line_count = i32::try_from(lines.len()).unwrap_or(i32::MAX);
     call.status = domain::call_status(call);
     tx.emit(context, call, CapitalCallChange::Issued)?;
+    let of_fund = issue.commitments.iter_mut().filter(|commitment| commitment.fund_id == call.fund_id);
+    let mut of_investor: HashMap<Uuid, &mut Commitment> = of_fund.map(|commitment| (commitment.investor_id, commitment)).collect();
     for (line, preview) in &lines {
         tx.emit(context, line, CallLineChange::Issued)?;
-        let commitment = issue
-            .commitments
-            .iter_mut()
-            .find(|commitment| commitment.fund_id == call.fund_id && commitment.investor_id == line.investor_id);
-        if let Some(commitment) = commitment {
+        if let Some(commitment) = of_investor.get_mut(&line.investor_id) {
             domain::draw(commitment, preview);
             issue.drawn.insert(commitment.id);
-            tx.emit(context, commitment, CommitmentChange::Called)?;
+            tx.emit(context, &**commitment, CommitmentChange::Called)?;
         }
     }
     issue.lines.extend(lines.into_iter().map(|(line, _)| line));
