@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod allocations;
 mod calls;
 mod check;
 mod fixture;
@@ -144,6 +145,7 @@ async fn measure(line: Line) -> Result<(), String> {
         let _ = tokio::signal::ctrl_c().await;
     }
     world.stop().await;
+    allocations::measure(&plan, &mut notes).await?;
     calls::measure(&plan, &mut notes).await?;
     let report = Report::of(&notes.0);
     println!("\n{}", report.table());

@@ -197,6 +197,11 @@ impl World {
         options.connect(self.nats.address()).await.map_err(|error| error.to_string())
     }
 
+    /// A connection of the deal system.
+    pub async fn deal_system(&self) -> Result<async_nats::Client, String> {
+        testkit::nats::connect(&self.nats.url("deals")).await
+    }
+
     /// Transactions a second of pgbench's TPC-B-like script.
     pub fn pgbench(&self, seconds: u64) -> Result<f64, String> {
         let time = seconds.to_string();

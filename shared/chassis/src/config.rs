@@ -1,6 +1,7 @@
 //! Configuration from environment variables; `.env.example` lists them all.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 
 use serde::Deserialize;
 
@@ -33,6 +34,10 @@ pub struct Config {
     /// Whether the clock follows the bucket `clock`; never in production.
     #[serde(default)]
     pub clock_settable: bool,
+    /// Threads that work. A service handles one kind of message in batches, one after the other, so more gain little;
+    /// more replicas do.
+    #[serde(default = "one_thread")]
+    pub worker_threads: NonZero<usize>,
     /// `text` or `json`.
     #[serde(default = "text")]
     pub log_format: String,
@@ -40,6 +45,9 @@ pub struct Config {
 
 fn one() -> usize {
     1
+}
+fn one_thread() -> NonZero<usize> {
+    NonZero::<usize>::MIN
 }
 fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))

@@ -114,7 +114,8 @@ impl Database {
         // must not make it compile the statement.)
         let by_key = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
         let options = url.parse::<PgConnectOptions>()?.application_name(service).options(by_key);
-        let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).connect_with(options).await?;
+        let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).test_before_acquire(false);
+        let pool = pool.connect_with(options).await?;
         sqlx::query("select make_event_log_partitions()").execute(&pool).await?;
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;
         let (committed, relay) = mpsc::channel(limits::RELAY_QUEUE);
@@ -122,9 +123,17 @@ impl Database {
         Ok((Database { pool, service, epoch, clock, rules, committed, changed: Arc::default(), summaries: Arc::default() }, relay))
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction. That is also the test whether a connection still lives: when it does not, the next one is taken.
     pub async fn begin(&self) -> Result<Tx, Fault> {
-        Ok(Tx { inner: self.pool.begin().await?, now: self.clock.now(), database: self.clone(), outcome: Outcome::default() })
+        let mut dead = 0;
+        let inner = loop {
+            match self.pool.begin().await {
+                Ok(inner) => break inner,
+                Err(error) if dead == limits::POOL_SIZE || !is_dead(&error) => return Err(error.into()),
+                Err(_) => dead += 1,
+            }
+        };
+        Ok(Tx { inner, now: self.clock.now(), database: self.clone(), outcome: Outcome::default() })
     }
 
     /// The rules as they are known now.
@@ -152,6 +161,11 @@ pub async fn migrate(url: &str, own: &Migrator) -> Result<(), Fault> {
     Migrator::with_migrations(all).run(&pool).await.map_err(|error| Fault::Fatal(format!("migrate: {error}")))?;
     pool.close().await;
     Ok(())
+}
+
+/// Whether a connection is gone: closed by the other side, or told that the server stops.
+fn is_dead(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_)) || error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("57P"))
 }
 
 /// One transaction. Dropped without [`Tx::commit`] it changes nothing.

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Most commands decided in one transaction. Larger batches gain little and make replies late.
 pub const BATCH_MAX: usize = 1_000;
+/// A kind of command begins no transaction sooner than this after the one before: what comes in the meantime is decided
+/// together. After a longer silence nobody waits.
+pub const BATCH_PAUSE: Duration = Duration::from_millis(5);
 /// Most events read by a reaction in one transaction; also what one pull asks for.
 pub const FOLLOW_MAX: usize = 1_000;
 /// Most messages of one atomic publish; the server's own limit.
@@ -17,9 +20,9 @@ pub const PUBLISHES_AT_ONCE: usize = 4;
 pub const PUBLISH_SINGLY_MAX: usize = 4;
 /// The relay begins no publish sooner than this after the one before: an atomic batch costs the broker two milliseconds,
 /// however few events are in it. What comes after a longer silence is published at once.
-pub const RELAY_PAUSE: Duration = Duration::from_millis(15);
+pub const RELAY_PAUSE: Duration = Duration::from_millis(20);
 /// A reader begins no transaction sooner than this after the one before, for the same reason.
-pub const FOLLOW_PAUSE: Duration = Duration::from_millis(15);
+pub const FOLLOW_PAUSE: Duration = Duration::from_millis(20);
 /// Transactions whose events are published together.
 pub const RELAY_TOGETHER: usize = 64;
 /// Transactions that may wait for the relay in memory; what does not fit is found by the poll.
@@ -55,9 +58,11 @@ pub const BATCH_BYTES_MAX: usize = 256 << 10;
 pub const SUMMARY_PAUSE: Duration = Duration::from_secs(1);
 /// How often the database is asked for summaries that a crash left.
 pub const SUMMARY_POLL: Duration = Duration::from_secs(5);
-/// Most summaries of one kind between two such pauses: where more aggregates change all the time, each is published
-/// the more rarely, and payments are not held up by their own sums.
-pub const SUMMARY_MAX: usize = 250;
+/// Most summaries of one kind in one transaction: so few that nobody waits for long behind them.
+pub const SUMMARY_MAX: usize = 64;
+/// Pause after such a transaction when more are due. Where many aggregates change all the time each is published the
+/// more rarely, and payments are not held up by their own sums.
+pub const SUMMARY_MORE_PAUSE: Duration = Duration::from_millis(250);
 /// Errands look for work so often when nothing woke them.
 pub const ERRAND_POLL: Duration = Duration::from_millis(500);
 /// One attempt of a request to a service.

@@ -89,6 +89,10 @@ fn places(events: &[LoggedEvent]) -> Vec<Places> {
 /// Writes the outcome; none when the key of an answer is known already. The blocks of log ids come from a sequence, so
 /// that transactions never wait for each other here.
 pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, outcome: &mut Outcome) -> Result<Option<Handed>, Fault> {
+    if outcome.events.is_empty() && outcome.answers.is_empty() {
+        mark(connection, &outcome.summaries).await?;
+        return Ok(Some(Handed::default()));
+    }
     // the same order in every replica: none waits for another in a circle
     outcome.answers.sort_unstable();
     let Outcome { events, answers, summaries } = outcome;
@@ -163,4 +167,14 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
     }
     handed.ranges.extend(places.into_iter().map(|range| Range { first: log_id(range.first), stream: range.stream }));
     Ok(Some(handed))
+}
+
+/// Marks summaries as due: all that a reader's transaction leaves, mostly.
+async fn mark(connection: &mut PgConnection, summaries: &BTreeSet<(&'static str, Uuid)>) -> Result<(), Fault> {
+    sqlx::query("insert into summaries_due (aggregate, aggregate_id) select * from unnest($1::text[], $2::uuid[]) on conflict do nothing")
+        .bind(summaries.iter().map(|(kind, _)| *kind).collect::<Vec<_>>())
+        .bind(summaries.iter().map(|(_, id)| *id).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
 }

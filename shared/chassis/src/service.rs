@@ -120,12 +120,16 @@ impl<S: Send + Sync + 'static> Service<S> {
     /// Runs the command line: `serve` (the default), `migrate`, `dead-letters`, `health`.
     pub fn main(self) -> ExitCode {
         let line = CommandLine::parse();
-        let runtime = match tokio::runtime::Runtime::new() {
+        let config = match Config::read() {
+            Ok(config) => config,
+            Err(why) => return fail(&why),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(config.worker_threads.get()).enable_all().build();
+        let runtime = match runtime {
             Ok(runtime) => runtime,
             Err(error) => return fail(&format!("runtime: {error}")),
         };
         let done = runtime.block_on(async {
-            let config = Config::read()?;
             match line.command.unwrap_or(Sub::Serve) {
                 Sub::Serve => self.serve(config).await,
                 Sub::Migrate => self.migrate(config).await,

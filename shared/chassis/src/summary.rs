@@ -36,7 +36,7 @@ pub(crate) async fn serve<A: Aggregate, S: Summarise<A>>(service: Arc<S>, shell:
             Ok(last) => {
                 attempt = 0;
                 after = last.unwrap_or_default();
-                limits::SUMMARY_PAUSE
+                if last.is_some() { limits::SUMMARY_MORE_PAUSE } else { limits::SUMMARY_PAUSE }
             }
             Err(fault) => {
                 tracing::warn!(kind = A::KIND, %fault, "summaries are tried again");
