@@ -97,22 +97,17 @@ pub(crate) async fn serve<C: Command, S: Handle<C>>(service: Arc<S>, shell: Arc<
     let Some(endpoint) = shell.endpoint(C::SUBJECT).await else { return };
     let mut arriving = endpoint;
     let mut behind: Vec<Waiting> = Vec::new();
-    let mut began = Instant::now();
     loop {
         // the more refusals wait to be decided again, the more rarely they are
         let pause = limits::COPY_PAUSE * (1 + u32::try_from(behind.len() / 50).unwrap_or(u32::MAX));
         let chunk = tokio::select! {
             first = arriving.next() => match first {
-                Some(first) => {
-                    tokio::time::sleep_until(began + limits::BATCH_PAUSE).await;
-                    together(first, &mut arriving)
-                }
+                Some(first) => together(first, &mut arriving),
                 None => break,
             },
             () = tokio::time::sleep(pause), if !behind.is_empty() => vec![],
             () = shell.stopped() => break,
         };
-        began = Instant::now();
         behind = answer(&*service, &shell, &database, arrived(behind, chunk)).await;
     }
     let _ = arriving.stop().await;

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 /// Most commands decided in one transaction. Larger batches gain little and make replies late.
 pub const BATCH_MAX: usize = 1_000;
-/// A kind of command begins no transaction sooner than this after the one before: what comes in the meantime is decided
-/// together. After a longer silence nobody waits.
-pub const BATCH_PAUSE: Duration = Duration::from_millis(5);
 /// Most events read by a reaction in one transaction; also what one pull asks for.
 pub const FOLLOW_MAX: usize = 1_000;
 /// Most messages of one atomic publish; the server's own limit.
