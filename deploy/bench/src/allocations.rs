@@ -48,8 +48,7 @@ pub async fn measure(plan: &Plan, notes: &mut Notes) -> Result<(), String> {
 /// Publishes deals as the deal system does.
 async fn publish_deals(world: &World, run: usize) -> Result<Vec<Uuid>, String> {
     let deals = async_nats::jetstream::new(world.deal_system().await?);
-    let ids: Vec<Uuid> =
-        (0..ALLOCATIONS).map(|n| Uuid::new_v5(&ids::NAMESPACE, format!("saga/{run}/{n}").as_bytes())).collect();
+    let ids: Vec<Uuid> = (0..ALLOCATIONS).map(|n| Uuid::new_v5(&ids::NAMESPACE, format!("saga/{run}/{n}").as_bytes())).collect();
     for id in &ids {
         let state = Deal {
             id: *id,

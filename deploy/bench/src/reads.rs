@@ -10,8 +10,10 @@ use crate::report::Measured;
 use crate::world::World;
 use crate::{Notes, Plan};
 
-/// Pause between two reads of the same kind.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Pause between two reads of the same kind: ten people who look at something else ten times a second.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Reads of each kind go on for so many times the seconds of a load, so that a 99th percentile says something.
+const TIMES_AS_LONG: u32 = 4;
 
 /// Reads while payments come in; returns how many payments were accepted.
 pub async fn measure(world: &mut World, plan: &Plan, notes: &mut Notes) -> Result<u64, String> {
@@ -21,7 +23,7 @@ pub async fn measure(world: &mut World, plan: &Plan, notes: &mut Notes) -> Resul
     let rate = notes.rate("payments_nats_single").unwrap_or(1_000.0) / 2.0;
     let lines = world.firm.lines.len() - load::TRACED_LINES;
     let form = Form { door: Door::Nats, in_flight: 256, per_request: 1, rate: Some(rate), lines };
-    let time = Duration::from_secs(plan.seconds * 2);
+    let time = TIMES_AS_LONG * Duration::from_secs(plan.seconds);
     let fund = world.firm.funds[0];
     let paths = [
         ("read_fund_metrics", format!("/funds/{fund}/metrics")),

@@ -165,7 +165,8 @@ pub async fn migrate(url: &str, own: &Migrator) -> Result<(), Fault> {
 
 /// Whether a connection is gone: closed by the other side, or told that the server stops.
 fn is_dead(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(_)) || error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("57P"))
+    matches!(error, sqlx::Error::Io(_))
+        || error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("57P"))
 }
 
 /// One transaction. Dropped without [`Tx::commit`] it changes nothing.

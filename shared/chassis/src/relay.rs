@@ -75,7 +75,8 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
             continue;
         }
         let ranges: Vec<&Range> = handed.ranges.iter().filter(|range| range.stream == stream).collect();
-        let publishes: Vec<_> = of_stream.chunks(limits::PUBLISH_MAX).map(|batch| publish_or_single_out(shell, batch).boxed()).collect();
+        let publishes: Vec<_> =
+            of_stream.chunks(limits::PUBLISH_MAX).map(|batch| publish_or_single_out(&shell.jetstream, batch).boxed()).collect();
         let published: Vec<Result<Published, Fault>> = futures::stream::iter(publishes).buffered(limits::PUBLISHES_AT_ONCE).collect().await;
         let mut last_seq = 0;
         let mut refused = Vec::new();
@@ -83,7 +84,7 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
             match result {
                 Ok(published) => {
                     last_seq = last_seq.max(published.last_seq);
-                    refused.extend(published.refused);
+                    refused.extend(published.refused.iter().map(|event| event.log_id));
                 }
                 Err(fault) => {
                     postpone(database, &ranges).await?;
@@ -101,30 +102,32 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
 }
 
 /// What became of a batch.
-struct Published {
-    last_seq: u64,
-    /// Log ids of the events that the broker refused.
-    refused: Vec<i64>,
+#[derive(Debug, Default)]
+pub struct Published<'a> {
+    /// The stream's sequence of the last event.
+    pub last_seq: u64,
+    /// The events that the broker refused.
+    pub refused: Vec<&'a LoggedEvent>,
 }
 
-/// Publishes a batch. A few events, and those of a batch that one of them spoils, are published each by itself.
-async fn publish_or_single_out(shell: &Shell, batch: &[&LoggedEvent]) -> Result<Published, Fault> {
+/// Publishes a batch of one stream. A few events, and those of a batch that one of them spoils, are published each by itself.
+pub async fn publish_or_single_out<'a>(jetstream: &jetstream::Context, batch: &[&'a LoggedEvent]) -> Result<Published<'a>, Fault> {
     if batch.len() > limits::PUBLISH_SINGLY_MAX {
-        match publish(&shell.jetstream, batch).await {
+        match publish(jetstream, batch).await {
             Err(Fault::Fatal(why)) => tracing::error!(%why, "the broker refused a batch"),
             done => return done.map(|last_seq| Published { last_seq, refused: vec![] }),
         }
     }
-    let singly: Vec<_> = batch.iter().map(|event| publish(&shell.jetstream, std::slice::from_ref(event)).boxed()).collect();
+    let singly: Vec<_> = batch.iter().map(|event| publish(jetstream, std::slice::from_ref(event)).boxed()).collect();
     let acks: Vec<Result<u64, Fault>> = futures::stream::iter(singly).buffered(limits::PUBLISH_SINGLY_MAX).collect().await;
-    let mut published = Published { last_seq: 0, refused: vec![] };
+    let mut published = Published::default();
     for (event, ack) in batch.iter().zip(acks) {
         match ack {
             Ok(seq) => published.last_seq = published.last_seq.max(seq),
             Err(Fault::Transient(why)) => return Err(Fault::Transient(why)),
             Err(fault) => {
-                tracing::error!(subject = event.subject, log_id = event.log_id, %fault, "event cannot be published; it is tried again");
-                published.refused.push(event.log_id);
+                tracing::error!(subject = event.subject, log_id = event.log_id, %fault, "the broker does not take an event");
+                published.refused.push(event);
             }
         }
     }
@@ -166,7 +169,7 @@ struct PublishAck {
 /// Publishes events of one stream: one by itself, several as an atomic batch (all or none; four
 /// syncs to disk a batch instead of one a message). Returns the stream's sequence of the last one. The
 /// fault is fatal when the broker has refused what it was given.
-pub async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) -> Result<u64, Fault> {
+async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) -> Result<u64, Fault> {
     let fault = |error: &dyn std::fmt::Display| Fault::Transient(format!("publish: {error}"));
     let client = jetstream.client();
     let batch_id = client.new_inbox();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ::domain::Rejection;
 use ::domain::messages::chassis::{Access, AccessChange};
 use chassis::database::LoggedEvent;
-use chassis::{Context, Fault, Shell, limits, relay};
-use tokio::sync::{mpsc, oneshot};
+use chassis::{Context, Shell, limits, relay};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Records that may wait; further requests wait for a place.
 const QUEUE: usize = 4_096;
@@ -17,10 +17,13 @@ const TOGETHER: usize = 500;
 /// An answer waits for its record for so long. While the broker is away nothing can be read anyway.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// A record and whoever waits for it.
+type Waiting = (LoggedEvent, oneshot::Sender<()>);
+
 /// Writes access records.
 pub struct Recorder {
     shell: Arc<Shell>,
-    queue: mpsc::Sender<(LoggedEvent, oneshot::Sender<()>)>,
+    queue: mpsc::Sender<Waiting>,
 }
 
 /// The request that a record is about.
@@ -76,33 +79,37 @@ impl Recorder {
     }
 }
 
-/// The broker refused the batch for one of its records: that one goes to the log of the process, the
-/// others to the broker.
-async fn publish_singly(shell: &Shell, events: &[&LoggedEvent], why: &str) {
-    tracing::error!(why, "access records are published one by one");
-    for event in events {
-        if let Err(fault) = relay::publish(&shell.jetstream, &[event]).await {
-            tracing::error!(%fault, record = %String::from_utf8_lossy(&event.body), "access record that the broker does not take");
+async fn publish(shell: Arc<Shell>, mut waiting: mpsc::Receiver<Waiting>) {
+    let places = Arc::new(Semaphore::new(limits::PUBLISHES_AT_ONCE));
+    while let Ok(place) = places.clone().acquire_owned().await {
+        let mut batch = Vec::new();
+        if waiting.recv_many(&mut batch, TOGETHER).await == 0 {
+            return;
         }
+        let shell = shell.clone();
+        tokio::spawn(async move {
+            publish_together(&shell, batch).await;
+            drop(place);
+        });
     }
 }
 
-async fn publish(shell: Arc<Shell>, mut waiting: mpsc::Receiver<(LoggedEvent, oneshot::Sender<()>)>) {
-    let mut batch = Vec::with_capacity(TOGETHER);
-    while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
-        let events: Vec<&LoggedEvent> = batch.iter().map(|(event, _)| event).collect();
-        let mut attempt = 0;
-        while let Err(fault) = relay::publish(&shell.jetstream, &events).await {
-            if let Fault::Fatal(why) = fault {
-                publish_singly(&shell, &events, &why).await;
-                break;
-            }
-            tracing::warn!(%fault, "access records are published again");
-            tokio::time::sleep(limits::backoff(attempt)).await;
-            attempt += 1;
+/// Publishes records until the broker has them; one that it refuses goes to the log of the process.
+async fn publish_together(shell: &Shell, batch: Vec<Waiting>) {
+    let events: Vec<&LoggedEvent> = batch.iter().map(|(event, _)| event).collect();
+    let mut attempt = 0;
+    let published = loop {
+        match relay::publish_or_single_out(&shell.jetstream, &events).await {
+            Ok(published) => break published,
+            Err(fault) => tracing::warn!(%fault, "access records are published again"),
         }
-        for (_, recorded) in batch.drain(..) {
-            let _ = recorded.send(());
-        }
+        tokio::time::sleep(limits::backoff(attempt)).await;
+        attempt += 1;
+    };
+    for event in published.refused {
+        tracing::error!(record = %String::from_utf8_lossy(&event.body), "access record that the broker does not take");
+    }
+    for (_, recorded) in batch {
+        let _ = recorded.send(());
     }
 }
