@@ -200,3 +200,25 @@ async fn a_service_that_is_asked_to_stop_answers_what_it_has_taken() {
     let view = office.manager.get(&format!("/capital-calls/{}", id(&call, "id"))).await.expect(200);
     assert_eq!(view["paid"], "300.00");
 }
+
+#[tokio::test]
+async fn connections_that_the_database_closed_are_replaced_without_anybody_noticing() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (_, _, call) = office.open_call(&stack, 1, "1000.00").await;
+    let line = id(&lines(&call)[0], "id");
+    let database = stack.database().await;
+    let close = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                 where usename = 'capital_calls' and datname = current_database()";
+    for round in 1..=3 {
+        // several idle connections, so that the next request finds more than one of them dead
+        let path = format!("/capital-calls/{}", id(&call, "id"));
+        join_all((0..4).map(|_| office.manager.get(&path))).await;
+        let closed: i64 = sqlx::query_scalar(close).fetch_one(&database).await.unwrap();
+        assert!(closed > 0);
+        office.manager.get(&path).await.expect(200);
+        office.pay(line, "1.00", &format!("round {round}")).await;
+    }
+    let view = office.manager.get(&format!("/capital-calls/{}", id(&call, "id"))).await.expect(200);
+    assert_eq!(lines(&view)[0]["paid"], "3.00");
+}
