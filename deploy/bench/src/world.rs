@@ -17,8 +17,9 @@ use crate::check;
 use crate::fixture::{self, Firm, Shape};
 
 /// Settings of the Postgres that both sides use: durable, and with memory as a server of this size would have.
-const POSTGRES: [&str; 5] = [
+const POSTGRES: [&str; 6] = [
     "shared_buffers=2GB",
+    "min_wal_size=4GB",
     "max_wal_size=16GB",
     "checkpoint_timeout=15min",
     "random_page_cost=1.1",
@@ -28,6 +29,9 @@ const POSTGRES: [&str; 5] = [
 const PGBENCH_SCALE: &str = "10";
 /// Clients of pgbench.
 const PGBENCH_CLIENTS: &str = "8";
+/// Segments of the write-ahead log that are there before the load, as on a server that has run for a while: it uses old
+/// segments again, where a new server fills each with zeros and syncs it first, and everybody waits.
+const WAL_SEGMENTS: i32 = 160;
 /// Everything is handled when nothing was left to do at two looks this far apart.
 const LOOK: Duration = Duration::from_millis(10);
 /// Longest wait for everything to be handled.
@@ -104,9 +108,25 @@ impl World {
         for replica in &mut world.replicas {
             replica.ready().await?;
         }
+        world.settle().await?;
         let memory: Vec<String> = world.memory().iter().map(|(service, mib)| format!("{service} {mib:.0}")).collect();
         println!("  idle, MiB: {}", memory.join(", "));
         Ok(world)
+    }
+
+    /// Writes everything that was loaded to disk, and makes the write-ahead log's segments.
+    async fn settle(&self) -> Result<(), String> {
+        let segments = format!(
+            "do $$ begin
+                for segment in 1..{WAL_SEGMENTS} loop
+                    perform pg_logical_emit_message(false, 'bench', 'a segment'), pg_switch_wal();
+                end loop;
+             end $$"
+        );
+        for statement in [segments.as_str(), "checkpoint"] {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&self.database).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Stops services.
