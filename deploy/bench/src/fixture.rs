@@ -17,7 +17,7 @@ use domain::messages::capital_calls::{
 };
 use domain::{Aggregate, Amount, Currency, Event, ids};
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 use uuid::{Builder, Uuid};
 
 /// Bytes of a COPY that are sent at once.
@@ -345,7 +345,7 @@ pub async fn load(database: &PgPool, shape: Shape) -> Result<Firm, String> {
     load_calls(database, &maker).await?;
     load_payments(database, &maker).await?;
     for statement in include_str!("read_models.sql").split(";\n").filter(|statement| !statement.trim().is_empty()) {
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(database).await.map_err(|error| format!("{statement}: {error}"))?;
+        sqlx::raw_sql(statement).execute(database).await.map_err(|error| format!("{statement}: {error}"))?;
     }
     sqlx::raw_sql("vacuum analyze").execute(database).await.map_err(|error| error.to_string())?;
     Ok(Firm {

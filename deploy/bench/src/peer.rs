@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 use testkit::process::{Process, free_port};
 use testkit::{TEST_PASSWORD, database};
 
@@ -67,7 +67,7 @@ async fn start(world: &World) -> Result<(String, Process), String> {
     let ids: Vec<String> = world.firm.lines.iter().map(|id| format!("('{id}', 1000000.00, 0)")).collect();
     let schema = include_str!("../peer/schema.sql");
     let statement = format!("{schema} insert into lines (id, amount, paid) values {};", ids.join(","));
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.map_err(|error| error.to_string())?;
+    sqlx::raw_sql(&statement).execute(&mut connection).await.map_err(|error| error.to_string())?;
     let port = free_port()?;
     let mut command = Command::new("node");
     command.arg("server.js").current_dir(&folder).env("DATABASE_URL", &address).env("PORT", port.to_string());

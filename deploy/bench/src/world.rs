@@ -124,7 +124,7 @@ impl World {
              end $$"
         );
         for statement in [segments.as_str(), "checkpoint"] {
-            sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&self.database).await.map_err(|error| error.to_string())?;
+            sqlx::raw_sql(statement).execute(&self.database).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -173,8 +173,8 @@ impl World {
         let owners = SERVICES.iter().filter(|service| **service != "gateway").map(|service| database::schema_of(service));
         let parts: Vec<String> =
             owners.map(|schema| format!("(select count(*) from {schema}.event_log where stream = 'EVENTS')")).collect();
-        let statement = sqlx::AssertSqlSafe(format!("select {}", parts.join(" + ")));
-        let rows: i64 = sqlx::query_scalar(statement).fetch_one(&self.database).await.map_err(|error| error.to_string())?;
+        let statement = format!("select {}", parts.join(" + "));
+        let rows: i64 = sqlx::query_scalar(&statement).fetch_one(&self.database).await.map_err(|error| error.to_string())?;
         Ok(rows.unsigned_abs())
     }
 
@@ -268,8 +268,8 @@ impl World {
     async fn rows(&self, table: &str) -> Result<u64, String> {
         let owners = SERVICES.iter().filter(|service| **service != "gateway").map(|service| database::schema_of(service));
         let parts: Vec<String> = owners.map(|schema| format!("(select count(*) from {schema}.{table})")).collect();
-        let statement = sqlx::AssertSqlSafe(format!("select {}", parts.join(" + ")));
-        let rows: i64 = sqlx::query_scalar(statement).fetch_one(&self.database).await.map_err(|error| error.to_string())?;
+        let statement = format!("select {}", parts.join(" + "));
+        let rows: i64 = sqlx::query_scalar(&statement).fetch_one(&self.database).await.map_err(|error| error.to_string())?;
         Ok(rows.unsigned_abs())
     }
 

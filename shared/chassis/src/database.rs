@@ -156,9 +156,9 @@ impl Database {
 /// Runs the shell's and the service's migrations as the owner of the schema.
 pub async fn migrate(url: &str, own: &Migrator) -> Result<(), Fault> {
     let shared = sqlx::migrate!("../../migrations/chassis");
-    let all = shared.iter().chain(own.iter()).cloned().collect();
+    let migrations = shared.iter().chain(own.iter()).cloned().collect();
     let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
-    Migrator::with_migrations(all).run(&pool).await.map_err(|error| Fault::Fatal(format!("migrate: {error}")))?;
+    Migrator { migrations, ..Migrator::DEFAULT }.run(&pool).await.map_err(|error| Fault::Fatal(format!("migrate: {error}")))?;
     pool.close().await;
     Ok(())
 }

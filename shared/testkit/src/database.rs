@@ -1,6 +1,6 @@
 //! Databases: roles and schemas for the services, and a fresh copy of all of them for each test.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 
 use crate::root;
 
@@ -16,7 +16,7 @@ pub fn schema_of(service: &str) -> String {
 
 async fn run(url: &str, sql: String) -> Result<(), String> {
     let mut connection = PgConnection::connect(url).await.map_err(|error| format!("database: {error}"))?;
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.map_err(|error| format!("database: {error}"))?;
+    sqlx::raw_sql(&sql).execute(&mut connection).await.map_err(|error| format!("database: {error}"))?;
     connection.close().await.map_err(|error| format!("database: {error}"))
 }
 
