@@ -19,10 +19,10 @@ use crate::world::World;
 const LATENCY_MAX: u64 = 600_000_000;
 /// Lines at the end of the firm that the load leaves to the tracer.
 pub const TRACED_LINES: usize = 64;
-/// Pause of the tracer between two looks at what is committed.
-const TRACE_LOOK: Duration = Duration::from_millis(2);
+/// Pause of the tracer between two looks at what is committed; looking more often takes from what it looks at.
+const TRACE_LOOK: Duration = Duration::from_millis(5);
 /// Pause of the tracer between two payments.
-const TRACE_PAUSE: Duration = Duration::from_millis(10);
+const TRACE_PAUSE: Duration = Duration::from_millis(20);
 /// What a client does that was told to come again later.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 

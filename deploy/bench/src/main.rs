@@ -12,6 +12,7 @@ mod peer;
 mod reads;
 mod replay;
 mod report;
+mod soak;
 mod world;
 
 use clap::{Parser, ValueEnum};
@@ -36,6 +37,9 @@ struct Line {
     /// Seconds of each run, instead of the profile's
     #[arg(long)]
     seconds: Option<u64>,
+    /// Minutes of the soak, instead of the profile's: quick has none, full half an hour
+    #[arg(long)]
+    soak_minutes: Option<usize>,
     /// Payments that are stored before
     #[arg(long, default_value_t = 100_000)]
     payments: usize,
@@ -74,6 +78,8 @@ pub struct Plan {
     pub runs: usize,
     /// Seconds of each run.
     pub seconds: u64,
+    /// Minutes of the soak.
+    pub soak_minutes: usize,
 }
 
 impl Plan {
@@ -126,8 +132,13 @@ fn fail(why: &str) -> ExitCode {
 }
 
 async fn measure(line: Line) -> Result<(), String> {
-    let (runs, seconds) = if line.profile == Profile::Full { (5, 10) } else { (2, 4) };
-    let plan = Plan { only: line.only, runs: line.runs.unwrap_or(runs), seconds: line.seconds.unwrap_or(seconds) };
+    let (runs, seconds, soak_minutes) = if line.profile == Profile::Full { (5, 10, 30) } else { (2, 4, 0) };
+    let plan = Plan {
+        only: line.only,
+        runs: line.runs.unwrap_or(runs),
+        seconds: line.seconds.unwrap_or(seconds),
+        soak_minutes: line.soak_minutes.unwrap_or(soak_minutes),
+    };
     let shape =
         Shape { seed: line.seed, funds: line.funds, investors: line.investors, calls: 10, payments: line.payments, history: 1_000_000 };
     let mut notes = Notes::default();
@@ -136,6 +147,7 @@ async fn measure(line: Line) -> Result<(), String> {
     let accepted = payments::measure(&mut world, &plan, &mut notes).await?;
     let accepted = accepted + peer::measure(&mut world, &plan, &mut notes).await?;
     let accepted = accepted + reads::measure(&mut world, &plan, &mut notes).await?;
+    let accepted = accepted + soak::measure(&mut world, &plan, &mut notes).await?;
     world.check(accepted).await?;
     replay::measure(&mut world, &plan, &mut notes).await?;
     world.check(accepted).await?;

@@ -45,20 +45,29 @@ pub fn put(headers: &mut HeaderMap, name: &str, value: &str) {
 
 /// Reads one CloudEvents attribute.
 pub fn get<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<Cow<'a, str>> {
-    let value = headers?.get(name)?.as_str();
-    if !value.bytes().any(|byte| matches!(byte, b'%' | 0)) {
-        return Some(Cow::Borrowed(value));
-    }
-    // Postgres keeps no zero character
-    Some(percent_decode_str(value).decode_utf8_lossy().replace('\0', "").into())
+    headers?.get(name).map(|value| decoded(value.as_str()))
 }
 
-/// Reads one attribute that is carried on, cut to a length that no header suffers from.
-fn short(headers: Option<&HeaderMap>, name: &str) -> Option<String> {
-    get(headers, name).map(|value| match value {
+/// All headers with their values decoded: who needs several reads them in one go.
+pub fn attributes(headers: Option<&HeaderMap>) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    let all = headers.into_iter().flat_map(HeaderMap::iter);
+    all.filter_map(|(name, values)| Some((name.as_ref(), decoded(values.first()?.as_str()))))
+}
+
+fn decoded(value: &str) -> Cow<'_, str> {
+    if !value.bytes().any(|byte| matches!(byte, b'%' | 0)) {
+        return Cow::Borrowed(value);
+    }
+    // Postgres keeps no zero character
+    percent_decode_str(value).decode_utf8_lossy().replace('\0', "").into()
+}
+
+/// An attribute that is carried on, cut to a length that no header suffers from.
+fn short(value: Cow<'_, str>) -> String {
+    match value {
         value if value.len() <= HEADER_CHARACTERS_MAX => value.into_owned(),
         long => long.chars().take(HEADER_CHARACTERS_MAX).collect(),
-    })
+    }
 }
 
 /// A trace context of W3C, version 00; anything else is dropped.
@@ -105,22 +114,25 @@ impl Context {
     /// Reads the context of a message; what is missing stays empty. A list of funds that cannot be
     /// read allows no fund.
     pub fn read(headers: Option<&HeaderMap>) -> Context {
-        let message_id = get(headers, "ce-id").and_then(|id| id.parse().ok()).unwrap_or_default();
         let list = |text: Cow<str>| text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-        let scope = match get(headers, "ce-actorfunds") {
-            None => Scope::All,
-            Some(funds) => Scope::Funds(list(funds).iter().filter_map(|id| id.parse().ok()).collect()),
-        };
-        Context {
-            message_id,
-            correlation_id: short(headers, "ce-correlationid").unwrap_or_else(|| message_id.to_string()),
-            actor: Actor {
-                user: short(headers, "ce-actor").unwrap_or_else(|| "unknown".into()),
-                roles: get(headers, "ce-actorroles").map(list).unwrap_or_default(),
-                scope,
-            },
-            traceparent: headers.and_then(|headers| headers.get("traceparent")).and_then(|value| trace_context(value.as_str())),
+        let mut context = Context::default();
+        let (mut user, mut correlation_id) = (None, None);
+        for (name, value) in attributes(headers) {
+            match name {
+                "ce-id" => context.message_id = value.parse().unwrap_or_default(),
+                "ce-correlationid" => correlation_id = Some(short(value)),
+                "ce-actor" => user = Some(short(value)),
+                "ce-actorroles" => context.actor.roles = list(value),
+                "ce-actorfunds" => {
+                    context.actor.scope = Scope::Funds(list(value).iter().filter_map(|id| id.parse().ok()).collect());
+                }
+                "traceparent" => context.traceparent = trace_context(&value),
+                _ => {}
+            }
         }
+        context.actor.user = user.unwrap_or_else(|| "unknown".into());
+        context.correlation_id = correlation_id.unwrap_or_else(|| context.message_id.to_string());
+        context
     }
 }
 

@@ -28,6 +28,11 @@ impl Published {
         }
     }
 
+    /// The newest sequence that was noted.
+    fn newest(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().map_or(0, |(sequence, _)| *sequence)
+    }
+
     /// For how long the first of our events after a sequence has been in the stream; zero when there is none.
     fn age_after(&self, sequence: u64, now: Instant) -> Duration {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,11 +74,18 @@ impl Readers {
 /// Measures the readers' lag until the service stops.
 pub(crate) async fn watch(shell: Arc<Shell>) {
     let mut readers = Readers::default();
+    let mut looked_at = 0;
     loop {
         tokio::select! {
             () = tokio::time::sleep(limits::LAG_LOOK) => {}
             () = shell.stopped() => return,
         }
+        let newest = shell.published.newest();
+        if newest == looked_at && shell.lag().is_zero() {
+            // who was not behind does not fall behind when nothing is published
+            continue;
+        }
+        looked_at = newest;
         let lag = match places(&shell).await {
             Ok(places) => readers.lag(&places, &shell.published, Instant::now()),
             // the outbox says how much waits while the broker is away

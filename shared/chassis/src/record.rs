@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use crate::context::{Context, get};
+use crate::context::{Context, attributes};
 use crate::database::{Database, Tx};
 use crate::dead_letters;
 use crate::fault::Fault;
@@ -63,25 +63,35 @@ fn read(message: &Message, now: DateTime<Utc>) -> Recorded {
         context.correlation_id = context.message_id.to_string();
         context.actor.user = "outside:deals".into();
     }
-    let number = |name| get(headers, name).and_then(|value| value.parse::<i64>().ok());
-    Recorded {
+    let mut recorded = Recorded {
         source_id: if context.message_id.is_nil() {
             Uuid::new_v5(&domain::ids::NAMESPACE, place(message).as_bytes())
         } else {
             context.message_id
         },
         subject: message.subject.to_string(),
-        aggregate: get(headers, "ce-aggregate").map(|kind| kind.chars().take(100).collect()).unwrap_or_default(),
-        aggregate_id: get(headers, "ce-aggregateid").and_then(|id| id.parse().ok()).unwrap_or_default(),
-        epoch: number("ce-epoch").and_then(|epoch| i32::try_from(epoch).ok()).unwrap_or(1),
-        version: number("ce-aggregateversion").unwrap_or_default(),
-        at: get(headers, "ce-time")
-            .and_then(|at| at.parse().ok())
-            .filter(|at| (TIME_MIN..=now + TIME_AHEAD_MAX).contains(at))
-            .unwrap_or(now),
+        aggregate: String::new(),
+        aggregate_id: Uuid::nil(),
+        epoch: 1,
+        version: 0,
+        at: now,
         context,
         body: message.payload.clone(),
+    };
+    for (name, value) in attributes(headers) {
+        match name {
+            "ce-aggregate" => recorded.aggregate = value.chars().take(100).collect(),
+            "ce-aggregateid" => recorded.aggregate_id = value.parse().unwrap_or_default(),
+            "ce-epoch" => recorded.epoch = value.parse().unwrap_or(1),
+            "ce-aggregateversion" => recorded.version = value.parse().unwrap_or_default(),
+            "ce-time" => {
+                let at = value.parse().ok().filter(|at| (TIME_MIN..=now + TIME_AHEAD_MAX).contains(at));
+                recorded.at = at.unwrap_or(now);
+            }
+            _ => {}
+        }
     }
+    recorded
 }
 
 /// Records a stream until the service stops.
