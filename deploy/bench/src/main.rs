@@ -120,7 +120,20 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("runtime: {error}")),
     };
-    match runtime.block_on(measure(line)) {
+    let mut notes = Notes::default();
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = measure(line, &mut notes) => done,
+            // what was started is stopped when it is dropped
+            _ = tokio::signal::ctrl_c() => Err("interrupted; the report has what was measured so far".into()),
+        }
+    });
+    if notes.0.is_empty() {
+        return done.err().map_or(ExitCode::SUCCESS, |why| fail(&why));
+    }
+    let report = Report::of(&notes.0);
+    println!("\n{}", report.table());
+    match report.write(&testkit::root().join("target/bench")).and(done) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(&why),
     }
@@ -131,7 +144,7 @@ fn fail(why: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn measure(line: Line) -> Result<(), String> {
+async fn measure(line: Line, notes: &mut Notes) -> Result<(), String> {
     let (runs, seconds, soak_minutes) = if line.profile == Profile::Full { (5, 10, 30) } else { (2, 4, 0) };
     let plan = Plan {
         only: line.only,
@@ -141,25 +154,21 @@ async fn measure(line: Line) -> Result<(), String> {
     };
     let shape =
         Shape { seed: line.seed, funds: line.funds, investors: line.investors, calls: 10, payments: line.payments, history: 1_000_000 };
-    let mut notes = Notes::default();
     let mut world = World::start(shape, &line.scale).await?;
     world.drained().await?;
-    let accepted = payments::measure(&mut world, &plan, &mut notes).await?;
-    let accepted = accepted + peer::measure(&mut world, &plan, &mut notes).await?;
-    let accepted = accepted + reads::measure(&mut world, &plan, &mut notes).await?;
-    let accepted = accepted + soak::measure(&mut world, &plan, &mut notes).await?;
+    let accepted = payments::measure(&mut world, &plan, notes).await?;
+    let accepted = accepted + peer::measure(&mut world, &plan, notes).await?;
+    let accepted = accepted + reads::measure(&mut world, &plan, notes).await?;
+    let accepted = accepted + soak::measure(&mut world, &plan, notes).await?;
     world.check(accepted).await?;
-    replay::measure(&mut world, &plan, &mut notes).await?;
+    replay::measure(&mut world, &plan, notes).await?;
     world.check(accepted).await?;
     println!("  check: money is conserved, every projection is equal");
     if line.hold {
         println!("  {} {}", world.settings.database, world.settings.nats);
-        let _ = tokio::signal::ctrl_c().await;
+        std::future::pending::<()>().await;
     }
     world.stop().await;
-    allocations::measure(&plan, &mut notes).await?;
-    calls::measure(&plan, &mut notes).await?;
-    let report = Report::of(&notes.0);
-    println!("\n{}", report.table());
-    report.write(&testkit::root().join("target/bench"))
+    allocations::measure(&plan, notes).await?;
+    calls::measure(&plan, notes).await
 }

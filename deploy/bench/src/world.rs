@@ -20,7 +20,7 @@ use crate::fixture::{self, Firm, Shape};
 const POSTGRES: [&str; 6] = [
     "shared_buffers=2GB",
     "min_wal_size=4GB",
-    "max_wal_size=16GB",
+    "max_wal_size=8GB",
     "checkpoint_timeout=15min",
     "random_page_cost=1.1",
     "shared_preload_libraries=pg_stat_statements",
@@ -34,8 +34,8 @@ const PGBENCH_CLIENTS: &str = "8";
 const WAL_SEGMENTS: i32 = 160;
 /// Everything is handled when nothing was left to do at two looks this far apart.
 const LOOK: Duration = Duration::from_millis(10);
-/// Longest wait for everything to be handled.
-const DRAIN_MAX: Duration = Duration::from_secs(120);
+/// Longest wait for everything to be handled: a rebuild reads millions of events.
+const DRAIN_MAX: Duration = Duration::from_secs(900);
 /// Secret that tokens are signed with.
 const JWT_SECRET: &str = "bench-secret-bench-secret-bench-secret";
 
