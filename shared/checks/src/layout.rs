@@ -46,10 +46,15 @@ fn only_the_shell_names_nats_or_opens_a_transaction() {
     }
 }
 
+/// A service's `store.rs`, or a file of the folder `store`.
+fn is_store(file: &std::path::Path) -> bool {
+    file.ends_with("store.rs") || file.components().any(|part| part.as_os_str() == "store")
+}
+
 #[test]
 fn only_store_files_hold_sql() {
     for file in files("services", ".rs") {
-        let in_store = file.ends_with("store.rs") || file.components().any(|part| part.as_os_str() == "store");
+        let in_store = is_store(&file);
         let text = shipped(&file);
         if !in_store {
             for word in ["sqlx::query", "select ", "insert into", " update "] {
@@ -65,7 +70,8 @@ fn no_sql_names_another_services_schema() {
     for service in testkit::SERVICES.iter().filter(|service| **service != "gateway") {
         let mut texts: Vec<(std::path::PathBuf, String)> =
             files(&format!("migrations/{service}"), ".sql").into_iter().map(|file| (file.clone(), shipped(&file))).collect();
-        texts.extend(files(&format!("services/{service}/src"), "store.rs").into_iter().map(|file| (file.clone(), shipped(&file))));
+        let sources = files(&format!("services/{service}/src"), ".rs").into_iter().filter(|file| is_store(file));
+        texts.extend(sources.map(|file| (file.clone(), shipped(&file))));
         for (file, text) in texts {
             for other in testkit::SERVICES.iter().filter(|other| *other != service) {
                 let schema = format!(" {}.", testkit::database::schema_of(other));

@@ -1,5 +1,8 @@
-use ::domain::messages::capital_calls::{CallDecision, LinePurpose, PaymentMethod, Priority, Purpose, PurposeKind, Reversal};
-use ::domain::{Actor, Currency};
+use ::domain::messages::capital_calls::{
+    CallDecision, CallLine, CallStatus, CapitalCall, LinePurpose, LineStatus, LineTiming, Payment, PaymentMethod, PaymentStatus, Priority,
+    Purpose, PurposeKind, Reversal,
+};
+use ::domain::{Actor, Amount, Currency, ids};
 use chassis::{Context, Database, clock::Clock};
 
 use super::*;
