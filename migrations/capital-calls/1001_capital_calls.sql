@@ -111,4 +111,5 @@ create table payments (
 create index payments_of_line on payments (line_id, id desc);
 create index payments_of_call on payments (call_id, id desc);
 create index payments_of_fund on payments (fund_id, id desc);
-create index payments_by_reference on payments (line_id, reference) where reversal is null;
+-- the same cash is not recorded twice, whatever key it comes with, until it is reversed
+create unique index payment_once on payments (line_id, reference, method, received_on, amount) where reversal is null;

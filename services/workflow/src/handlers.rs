@@ -86,6 +86,9 @@ fn hash(content: &[u8]) -> String {
 
 /// Starts a workflow for each request that has none yet.
 async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fault> {
+    if requests.is_empty() {
+        return Ok(());
+    }
     let mut instances = Vec::with_capacity(requests.len());
     let mut tiers: Vec<Option<ApprovalTier>> = Vec::with_capacity(requests.len());
     for (context, request) in &requests {

@@ -1,7 +1,8 @@
 //! Commands: those that arrive together are decided together, in one transaction.
 //!
-//! The order of work for a batch: find the answers that were given before (idempotency), let the
-//! service decide the rest, store the answers beside the changes, commit, reply. If the process
+//! The order of work for a batch: let the service decide, store the answers beside the changes, commit, reply. When
+//! storing finds that a key was answered before (idempotency) nothing is committed, and the batch is decided again with
+//! the answers that were given before looked up first. If the process
 //! dies before the commit nothing has happened and the caller asks again; if it dies after it, the
 //! caller asks again and gets the stored answer.
 

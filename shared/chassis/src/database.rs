@@ -110,17 +110,32 @@ impl Database {
         clock: Clock,
     ) -> Result<(Database, mpsc::Receiver<Handed>), Fault> {
         // Every statement names its rows by key. A plan that was made while a table was empty would read or hash the whole
-        // of it, and would be kept: so the planner is told that this is never the way. (It says so by a high cost, which
-        // must not make it compile the statement.)
-        let by_key = [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
+        // of it, and would be kept: so the planner is told that this is never the way (it says so by a high cost, which
+        // must not make it compile the statement), and that a page costs little beside the rows that are looked at: else
+        // it walks through the whole index of a table that is small for now.
+        let by_key = [
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("jit", "off"),
+            ("random_page_cost", "0.1"),
+            ("seq_page_cost", "0.1"),
+        ];
         let options = url.parse::<PgConnectOptions>()?.application_name(service).options(by_key);
         let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).test_before_acquire(false);
         let pool = pool.connect_with(options).await?;
-        sqlx::query("select make_event_log_partitions()").execute(&pool).await?;
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;
         let (committed, relay) = mpsc::channel(limits::RELAY_QUEUE);
         let rules = Arc::new(RwLock::new(Arc::new(RuleBook::new(environment))));
-        Ok((Database { pool, service, epoch, clock, rules, committed, changed: Arc::default(), summaries: Arc::default() }, relay))
+        let database = Database { pool, service, epoch, clock, rules, committed, changed: Arc::default(), summaries: Arc::default() };
+        database.make_partitions().await?;
+        Ok((database, relay))
+    }
+
+    /// Makes the event log's partitions of this month and the two after it, where they are missing.
+    pub(crate) async fn make_partitions(&self) -> Result<(), Fault> {
+        sqlx::query("select make_event_log_partitions()").execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Begins a transaction. That is also the test whether a connection still lives: when it does not, the next one is taken.

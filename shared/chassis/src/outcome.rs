@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::database::LoggedEvent;
@@ -54,17 +55,28 @@ impl Outcome {
 pub struct Range {
     /// First log id.
     pub first: i64,
+    /// Last log id.
+    pub last: i64,
     /// The stream.
     pub stream: &'static str,
 }
 
 /// What a transaction hands to the relay.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Handed {
+    /// Since when it waits for the broker.
+    pub since: Instant,
     /// Its events, with their log ids.
     pub events: Vec<LoggedEvent>,
     /// The rows under which they wait.
     pub ranges: Vec<Range>,
+}
+
+impl Handed {
+    /// Events that wait from now on.
+    pub(crate) fn of(events: Vec<LoggedEvent>) -> Handed {
+        Handed { since: Instant::now(), events, ranges: vec![] }
+    }
 }
 
 /// The events of one stream in one block, by their places.
@@ -91,7 +103,7 @@ fn places(events: &[LoggedEvent]) -> Vec<Places> {
 pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, outcome: &mut Outcome) -> Result<Option<Handed>, Fault> {
     if outcome.events.is_empty() && outcome.answers.is_empty() {
         mark(connection, &outcome.summaries).await?;
-        return Ok(Some(Handed::default()));
+        return Ok(Some(Handed::of(vec![])));
     }
     // the same order in every replica: none waits for another in a circle
     outcome.answers.sort_unstable();
@@ -104,7 +116,7 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
          ), logged as (
             insert into event_log (log_id, event_id, stream, subject, aggregate, aggregate_id, epoch, version,
                                    at, actor, correlation_id, causation_id, traceparent, body)
-            select (ids[1 + (place - 1) / 4096] << 12) + (place - 1) % 4096, event_id, stream, subject, aggregate, aggregate_id,
+            select (ids[1 + ((place - 1) >> $28)] << $28) + ((place - 1) & $29), event_id, stream, subject, aggregate, aggregate_id,
                    epoch, version, at, actor, correlation_id, causation_id, traceparent, body
             from blocks, unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::int[], $8::bigint[],
                                 $9::timestamptz[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[]) with ordinality
@@ -112,7 +124,7 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
                            at, actor, correlation_id, causation_id, traceparent, body, place)
          ), waiting as (
             insert into outbox_pending (first_log_id, last_log_id, stream, events)
-            select (ids[1 + first_place / 4096] << 12) + first_place % 4096, (ids[1 + last_place / 4096] << 12) + last_place % 4096,
+            select (ids[1 + (first_place >> $28)] << $28) + (first_place & $29), (ids[1 + (last_place >> $28)] << $28) + (last_place & $29),
                    stream, events
             from blocks, unnest($15::bigint[], $16::bigint[], $17::text[], $27::int[]) as range (first_place, last_place, stream, events)
          ), marked as (
@@ -154,6 +166,8 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
     .bind(answers.iter().map(|answer| answer.reply.as_str()).collect::<Vec<_>>())
     .bind(now)
     .bind(places.iter().map(|range| range.events).collect::<Vec<_>>())
+    .bind(BLOCK_BITS as i32)
+    .bind(BLOCK as i64 - 1)
     .fetch_one(connection)
     .await?;
     if row.try_get::<i64, _>("answers")? < answers.len() as i64 {
@@ -161,11 +175,15 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
     }
     let blocks: Vec<i64> = row.try_get::<Option<Vec<i64>>, _>("ids")?.unwrap_or_default();
     let log_id = |place: usize| (blocks[place / BLOCK] << BLOCK_BITS) + (place % BLOCK) as i64;
-    let mut handed = Handed { events: std::mem::take(events), ranges: vec![] };
+    let mut handed = Handed::of(std::mem::take(events));
     for (place, event) in handed.events.iter_mut().enumerate() {
         event.log_id = log_id(place);
     }
-    handed.ranges.extend(places.into_iter().map(|range| Range { first: log_id(range.first), stream: range.stream }));
+    handed.ranges.extend(places.into_iter().map(|range| Range {
+        first: log_id(range.first),
+        last: log_id(range.last),
+        stream: range.stream,
+    }));
     Ok(Some(handed))
 }
 

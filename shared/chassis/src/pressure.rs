@@ -1,4 +1,4 @@
-//! Back-pressure: a writer slows down, and in the end refuses, when the readers of its events fall behind.
+//! Back-pressure: a writer slows down, and in the end refuses, when its relay or the readers of its events fall behind.
 //!
 //! Only a reader that works and does not keep up counts. One that stands still is down: its events are kept for it, and
 //! nobody waits.
@@ -14,28 +14,51 @@ use crate::fault::Fault;
 use crate::limits;
 use crate::shell::Shell;
 
-/// When which sequence of the stream was acknowledged; the newest ones.
+/// What the relay has published, and what it is about.
 #[derive(Debug, Default)]
-pub struct Published(Mutex<VecDeque<(u64, Instant)>>);
+pub struct Published {
+    /// When which sequence of the stream was acknowledged; the newest ones.
+    known: Mutex<VecDeque<(u64, Instant)>>,
+    /// Since when what is being published has waited.
+    publishing: Mutex<Option<Instant>>,
+}
 
 impl Published {
-    /// Notes that everything up to a sequence is in the stream.
+    /// Notes that everything up to a sequence is in the stream; a smaller one than before means that the stream is another one.
     pub(crate) fn note(&self, sequence: u64) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.back().is_some_and(|(last, _)| sequence < *last) {
+            known.clear();
+        }
         known.push_back((sequence, Instant::now()));
         if known.len() > limits::PUBLISHED_NOTES_MAX {
             known.pop_front();
         }
     }
 
+    /// Notes that what has waited since then is being published.
+    pub(crate) fn begin(&self, since: Instant) {
+        *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = Some(since);
+    }
+
+    /// Notes that it is done, or waits for another attempt.
+    pub(crate) fn end(&self) {
+        *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// For how long what is being published has waited; zero when nothing is.
+    fn waiting(&self, now: Instant) -> Duration {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+
     /// The newest sequence that was noted.
     fn newest(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).back().map_or(0, |(sequence, _)| *sequence)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).back().map_or(0, |(sequence, _)| *sequence)
     }
 
     /// For how long the first of our events after a sequence has been in the stream; zero when there is none.
     fn age_after(&self, sequence: u64, now: Instant) -> Duration {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let place = known.partition_point(|(published, _)| *published <= sequence);
         known.get(place).map_or(Duration::ZERO, |(_, since)| now.duration_since(*since))
     }
@@ -81,13 +104,16 @@ pub(crate) async fn watch(shell: Arc<Shell>) {
             () = shell.stopped() => return,
         }
         let newest = shell.published.newest();
-        if newest == looked_at && shell.lag().is_zero() {
+        if newest == looked_at && shell.lag().is_zero() && shell.published.waiting(Instant::now()).is_zero() {
             // who was not behind does not fall behind when nothing is published
             continue;
         }
         looked_at = newest;
         let lag = match places(&shell).await {
-            Ok(places) => readers.lag(&places, &shell.published, Instant::now()),
+            Ok(places) => {
+                let now = Instant::now();
+                readers.lag(&places, &shell.published, now).max(shell.published.waiting(now))
+            }
             // the outbox says how much waits while the broker is away
             Err(_) => Duration::ZERO,
         };
@@ -134,6 +160,17 @@ mod tests {
         assert!(lag_after(&[(10, MANY), (20, MANY), (30, MANY)], each) > Duration::from_millis(800));
         assert_eq!(lag_after(&[(10, MANY), (20, MANY), (30, MANY - 1)], each), Duration::ZERO, "it is done soon");
         assert_eq!(lag_after(&[(10, MANY), (20, MANY), (100, MANY)], each), Duration::ZERO, "what waits is not ours");
+    }
+
+    #[test]
+    fn what_waits_for_the_broker_counts() {
+        let (published, since) = (Published::default(), Instant::now());
+        let later = since + Duration::from_secs(2);
+        assert_eq!(published.waiting(later), Duration::ZERO);
+        published.begin(since);
+        assert_eq!(published.waiting(later), Duration::from_secs(2));
+        published.end();
+        assert_eq!(published.waiting(later), Duration::ZERO);
     }
 
     #[test]

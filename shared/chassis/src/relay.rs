@@ -39,10 +39,20 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
                 while handed.len() < limits::RELAY_TOGETHER && let Ok(more) = committed.try_recv() {
                     handed.push(more);
                 }
-                publish_and_forget(&shell, &database, together(handed.drain(..))).await
+                let handed = together(handed.drain(..));
+                // one slow publish is no overload; more than one round of them is
+                if !committed.is_empty() {
+                    shell.published.begin(handed.since);
+                }
+                let done = publish_and_forget(&shell, &database, handed).await;
+                shell.published.end();
+                done
             }
             _ = poll.tick() => publish_left_over(&shell, &database).await,
-            _ = check.tick() => compare_streams(&shell, &database).await,
+            _ = check.tick() => match database.make_partitions().await {
+                Ok(()) => compare_streams(&shell, &database).await,
+                failed => failed,
+            },
             () = shell.stopped() => break,
         };
         if let Err(fault) = done {
@@ -58,8 +68,9 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
 }
 
 fn together(parts: impl Iterator<Item = Handed>) -> Handed {
-    let mut all = Handed::default();
+    let mut all = Handed::of(vec![]);
     for part in parts {
+        all.since = all.since.min(part.since);
         all.events.extend(part.events);
         all.ranges.extend(part.ranges);
     }
@@ -71,10 +82,15 @@ fn together(parts: impl Iterator<Item = Handed>) -> Handed {
 async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) -> Result<(), Fault> {
     for (stream, _) in STREAMS {
         let of_stream: Vec<&LoggedEvent> = handed.events.iter().filter(|event| event.stream == stream).collect();
+        let ranges: Vec<&Range> = handed.ranges.iter().filter(|range| range.stream == stream).collect();
         if of_stream.is_empty() {
+            if !ranges.is_empty() {
+                // their month was put aside
+                tracing::error!(stream, ?ranges, "events that wait for the broker are no longer in the log; they are given up");
+                forget(database, &ranges, stream, 0, &[]).await?;
+            }
             continue;
         }
-        let ranges: Vec<&Range> = handed.ranges.iter().filter(|range| range.stream == stream).collect();
         let publishes: Vec<_> =
             of_stream.chunks(limits::PUBLISH_MAX).map(|batch| publish_or_single_out(&shell.jetstream, batch).boxed()).collect();
         let published: Vec<Result<Published, Fault>> = futures::stream::iter(publishes).buffered(limits::PUBLISHES_AT_ONCE).collect().await;
@@ -92,7 +108,7 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
                 }
             }
         }
-        if stream == "EVENTS" {
+        if stream == "EVENTS" && last_seq > 0 {
             shell.published.note(last_seq);
         }
         forget(database, &ranges, stream, last_seq, &refused).await?;
@@ -204,17 +220,22 @@ fn keys<'a>(ranges: &[&'a Range]) -> (Vec<i64>, Vec<&'a str>) {
     ranges.iter().map(|range| (range.first, range.stream)).unzip()
 }
 
-/// Deletes the rows of what was published; what was refused waits on, each event under a row of its own.
+/// Deletes the rows of what was published, but none that has grown since it was read: more waits under it now. What was
+/// refused waits on, each event under a row of its own.
 async fn forget(database: &Database, ranges: &[&Range], stream: &str, last_seq: u64, refused: &[i64]) -> Result<(), Fault> {
     // if this is lost in a crash of the server the events are published again: no need to wait for its disk
     let delete = sqlx::query(
         "with lazily as materialized (select set_config('synchronous_commit', 'off', true)),
-         gone as (delete from outbox_pending where first_log_id = any($1) and stream = $2)
+         gone as (
+            delete from outbox_pending as waiting using unnest($1::bigint[], $4::bigint[]) as done (first_log_id, last_log_id)
+            where waiting.first_log_id = done.first_log_id and waiting.last_log_id = done.last_log_id and stream = $2
+         )
          update relay_state set last_seq = greatest(last_seq, $3) from lazily where stream = $2",
     )
     .bind(keys(ranges).0)
     .bind(stream)
-    .bind(i64::try_from(last_seq).unwrap_or(i64::MAX));
+    .bind(i64::try_from(last_seq).unwrap_or(i64::MAX))
+    .bind(ranges.iter().map(|range| range.last).collect::<Vec<_>>());
     if refused.is_empty() {
         delete.execute(&database.pool).await?;
         return Ok(());
@@ -223,7 +244,8 @@ async fn forget(database: &Database, ranges: &[&Range], stream: &str, last_seq: 
     delete.execute(&mut *transaction).await?;
     sqlx::query(
         "insert into outbox_pending (first_log_id, last_log_id, stream, events, attempts, next_attempt)
-         select log_id, log_id, $2, 1, 1, clock_timestamp() + interval '5 seconds' from unnest($1::bigint[]) as refused (log_id)",
+         select log_id, log_id, $2, 1, 1, clock_timestamp() + interval '5 seconds' from unnest($1::bigint[]) as refused (log_id)
+         on conflict (first_log_id, stream) do nothing",
     )
     .bind(refused)
     .bind(stream)
@@ -316,8 +338,9 @@ async fn left_over(database: &Database) -> Result<Handed, Fault> {
     .fetch_all(&database.pool)
     .await?;
     let known = |name: &str| STREAMS.iter().map(|(stream, _)| *stream).find(|stream| *stream == name);
-    let ranges = ranges.iter().filter_map(|(first, _, stream)| Some(Range { first: *first, stream: known(stream)? })).collect();
-    Ok(Handed { events, ranges })
+    let range = |(first, last, stream): &(i64, i64, String)| Some(Range { first: *first, last: *last, stream: known(stream)? });
+    let ranges = ranges.iter().filter_map(range).collect();
+    Ok(Handed { ranges, ..Handed::of(events) })
 }
 
 /// Compares each stream with what the relay knows of it. A stream that was made anew, or that ends

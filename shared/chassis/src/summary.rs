@@ -21,7 +21,7 @@ use crate::shell::Shell;
 /// A service that publishes summaries of an aggregate.
 pub trait Summarise<A: Aggregate>: Send + Sync + 'static {
     /// Locks the aggregates with these ids (sorted), raises their versions by one, and returns their states, each with the
-    /// change that is published.
+    /// change that is published. One that cannot be shown yet is left out, and asked for again.
     fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> impl Future<Output = Result<Vec<(A, A::Change)>, Fault>> + Send;
 }
 
@@ -79,12 +79,15 @@ async fn publish<A: Aggregate, S: Summarise<A>>(service: &S, database: &Database
         return Ok(None);
     }
     let context = tx.own_context();
+    let mut done = Vec::with_capacity(marks.len());
     for (state, change) in service.summarise(&mut tx, &marks).await? {
+        done.push(state.id());
         tx.emit(&context, &state, change)?;
     }
+    // an aggregate that is not there yet was not locked: its mark stays
     sqlx::query("delete from summaries_due where aggregate = $1 and aggregate_id = any($2)")
         .bind(A::KIND)
-        .bind(&marks)
+        .bind(&done)
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;

@@ -232,21 +232,31 @@ pub struct LineFilter<'a> {
 
 /// Lines, newest first, before an id.
 pub async fn list_lines(tx: &mut Tx, filter: &LineFilter<'_>, before: Uuid, limit: i64) -> Result<Vec<CallLine>, Fault> {
-    let lines = sqlx::query(
+    let only_scope = filter.scope.is_some() && filter.fund_id.or(filter.call_id).or(filter.investor_id).is_none();
+    let statement = if only_scope {
+        // the newest of each fund, as for payments
+        "select newest.* from (select distinct unnest($1::uuid[]) as fund_id) as scope
+         cross join lateral (
+            select * from call_lines where call_lines.fund_id = scope.fund_id and id < $5 order by id desc limit $6
+         ) as newest
+         where $2::uuid is null and $3::uuid is null and $4::uuid is null
+         order by id desc limit $6"
+    } else {
         "select * from call_lines
          where ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or fund_id = $2)
            and ($3::uuid is null or call_id = $3) and ($4::uuid is null or investor_id = $4) and id < $5
-         order by id desc limit $6",
-    )
-    .persistent(false)
-    .bind(filter.scope)
-    .bind(filter.fund_id)
-    .bind(filter.call_id)
-    .bind(filter.investor_id)
-    .bind(before)
-    .bind(limit)
-    .try_map(|row| line(&row))
-    .fetch_all(&mut **tx)
-    .await?;
+         order by id desc limit $6"
+    };
+    let lines = sqlx::query(statement)
+        .persistent(false)
+        .bind(filter.scope)
+        .bind(filter.fund_id)
+        .bind(filter.call_id)
+        .bind(filter.investor_id)
+        .bind(before)
+        .bind(limit)
+        .try_map(|row| line(&row))
+        .fetch_all(&mut **tx)
+        .await?;
     Ok(lines)
 }

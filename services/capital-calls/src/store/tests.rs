@@ -218,7 +218,12 @@ async fn payments_are_found_by_reference_until_they_are_reversed() {
     assert_eq!(payments_with_references(&mut tx, &[(line.id, "RF18")]).await.unwrap(), [payment.clone()]);
     let newest =
         list_payments(&mut tx, &PaymentFilter { call_id: Some(call.id), ..PaymentFilter::default() }, Uuid::max(), 1).await.unwrap();
-    assert_eq!(newest, [other]);
+    assert_eq!(newest, std::slice::from_ref(&other));
+    let scope = |funds| PaymentFilter { scope: Some(funds), ..PaymentFilter::default() };
+    let (twice, elsewhere) = ([call.fund_id, call.fund_id], [Uuid::from_u128(99)]);
+    assert_eq!(list_payments(&mut tx, &scope(&twice), Uuid::max(), 9).await.unwrap().len(), 2);
+    assert_eq!(list_payments(&mut tx, &scope(&twice), newest[0].id, 9).await.unwrap(), [payment.clone()]);
+    assert!(list_payments(&mut tx, &scope(&elsewhere), Uuid::max(), 9).await.unwrap().is_empty());
     payment.version = 2;
     payment.reversal = Some(Reversal { reason: "bounced".into(), effective_on: date("2026-06-20"), reversed_by: "tom".into() });
     payment.status = domain::payment_status(&payment);

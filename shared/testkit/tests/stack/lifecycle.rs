@@ -1,5 +1,7 @@
 //! The main job, end to end.
 
+use std::time::Duration;
+
 use serde_json::json;
 use testkit::Stack;
 use uuid::Uuid;
@@ -285,4 +287,16 @@ fn time_now() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[tokio::test]
+async fn a_partition_of_the_event_log_that_is_missing_is_made_while_the_service_runs() {
+    let stack = Stack::start().await;
+    let database = stack.database().await;
+    let newest = "select max(inhrelid::regclass::text) from pg_inherits where inhparent = 'audit.event_log'::regclass";
+    let partition: String = sqlx::query_scalar(newest).fetch_one(&database).await.unwrap();
+    sqlx::raw_sql(&format!("drop table {partition}")).execute(&database).await.unwrap();
+    let is_back = || async { sqlx::query_scalar::<_, String>(newest).fetch_one(&database).await.unwrap() == partition };
+    assert!(!is_back().await);
+    assert!(testkit::wait::until(Duration::from_secs(30), is_back).await);
 }
