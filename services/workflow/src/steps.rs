@@ -63,6 +63,9 @@ impl Errand for Steps {
 
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<(Instance, StepName)>, Fault> {
         let mut due = store::lock_due(tx, CLAIM_MAX).await?;
+        if due.is_empty() {
+            return Ok(vec![]);
+        }
         let now = tx.now();
         let mut claimed = Vec::with_capacity(due.len());
         for instance in &mut due {

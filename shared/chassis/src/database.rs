@@ -112,7 +112,7 @@ impl Database {
         // Every statement names its rows by key. A plan that was made while a table was empty would read or hash the whole
         // of it, and would be kept: so the planner is told that this is never the way (it says so by a high cost, which
         // must not make it compile the statement), and that a page costs little beside the rows that are looked at: else
-        // it walks through the whole index of a table that is small for now.
+        // it walks through the whole index of a table that was small when the plan was made.
         let by_key = [
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
