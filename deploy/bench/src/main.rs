@@ -125,7 +125,7 @@ fn main() -> ExitCode {
         tokio::select! {
             done = measure(line, &mut notes) => done,
             // what was started is stopped when it is dropped
-            _ = tokio::signal::ctrl_c() => Err("interrupted; the report has what was measured so far".into()),
+            () = told_to_stop() => Err("interrupted; the report has what was measured so far".into()),
         }
     });
     if notes.0.is_empty() {
@@ -136,6 +136,17 @@ fn main() -> ExitCode {
     match report.write(&testkit::root().join("target/bench")).and(done) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(&why),
+    }
+}
+
+/// Returns on SIGINT or SIGTERM.
+async fn told_to_stop() {
+    let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
     }
 }
 
@@ -163,7 +174,7 @@ async fn measure(line: Line, notes: &mut Notes) -> Result<(), String> {
     world.check(accepted).await?;
     replay::measure(&mut world, &plan, notes).await?;
     world.check(accepted).await?;
-    println!("  check: money is conserved, every projection is equal");
+    println!("  check: money is conserved, the services agree");
     if line.hold {
         println!("  {} {}", world.settings.database, world.settings.nats);
         std::future::pending::<()>().await;

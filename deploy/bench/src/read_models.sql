@@ -14,18 +14,17 @@ insert into fund_metrics.totals (holder, holder_id, currency, version, committed
            coalesce(sum(impact), 0), coalesce(sum(unapplied), 0), coalesce(sum(allocated), 0), coalesce(sum(commitments), 0),
            coalesce(sum(lines), 0), coalesce(sum(lines_paid), 0), coalesce(sum(allocations), 0)
     from (
-        select fund_id, investor_id, currency, amount as committed, 0 as called, 0 as paid_in, 0 as impact, 0 as unapplied, 0 as allocated,
+        select fund_id, currency, amount as committed, 0 as called, 0 as paid_in, 0 as impact, 0 as unapplied, 0 as allocated,
                1 as commitments, 0 as lines, 0 as lines_paid, 0 as allocations
         from capital_calls.commitments
         union all
-        select fund_id, investor_id, currency, 0, amount, paid, impact_on_unfunded, unapplied, 0, 0, 1, (paid >= amount)::int, 0
+        select fund_id, currency, 0, amount, paid, impact_on_unfunded, unapplied, 0, 0, 1, (paid >= amount)::int, 0
         from capital_calls.call_lines
         union all
-        select fund_id, null, currency, 0, 0, 0, 0, 0, amount, 0, 0, 0, 1 from allocation_status.allocations
+        select fund_id, currency, 0, 0, 0, 0, 0, amount, 0, 0, 0, 1 from allocation_status.allocations
     ) as facts
     cross join lateral (values ('fund', fund_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
          as holders (holder, holder_id)
-    where holder_id is not null
     group by holder, holder_id, currency;
 insert into fund_metrics.due_totals (holder, holder_id, currency, due_on, called, paid_in, lines_open)
     select holder, holder_id, currency, due_on, sum(amount), sum(paid), count(*) filter (where paid < amount)

@@ -3,15 +3,17 @@
 use std::time::{Duration, Instant};
 
 use crate::report::Measured;
-use crate::world::World;
+use crate::world::{DRAIN_MAX, World};
 use crate::{Notes, Plan};
 
 /// The services whose projections are rebuilt.
 const READERS: [&str; 3] = ["fund-metrics", "allocation-status", "notifications"];
-/// Their projections, emptied; of the reminders only what is copied, not what was sent.
+/// Their projections, emptied; of the totals the versions stay, of the reminders what was sent.
 const EMPTY: &str =
-    "truncate fund_metrics.funds, fund_metrics.commitments, fund_metrics.allocations, fund_metrics.lines, fund_metrics.totals,
-                              fund_metrics.due_totals, allocation_status.line_shares;
+    "truncate fund_metrics.funds, fund_metrics.commitments, fund_metrics.allocations, fund_metrics.lines, fund_metrics.due_totals,
+              allocation_status.line_shares;
+                     update fund_metrics.totals set committed = 0, called = 0, paid_in = 0, impact = 0, unapplied = 0, allocated = 0,
+                                                    commitments = 0, lines = 0, lines_paid = 0, allocations = 0;
                      update allocation_status.allocations set called = 0, paid = 0;
                      update notifications.lines set version = 0, outstanding = amount;";
 /// Pause between two looks.
@@ -25,13 +27,9 @@ pub async fn measure(world: &mut World, plan: &Plan, notes: &mut Notes) -> Resul
     world.wipe_broker().await?;
     let known = world.logged().await?;
     // the relays notice within a few seconds; counted from the first event that is there again
-    while world.published().await.unwrap_or_default() == 0 {
-        tokio::time::sleep(LOOK).await;
-    }
+    published(world, 1).await?;
     let since = Instant::now();
-    while world.published().await? < known {
-        tokio::time::sleep(LOOK).await;
-    }
+    published(world, known).await?;
     let mut measured = Measured { rate: known as f64 / since.elapsed().as_secs_f64(), ..Measured::default() };
     world.drained().await?;
     measured.figures.insert("events".into(), known as f64);
@@ -44,9 +42,22 @@ pub async fn measure(world: &mut World, plan: &Plan, notes: &mut Notes) -> Resul
     let since = Instant::now();
     world.start_again(&READERS).await?;
     world.drained().await?;
-    let published = world.published().await?;
-    let mut measured = Measured { rate: published as f64 / since.elapsed().as_secs_f64(), ..Measured::default() };
-    measured.figures.insert("events".into(), published as f64);
+    let events = world.published().await?;
+    let mut measured = Measured { rate: events as f64 / since.elapsed().as_secs_f64(), ..Measured::default() };
+    measured.figures.insert("events".into(), events as f64);
     notes.add("rebuild", measured);
+    Ok(())
+}
+
+/// Waits until the stream has so many events.
+async fn published(world: &World, events: u64) -> Result<(), String> {
+    let since = Instant::now();
+    // the stream is not there at first
+    while world.published().await.unwrap_or_default() < events {
+        if since.elapsed() > DRAIN_MAX {
+            return Err(format!("{events} events are not published again within {} s", DRAIN_MAX.as_secs()));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     Ok(())
 }

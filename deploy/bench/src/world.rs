@@ -35,7 +35,7 @@ const WAL_SEGMENTS: i32 = 160;
 /// Everything is handled when nothing was left to do at two looks this far apart.
 const LOOK: Duration = Duration::from_millis(10);
 /// Longest wait for everything to be handled: a rebuild reads millions of events.
-const DRAIN_MAX: Duration = Duration::from_secs(900);
+pub const DRAIN_MAX: Duration = Duration::from_secs(900);
 /// Secret that tokens are signed with.
 const JWT_SECRET: &str = "bench-secret-bench-secret-bench-secret";
 
@@ -187,6 +187,10 @@ impl World {
     /// The independent check; an error says what is wrong.
     pub async fn check(&self, accepted: u64) -> Result<(), String> {
         self.settled().await?;
+        let parked = self.rows("dead_letters").await?;
+        if parked > 0 {
+            return Err(format!("{parked} messages could not be handled"));
+        }
         check::run(&self.database, self.began, self.stored, accepted).await
     }
 

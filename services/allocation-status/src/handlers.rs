@@ -9,6 +9,7 @@ use ::domain::messages::allocation_status::{
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
 use ::domain::{Page, Reason, Rejection, ids};
+use chassis::row::sorted_ids;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Summarise, Tx, cursor};
 use uuid::Uuid;
 
@@ -168,11 +169,8 @@ impl Handle<DecideAllocation> for AllocationStatus {
         let mut allocations = store::lock_allocations(tx, &batch.ids(|command| command.allocation_id)).await?;
         let given_back: HashSet<Uuid> =
             batch.iter().filter(|sent| sent.body.denied_because.is_some()).map(|sent| sent.body.allocation_id).collect();
-        let mut fund_ids: Vec<Uuid> =
-            allocations.values().filter(|allocation| given_back.contains(&allocation.id)).map(|allocation| allocation.fund_id).collect();
-        fund_ids.sort_unstable();
-        fund_ids.dedup();
-        let mut funds = store::lock_funds(tx, &fund_ids).await?;
+        let releasing = allocations.values().filter(|allocation| given_back.contains(&allocation.id));
+        let mut funds = store::lock_funds(tx, &sorted_ids(releasing.map(|allocation| allocation.fund_id))).await?;
         let mut answers = Answers::new();
         let mut last_context = HashMap::new();
         for Sent { context, body, .. } in batch.iter() {

@@ -9,6 +9,7 @@ use ::domain::messages::capital_calls::{
 };
 use ::domain::rejection::check_text;
 use ::domain::{Reason, Rejection, calendar, ids};
+use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Tx};
 use chrono::NaiveDate;
 use uuid::Uuid;
@@ -112,10 +113,7 @@ fn commitment(tx: &Tx, sent: &Sent<RecordCommitment>, fund: Option<&FundCopy>, i
 
 /// The ids of the allocations that purposes name, sorted, each once.
 fn allocation_ids<'a>(purposes: impl Iterator<Item = &'a Purpose>) -> Vec<Uuid> {
-    let mut ids: Vec<Uuid> = purposes.filter_map(|purpose| purpose.allocation_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+    sorted_ids(purposes.filter_map(|purpose| purpose.allocation_id))
 }
 
 impl Handle<SubmitCapitalCall> for CapitalCalls {
@@ -194,9 +192,7 @@ struct Issue {
 impl Handle<DecideCapitalCall> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<DecideCapitalCall>) -> Result<Answers<CapitalCall>, Fault> {
         let mut calls = store::lock_calls(tx, &batch.ids(|command| command.call_id)).await?;
-        let mut fund_ids: Vec<Uuid> = calls.values().map(|call| call.fund_id).collect();
-        fund_ids.sort_unstable();
-        fund_ids.dedup();
+        let fund_ids = sorted_ids(calls.values().map(|call| call.fund_id));
         let mut issue = Issue {
             funds: store::funds(tx, &fund_ids).await?,
             allocations: store::lock_allocations(tx, &allocation_ids(calls.values().flat_map(|call| &call.purposes))).await?,

@@ -10,6 +10,7 @@ use ::domain::messages::workflow::{
 };
 use ::domain::rules::{ApprovalTier, RuleScope};
 use ::domain::{Actor, Page, Reason, Rejection, Scope, ids};
+use chassis::row::sorted_ids;
 use chassis::rules::RuleSource;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
 use chrono::{DateTime, Utc};
@@ -167,9 +168,7 @@ fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
 impl Handle<CastVote> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<CastVote>) -> Result<Answers<Approval>, Fault> {
         let mut approvals = store::lock_approvals(tx, &batch.ids(|command| command.approval_id)).await?;
-        let mut workflow_ids: Vec<Uuid> = approvals.values().map(|approval| approval.workflow_id).collect();
-        workflow_ids.sort_unstable();
-        let mut workflows = store::lock(tx, &workflow_ids).await?;
+        let mut workflows = store::lock(tx, &sorted_ids(approvals.values().map(|approval| approval.workflow_id))).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let Some(approval) = approvals.get_mut(&body.approval_id) else {

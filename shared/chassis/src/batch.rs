@@ -24,6 +24,7 @@ use crate::database::{Committed, Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
 use crate::outcome::Kept;
+use crate::row::sorted_ids;
 use crate::shell::Shell;
 
 /// One command of a batch.
@@ -54,10 +55,7 @@ impl<C> Batch<C> {
 
     /// The ids that the commands name, sorted, each once: the order in which rows are locked.
     pub fn ids(&self, id: impl Fn(&C) -> Uuid) -> Vec<Uuid> {
-        let mut ids: Vec<Uuid> = self.0.iter().map(|sent| id(&sent.body)).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+        sorted_ids(self.0.iter().map(|sent| id(&sent.body)))
     }
 }
 
@@ -152,7 +150,11 @@ async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: 
         match decide::<C, S>(service, database, &waiting, keys).await {
             Ok(Some(replies)) => break replies,
             Ok(None) if keys == Keys::Fresh => keys = Keys::LookedUp,
-            Ok(None) => tracing::info!(subject = C::SUBJECT, "another replica has just answered a key of the batch"),
+            Ok(None) if attempt < limits::BATCH_ATTEMPTS => {
+                tracing::info!(subject = C::SUBJECT, "another replica has just answered a key of the batch");
+                attempt += 1;
+            }
+            Ok(None) => break refuse_all(&waiting, Reason::ServiceUnavailable, "other replicas answer the same keys"),
             Err(Fault::Transient(why)) if attempt < limits::BATCH_ATTEMPTS => {
                 tracing::warn!(subject = C::SUBJECT, %why, "batch is tried again");
                 tokio::time::sleep(limits::backoff(attempt)).await;
@@ -202,12 +204,14 @@ async fn respond(request: &Request, reply: Reply) {
     }
 }
 
+/// A command that was read.
 struct Read<C> {
+    position: usize,
     sent: Sent<C>,
     hash: Vec<u8>,
 }
 
-fn read<C: Command>(request: &Request) -> Result<Read<C>, Rejection> {
+fn read<C: Command>(position: usize, request: &Request) -> Result<Read<C>, Rejection> {
     let headers = request.message.headers.as_ref();
     let key = headers.and_then(|headers| headers.get(IDEMPOTENCY_KEY)).map(|key| key.as_str().to_owned()).unwrap_or_default();
     if key.is_empty() || key.chars().count() > limits::KEY_CHARACTERS_MAX {
@@ -219,7 +223,7 @@ fn read<C: Command>(request: &Request) -> Result<Read<C>, Rejection> {
         context.message_id = domain::ids::derived(C::SUBJECT, Uuid::new_v5(&domain::ids::NAMESPACE, key.as_bytes()));
     }
     let hash = Sha256::digest(serde_json::to_vec(&body).unwrap_or_default());
-    Ok(Read { hash: hash.to_vec(), sent: Sent { context, key, body } })
+    Ok(Read { position, hash: hash.to_vec(), sent: Sent { context, key, body } })
 }
 
 fn reused<C: Command>(tx: &mut Tx, context: &Context, key: &str) -> Result<Reply, Fault> {
@@ -263,82 +267,27 @@ async fn decide<C: Command, S: Handle<C>>(
 ) -> Result<Option<Vec<Option<Reply>>>, Fault> {
     let mut replies: Vec<Option<Reply>> = waiting.iter().map(|_| None).collect();
     let mut tx = database.begin().await?;
-    let mut fresh: Vec<(usize, Read<C>)> = Vec::with_capacity(waiting.len());
-    let mut repeats: Vec<Repeat> = Vec::new();
-    let mut first_of_key: HashMap<KeyOf, usize> = HashMap::new();
-    for (position, waiting) in waiting.iter().enumerate() {
-        match read::<C>(&waiting.request) {
-            Err(rejection) => {
-                tx.record_refusal::<C>(&Context::read(waiting.request.message.headers.as_ref()), &rejection)?;
-                replies[position] = Some(Reply::refused(rejection));
-            }
-            Ok(Read { sent, hash }) => match first_of_key.get(&key_of(&sent)) {
-                Some(&first) => repeats.push(Repeat { position, first, hash, context: sent.context, key: sent.key }),
-                None => {
-                    first_of_key.insert(key_of(&sent), position);
-                    fresh.push((position, Read { sent, hash }));
-                }
-            },
-        }
-    }
+    let (fresh, repeats) = read_all::<C>(&mut tx, waiting, &mut replies)?;
     let known = match keys {
         Keys::Fresh => Stored::new(),
-        Keys::LookedUp => stored_answers(&mut tx, fresh.iter().map(|(_, read)| key_id::<C>(&read.sent)).collect()).await?,
+        Keys::LookedUp => stored_answers(&mut tx, fresh.iter().map(|read| key_id::<C>(&read.sent)).collect()).await?,
     };
     // the request that the answer of a position belongs to
-    let mut answered: HashMap<usize, Vec<u8>> = fresh.iter().map(|(position, read)| (*position, read.hash.clone())).collect();
+    let mut answered: HashMap<usize, Vec<u8>> = fresh.iter().map(|read| (read.position, read.hash.clone())).collect();
     let mut originals: HashMap<usize, Reply> = HashMap::new();
     let mut undecided = Vec::with_capacity(fresh.len());
-    for (position, read) in fresh {
+    for read in fresh {
         match known.get(&key_id::<C>(&read.sent)) {
-            None => undecided.push((position, read)),
+            None => undecided.push(read),
             Some((hash, reply)) => {
-                replies[position] =
+                replies[read.position] =
                     Some(if *hash == read.hash { replay(reply) } else { reused::<C>(&mut tx, &read.sent.context, &read.sent.key)? });
-                answered.insert(position, hash.clone());
-                originals.insert(position, replay(reply));
+                answered.insert(read.position, hash.clone());
+                originals.insert(read.position, replay(reply));
             }
         }
     }
-    let mut unkept = Vec::new();
-    if !undecided.is_empty() {
-        let (positions, sent): (Vec<usize>, Vec<Sent<C>>) = undecided.into_iter().map(|(position, read)| (position, read.sent)).unzip();
-        let batch = Batch(sent);
-        let answers = service.handle(&mut tx, &batch).await?;
-        if answers.len() != batch.0.len() {
-            return Err(Fault::Fatal(format!("{} answers to {} commands", answers.len(), batch.0.len())));
-        }
-        for ((position, sent), answer) in positions.into_iter().zip(batch.0).zip(answers) {
-            // so many can wait; further ones are answered at once
-            let patient = waiting[position].since.elapsed() < limits::COPY_PATIENCE && waiting.len() <= limits::BATCH_MAX;
-            let (reply, keep) = match answer {
-                Err(rejection) if rejection.reason.may_be_behind() && patient => {
-                    unkept.push(key_id::<C>(&sent));
-                    continue;
-                }
-                Err(rejection) => {
-                    tx.record_refusal::<C>(&sent.context, &rejection)?;
-                    let keep = rejection.reason.is_final();
-                    if !keep {
-                        unkept.push(key_id::<C>(&sent));
-                    }
-                    (Reply::refused(rejection), keep)
-                }
-                Ok(reply) => (Reply::accepted(serde_json::to_vec(&reply)?.into()), true),
-            };
-            if keep {
-                tx.keep_answer(Kept {
-                    id: key_id::<C>(&sent),
-                    subject: C::SUBJECT,
-                    actor: sent.context.actor.user,
-                    key: sent.key,
-                    hash: answered[&position].clone(),
-                    reply: String::from_utf8_lossy(&reply.body).into_owned(),
-                });
-            }
-            replies[position] = Some(reply);
-        }
-    }
+    let unkept = decide_fresh(service, &mut tx, waiting, undecided, &mut replies).await?;
     for Repeat { position, first, hash, context, key } in repeats {
         let original = originals.get(&first).or(replies[first].as_ref());
         replies[position] = match original {
@@ -357,6 +306,87 @@ async fn decide<C: Command, S: Handle<C>>(
         Committed::Yes => Some(replies),
         Committed::KeyKnown => None,
     })
+}
+
+/// Reads what waits: the commands by their positions, and those that repeat another of the batch. What cannot be read is
+/// refused.
+fn read_all<C: Command>(tx: &mut Tx, waiting: &[Waiting], replies: &mut [Option<Reply>]) -> Result<(Vec<Read<C>>, Vec<Repeat>), Fault> {
+    let mut fresh: Vec<Read<C>> = Vec::with_capacity(waiting.len());
+    let mut repeats: Vec<Repeat> = Vec::new();
+    let mut first_of_key: HashMap<KeyOf, usize> = HashMap::new();
+    for (position, waiting) in waiting.iter().enumerate() {
+        match read::<C>(position, &waiting.request) {
+            Err(rejection) => {
+                tx.record_refusal::<C>(&Context::read(waiting.request.message.headers.as_ref()), &rejection)?;
+                replies[position] = Some(Reply::refused(rejection));
+            }
+            Ok(Read { sent, hash, .. }) => match first_of_key.get(&key_of(&sent)) {
+                Some(&first) => repeats.push(Repeat { position, first, hash, context: sent.context, key: sent.key }),
+                None => {
+                    first_of_key.insert(key_of(&sent), position);
+                    fresh.push(Read { position, sent, hash });
+                }
+            },
+        }
+    }
+    Ok((fresh, repeats))
+}
+
+/// Lets the service decide commands whose keys have no answer yet, and keeps what is final. Returns the ids of the answers
+/// that are not kept.
+async fn decide_fresh<C: Command, S: Handle<C>>(
+    service: &S,
+    tx: &mut Tx,
+    waiting: &[Waiting],
+    undecided: Vec<Read<C>>,
+    replies: &mut [Option<Reply>],
+) -> Result<Vec<Uuid>, Fault> {
+    let mut unkept = Vec::new();
+    if undecided.is_empty() {
+        return Ok(unkept);
+    }
+    let mut places = Vec::with_capacity(undecided.len());
+    let mut sent = Vec::with_capacity(undecided.len());
+    for read in undecided {
+        places.push((read.position, read.hash));
+        sent.push(read.sent);
+    }
+    let batch = Batch(sent);
+    let answers = service.handle(tx, &batch).await?;
+    if answers.len() != batch.0.len() {
+        return Err(Fault::Fatal(format!("{} answers to {} commands", answers.len(), batch.0.len())));
+    }
+    for (((position, hash), sent), answer) in places.into_iter().zip(batch.0).zip(answers) {
+        // so many can wait; further ones are answered at once
+        let patient = waiting[position].since.elapsed() < limits::COPY_PATIENCE && waiting.len() <= limits::BATCH_MAX;
+        let (reply, keep) = match answer {
+            Err(rejection) if rejection.reason.may_be_behind() && patient => {
+                unkept.push(key_id::<C>(&sent));
+                continue;
+            }
+            Err(rejection) => {
+                tx.record_refusal::<C>(&sent.context, &rejection)?;
+                let keep = rejection.reason.is_final();
+                if !keep {
+                    unkept.push(key_id::<C>(&sent));
+                }
+                (Reply::refused(rejection), keep)
+            }
+            Ok(reply) => (Reply::accepted(serde_json::to_vec(&reply)?.into()), true),
+        };
+        if keep {
+            tx.keep_answer(Kept {
+                id: key_id::<C>(&sent),
+                subject: C::SUBJECT,
+                actor: sent.context.actor.user,
+                key: sent.key,
+                hash,
+                reply: String::from_utf8_lossy(&reply.body).into_owned(),
+            });
+        }
+        replies[position] = Some(reply);
+    }
+    Ok(unkept)
 }
 
 /// The id of an answer: a key belongs to who sent it and to the command that it was sent with, so that nobody can use up

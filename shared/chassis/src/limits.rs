@@ -26,6 +26,8 @@ pub const RELAY_TOGETHER: usize = 64;
 pub const RELAY_QUEUE: usize = 4_096;
 /// How often the relay looks for events that nobody handed to it (a crash, a broker outage).
 pub const RELAY_POLL: Duration = Duration::from_secs(1);
+/// What waits no longer than this may still be on its way to the broker; the poll leaves it alone.
+pub const LEFT_OVER_AFTER: Duration = Duration::from_secs(1);
 /// How often the relay compares the streams with what it knows of them.
 pub const STREAM_CHECK: Duration = Duration::from_secs(10);
 /// Queries of one kind that one replica answers at once; further ones wait, as they do for a connection.

@@ -4,6 +4,7 @@
 //! reader is gated by version, so that is harmless. Any number of relays may run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
@@ -30,6 +31,7 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut handed = Vec::new();
     let mut began = Instant::now();
+    let mut taken = began;
     loop {
         let done = tokio::select! {
             received = committed.recv_many(&mut handed, limits::RELAY_TOGETHER) => {
@@ -39,6 +41,7 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
                 while handed.len() < limits::RELAY_TOGETHER && let Ok(more) = committed.try_recv() {
                     handed.push(more);
                 }
+                taken = handed.last().map_or(taken, |last| last.since);
                 let handed = together(handed.drain(..));
                 // one slow publish is no overload; more than one round of them is
                 if !committed.is_empty() {
@@ -48,7 +51,11 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
                 shell.published.end();
                 done
             }
-            _ = poll.tick() => publish_left_over(&shell, &database).await,
+            _ = poll.tick() => {
+                // what waits in memory was committed after what was taken last; the poll leaves it alone
+                let newer = if committed.is_empty() { Duration::ZERO } else { taken.elapsed() };
+                publish_left_over(&shell, &database, limits::LEFT_OVER_AFTER + newer).await
+            }
             _ = check.tick() => match database.make_partitions().await {
                 Ok(()) => compare_streams(&shell, &database).await,
                 failed => failed,
@@ -93,7 +100,8 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
         }
         let publishes: Vec<_> =
             of_stream.chunks(limits::PUBLISH_MAX).map(|batch| publish_or_single_out(&shell.jetstream, batch).boxed()).collect();
-        let published: Vec<Result<Published, Fault>> = futures::stream::iter(publishes).buffered(limits::PUBLISHES_AT_ONCE).collect().await;
+        let published: Vec<Result<Acknowledged, Fault>> =
+            futures::stream::iter(publishes).buffered(limits::PUBLISHES_AT_ONCE).collect().await;
         let mut last_seq = 0;
         let mut refused = Vec::new();
         for result in published {
@@ -119,7 +127,7 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
 
 /// What became of a batch.
 #[derive(Debug, Default)]
-pub struct Published<'a> {
+pub struct Acknowledged<'a> {
     /// The stream's sequence of the last event.
     pub last_seq: u64,
     /// The events that the broker refused.
@@ -127,27 +135,27 @@ pub struct Published<'a> {
 }
 
 /// Publishes a batch of one stream. A few events, and those of a batch that one of them spoils, are published each by itself.
-pub async fn publish_or_single_out<'a>(jetstream: &jetstream::Context, batch: &[&'a LoggedEvent]) -> Result<Published<'a>, Fault> {
+pub async fn publish_or_single_out<'a>(jetstream: &jetstream::Context, batch: &[&'a LoggedEvent]) -> Result<Acknowledged<'a>, Fault> {
     if batch.len() > limits::PUBLISH_SINGLY_MAX {
         match publish(jetstream, batch).await {
             Err(Fault::Fatal(why)) => tracing::error!(%why, "the broker refused a batch"),
-            done => return done.map(|last_seq| Published { last_seq, refused: vec![] }),
+            done => return done.map(|last_seq| Acknowledged { last_seq, refused: vec![] }),
         }
     }
     let singly: Vec<_> = batch.iter().map(|event| publish(jetstream, std::slice::from_ref(event)).boxed()).collect();
     let acks: Vec<Result<u64, Fault>> = futures::stream::iter(singly).buffered(limits::PUBLISH_SINGLY_MAX).collect().await;
-    let mut published = Published::default();
+    let mut done = Acknowledged::default();
     for (event, ack) in batch.iter().zip(acks) {
         match ack {
-            Ok(seq) => published.last_seq = published.last_seq.max(seq),
+            Ok(seq) => done.last_seq = done.last_seq.max(seq),
             Err(Fault::Transient(why)) => return Err(Fault::Transient(why)),
             Err(fault) => {
                 tracing::error!(subject = event.subject, log_id = event.log_id, %fault, "the broker does not take an event");
-                published.refused.push(event);
+                done.refused.push(event);
             }
         }
     }
-    Ok(published)
+    Ok(done)
 }
 
 /// The headers of an event: CloudEvents 1.0, binary mode.
@@ -288,8 +296,8 @@ fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
     })
 }
 
-/// Publishes what has waited for a second or more: left by a crash, an outage or a full queue.
-async fn publish_left_over(shell: &Shell, database: &Database) -> Result<(), Fault> {
+/// Publishes what has waited for longer than this: left by a crash, an outage or a full queue.
+async fn publish_left_over(shell: &Shell, database: &Database, longer_than: Duration) -> Result<(), Fault> {
     let (depth, age): (i64, Option<f64>) = sqlx::query_as(
         "select coalesce(sum(events), 0)::bigint,
                 extract(epoch from clock_timestamp() - (select at from event_log where log_id = min(first_log_id)))::float8
@@ -304,7 +312,7 @@ async fn publish_left_over(shell: &Shell, database: &Database) -> Result<(), Fau
         return Ok(());
     }
     loop {
-        let handed = left_over(database).await?;
+        let handed = left_over(database, longer_than).await?;
         if handed.ranges.is_empty() {
             return Ok(());
         }
@@ -313,15 +321,16 @@ async fn publish_left_over(shell: &Shell, database: &Database) -> Result<(), Fau
 }
 
 /// The oldest ranges that have waited, at least one, with about as many events as are published at once.
-async fn left_over(database: &Database) -> Result<Handed, Fault> {
+async fn left_over(database: &Database, longer_than: Duration) -> Result<Handed, Fault> {
     let ranges: Vec<(i64, i64, String)> = sqlx::query_as(
         "select first_log_id, last_log_id, stream
          from (select first_log_id, last_log_id, stream, sum(events) over (order by first_log_id, stream) - events as before
-               from (select * from outbox_pending where next_attempt < clock_timestamp() - interval '1 second'
+               from (select * from outbox_pending where next_attempt < clock_timestamp() - make_interval(secs => $2)
                      order by first_log_id, stream limit $1) as oldest) as summed
          where before < $1",
     )
     .bind((limits::PUBLISH_MAX * limits::PUBLISHES_AT_ONCE) as i64)
+    .bind(longer_than.as_secs_f64())
     .fetch_all(&database.pool)
     .await?;
     let events = sqlx::query(

@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use uuid::Uuid;
 
 /// Readers for the domain's own types; an unreadable value is a column error that names the column.
 pub trait RowExt {
@@ -43,6 +44,14 @@ impl RowExt for PgRow {
     fn json<T: DeserializeOwned + 'static>(&self, column: &str) -> Result<T, sqlx::Error> {
         self.try_get::<sqlx::types::Json<T>, _>(column).map(|json| json.0)
     }
+}
+
+/// Ids in the order in which rows are locked, each once.
+pub fn sorted_ids(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// One column of rows, for `unnest`.

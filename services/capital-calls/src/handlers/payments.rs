@@ -8,6 +8,7 @@ use ::domain::messages::capital_calls::{
 };
 use ::domain::rejection::check_text;
 use ::domain::{Amount, Reason, Rejection, calendar};
+use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Summarise, Tx};
 use uuid::Uuid;
 
@@ -83,10 +84,7 @@ async fn record_all(tx: &mut Tx, received: &[(&Context, &RecordPayment)]) -> Res
 
 /// The lines that payments name, sorted, each once: the order in which they are locked.
 fn line_ids(received: &[(&Context, &RecordPayment)]) -> Vec<Uuid> {
-    let mut ids: Vec<Uuid> = received.iter().map(|(_, body)| body.line_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+    sorted_ids(received.iter().map(|(_, body)| body.line_id))
 }
 
 /// The earlier payments that each line may have got twice: of those lines only on which so much cash
@@ -164,10 +162,7 @@ fn record(
 impl Handle<ReversePayment> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<ReversePayment>) -> Result<Answers<Payment>, Fault> {
         let mut payments = store::lock_payments(tx, &batch.ids(|command| command.payment_id)).await?;
-        let mut line_ids: Vec<Uuid> = payments.values().map(|payment| payment.line_id).collect();
-        line_ids.sort_unstable();
-        line_ids.dedup();
-        let mut lines = store::lock_lines(tx, &line_ids).await?;
+        let mut lines = store::lock_lines(tx, &sorted_ids(payments.values().map(|payment| payment.line_id))).await?;
         let mut answers = Answers::new();
         let mut reversed = Vec::new();
         for sent in batch.iter() {
