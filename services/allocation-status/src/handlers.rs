@@ -37,13 +37,13 @@ impl Follow<CallLine> for AllocationStatus {
 }
 
 impl Summarise<Allocation> for AllocationStatus {
-    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(Allocation, AllocationChange)>, Fault> {
+    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(Uuid, Allocation, AllocationChange)>, Fault> {
         let mut allocations = store::lock_allocations(tx, ids).await?;
         for allocation in allocations.values_mut() {
             allocation.version += 1;
         }
         store::save_allocations(tx, &allocations.values().collect::<Vec<_>>()).await?;
-        Ok(allocations.into_values().map(|allocation| (allocation, AllocationChange::FundingChanged)).collect())
+        Ok(allocations.into_iter().map(|(id, allocation)| (id, allocation, AllocationChange::FundingChanged)).collect())
     }
 }
 

@@ -57,11 +57,11 @@ async fn save(tx: &mut Tx, changes: &Changes) -> Result<(), Fault> {
 }
 
 impl Summarise<FundMetrics> for FundMetricsService {
-    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(FundMetrics, FundMetricsChange)>, Fault> {
+    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(Uuid, FundMetrics, FundMetricsChange)>, Fault> {
         store::next_versions(tx, ids).await?;
         let most = i64::try_from(ids.len()).unwrap_or(i64::MAX);
         let metrics = store::list_fund_metrics(tx, Some(ids), Default::default(), most).await?;
-        Ok(metrics.into_iter().map(|metrics| (metrics, FundMetricsChange::Changed)).collect())
+        Ok(metrics.into_iter().map(|metrics| (metrics.id, metrics, FundMetricsChange::Changed)).collect())
     }
 }
 

@@ -20,9 +20,9 @@ use crate::shell::Shell;
 
 /// A service that publishes summaries of an aggregate.
 pub trait Summarise<A: Aggregate>: Send + Sync + 'static {
-    /// Locks the aggregates with these ids (sorted), raises their versions by one, and returns their states, each with the
-    /// change that is published. One that cannot be shown yet is left out, and asked for again.
-    fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> impl Future<Output = Result<Vec<(A, A::Change)>, Fault>> + Send;
+    /// Locks the aggregates that were marked by these ids (sorted), raises their versions by one, and returns each with its
+    /// mark's id and the change that is published. One that cannot be shown yet is left out, and asked for again.
+    fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> impl Future<Output = Result<Vec<(Uuid, A, A::Change)>, Fault>> + Send;
 }
 
 /// Publishes summaries until the service stops.
@@ -80,8 +80,8 @@ async fn publish<A: Aggregate, S: Summarise<A>>(service: &S, database: &Database
     }
     let context = tx.own_context();
     let mut done = Vec::with_capacity(marks.len());
-    for (state, change) in service.summarise(&mut tx, &marks).await? {
-        done.push(state.id());
+    for (id, state, change) in service.summarise(&mut tx, &marks).await? {
+        done.push(id);
         tx.emit(&context, &state, change)?;
     }
     // an aggregate that is not there yet was not locked: its mark stays

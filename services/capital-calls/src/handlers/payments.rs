@@ -226,8 +226,8 @@ async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &store::Moved<'_>) -
 }
 
 impl Summarise<CapitalCall> for CapitalCalls {
-    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(CapitalCall, CapitalCallChange)>, Fault> {
+    async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(Uuid, CapitalCall, CapitalCallChange)>, Fault> {
         let calls = store::next_versions(tx, ids).await?;
-        Ok(calls.into_iter().map(|call| (call, CapitalCallChange::FundingChanged)).collect())
+        Ok(calls.into_iter().map(|call| (call.id, call, CapitalCallChange::FundingChanged)).collect())
     }
 }

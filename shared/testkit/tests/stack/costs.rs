@@ -60,6 +60,7 @@ async fn a_thousand_payments_cost_what_they_did() {
     sqlx::raw_sql("create extension pg_stat_statements").execute(&database).await.unwrap();
     let settled = || async {
         let waiting = "select (select count(*) from capital_calls.outbox_pending) + (select count(*) from capital_calls.summaries_due)
+                            + (select count(*) from allocation_status.summaries_due) + (select count(*) from fund_metrics.summaries_due)
                             + (select count(*) from capital_calls.event_log where not exists (select from audit.records where source_id = event_id))
                             + (select count(*) from capital_calls.call_lines as line where not exists
                                   (select from notifications.lines as kept where kept.id = line.id and kept.version = line.version))";
