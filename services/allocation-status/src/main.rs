@@ -36,7 +36,6 @@ fn main() -> ExitCode {
         .shows::<GetAllocation>()
         .shows::<ListAllocations>()
         .summarises::<Allocation>()
-        .summarises::<Allocation>()
         .follows::<Deal>()
         .follows::<CallLine>()
         .main()
