@@ -44,6 +44,15 @@ insert into allocation_status.line_shares (line_id, allocation_id, epoch, versio
     select id, (purpose ->> 'allocation_id')::uuid, 1, version, (purpose ->> 'amount')::numeric, (purpose ->> 'paid')::numeric
     from capital_calls.call_lines cross join lateral jsonb_array_elements(purposes) as purpose
     where purpose ->> 'allocation_id' is not null;
+-- Every request had its workflow.
+insert into workflow.workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, status)
+    select gen_random_uuid(), 1, created_at, 'allocation', id, fund_id, requested_by, id::text, '{}', '[]', 'completed' from allocation_status.allocations
+    union all
+    select gen_random_uuid(), 1, created_at, 'capital_call', id, fund_id, requested_by, id::text, '{}', '[]', 'completed' from capital_calls.capital_calls;
+-- The audit has put its old records aside: it compares what comes from now on.
+insert into audit.log_positions (owner, position)
+    select owner, (select max(log_id) from capital_calls.event_log) + (256 << 12)
+    from unnest(array['capital-calls', 'allocation-status']) as owner;
 -- New transactions write behind what was loaded.
 select setval('capital_calls.event_log_blocks', (select max(log_id) >> 12 from capital_calls.event_log) + 1);
 select setval('allocation_status.event_log_blocks', (select max(log_id) >> 12 from allocation_status.event_log) + 1);

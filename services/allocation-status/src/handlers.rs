@@ -1,6 +1,6 @@
 //! The handlers: load what a batch touches, decide each command, store what changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ::domain::messages::allocation_status::{
     Allocation, AllocationAccepted, AllocationChange, AllocationDecision, DecideAllocation, Fund, FundChange, FundStatus, FundingStatus,
@@ -8,7 +8,7 @@ use ::domain::messages::allocation_status::{
 };
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
-use ::domain::{Page, Reason, Rejection, ids};
+use ::domain::{Amount, Page, Reason, Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Summarise, Tx, cursor};
 use uuid::Uuid;
@@ -24,16 +24,25 @@ impl Follow<Deal> for AllocationStatus {
 impl Follow<CallLine> for AllocationStatus {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
         let changed = store::keep_line_shares(tx, batch).await?;
-        if store::add_funding(tx, &changed).await? < changed.len() {
-            // purposes are checked against active allocations, so the allocation is there; if this
-            // database was set back it is not, and must not be forgotten
-            return Err(Fault::Transient("a call line names an allocation that is not known yet".into()));
-        }
-        for allocation_id in changed.keys() {
-            tx.summarise_later::<Allocation>(*allocation_id);
-        }
-        Ok(())
+        add_funding(tx, &changed).await
     }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        let changed = store::forget_line_shares(tx, ids).await?;
+        add_funding(tx, &changed).await
+    }
+}
+
+/// Adds to what allocations are called and paid; their new states are published as summaries.
+async fn add_funding(tx: &mut Tx, changed: &BTreeMap<Uuid, (Amount, Amount)>) -> Result<(), Fault> {
+    if store::add_funding(tx, changed).await? < changed.len() {
+        // purposes are checked against active allocations, so the allocation is there; if this
+        // database was set back it is not, and must not be forgotten
+        return Err(Fault::Transient("a call line names an allocation that is not known yet".into()));
+    }
+    for allocation_id in changed.keys() {
+        tx.summarise_later::<Allocation>(*allocation_id);
+    }
+    Ok(())
 }
 
 impl Summarise<Allocation> for AllocationStatus {

@@ -6,11 +6,12 @@
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{
-    Allocation, DecideAllocation, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation, RegisterFund,
+    Allocation, DecideAllocation, Fund, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation,
+    RegisterFund,
 };
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
-use chassis::Card;
+use chassis::{Card, Copies};
 
 mod domain;
 mod handlers;
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
         .shows::<GetAllocation>()
         .shows::<ListAllocations>()
         .summarises::<Allocation>()
-        .follows::<Deal>()
-        .follows::<CallLine>()
+        .owns::<Fund>(store::FUNDS)
+        .owns::<Allocation>(store::ALLOCATIONS)
+        .keeps(&store::TOTALS)
+        .follows::<Deal>(Copies::OfOutsider)
+        .follows::<CallLine>(Copies::Versions(store::LINES))
         .main()
 }

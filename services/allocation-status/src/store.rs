@@ -18,6 +18,31 @@ use uuid::Uuid;
 
 use crate::domain;
 
+/// The funds and allocations that this service owns, and the lines that it follows.
+pub const FUNDS: &str = "select id, version from funds";
+/// See [`FUNDS`].
+pub const ALLOCATIONS: &str = "select id, version from allocations";
+/// See [`FUNDS`]; a line that no allocation has a part of stands there under the nil id.
+pub const LINES: &str = "select distinct line_id as id, epoch, version from line_shares";
+
+/// What is kept beside its rows.
+pub const TOTALS: [chassis::Total; 2] = [
+    (
+        "allocated of funds",
+        "select funds.id::text, allocated::text, coalesce(computed, 0)::text
+         from funds left join (select fund_id, sum(amount) as computed from allocations where decision <> 'denied' group by fund_id)
+              as allocations on fund_id = funds.id
+         where allocated <> coalesce(computed, 0)",
+    ),
+    (
+        "called and paid of allocations",
+        "select id::text, format('%s/%s', allocations.called, allocations.paid), format('%s/%s', shares.called, shares.paid)
+         from allocations left join (select allocation_id as id, sum(called) as called, sum(paid) as paid from line_shares group by allocation_id)
+              as shares using (id)
+         where (allocations.called, allocations.paid) is distinct from (coalesce(shares.called, 0), coalesce(shares.paid, 0))",
+    ),
+];
+
 // ---- deals
 
 /// Keeps the newest version of each deal.
@@ -323,6 +348,10 @@ pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<B
                 *sums = (sums.0 + part.amount, sums.1 + part.paid);
             }
         }
+        if of_line.is_empty() {
+            // so that the line is known to have come
+            of_line.insert(Uuid::nil(), Default::default());
+        }
         shares.extend(
             of_line.into_iter().map(|(id, (called, paid))| (line.id, id, seen.epoch, line.version, called.decimal(), paid.decimal())),
         );
@@ -346,6 +375,19 @@ pub async fn keep_line_shares(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<B
     .bind(column(&shares, |share| share.5))
     .fetch_all(&mut **tx)
     .await?;
+    changed_funding(&rows)
+}
+
+/// Forgets lines; returns by how much less each allocation is called and paid.
+pub async fn forget_line_shares(tx: &mut Tx, line_ids: &[Uuid]) -> Result<BTreeMap<Uuid, (Amount, Amount)>, Fault> {
+    let rows = sqlx::query("delete from line_shares where line_id = any($1) returning allocation_id, -called as called, -paid as paid")
+        .bind(line_ids)
+        .fetch_all(&mut **tx)
+        .await?;
+    changed_funding(&rows)
+}
+
+fn changed_funding(rows: &[PgRow]) -> Result<BTreeMap<Uuid, (Amount, Amount)>, Fault> {
     let mut changed: BTreeMap<Uuid, (Amount, Amount)> = BTreeMap::new();
     for row in rows {
         let sums = changed.entry(row.try_get("allocation_id")?).or_default();

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use ::domain::Page;
 use ::domain::messages::audit::{AuditRecord, ListAuditRecords, Verification, VerifyAudit};
+use ::domain::messages::chassis::Logged;
 use ::domain::{Reason, Scope};
 use chassis::{Answer, Context, Fault, Record, Recorded, Show, Tx, cursor};
 use uuid::Uuid;
@@ -12,6 +13,13 @@ use crate::domain::{Chain, Content};
 use crate::{Audit, store};
 
 impl Record for Audit {
+    const OWNERS: &'static [&'static str] = &["workflow", "allocation-status", "capital-calls", "fund-metrics", "audit", "notifications"];
+
+    async fn missing(&self, tx: &mut Tx, events: Vec<Logged>) -> Result<Vec<Logged>, Fault> {
+        let known = store::known_events(tx, &events).await?;
+        Ok(events.into_iter().filter(|event| !known.contains(&event.event_id)).collect())
+    }
+
     async fn record(&self, tx: &mut Tx, batch: &[Recorded]) -> Result<(), Fault> {
         let (mut n, mut previous) = store::lock_end(tx).await?;
         let mut seen: HashSet<Uuid> = store::known(tx, batch).await?;

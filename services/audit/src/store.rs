@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use ::domain::messages::audit::{AuditRecord, ListAuditRecords};
+use ::domain::messages::chassis::Logged;
 use chassis::row::column;
 use chassis::{Fault, Recorded, Tx};
 use sqlx::postgres::PgRow;
@@ -27,15 +28,26 @@ pub async fn lock_end(tx: &mut Tx) -> Result<(i64, Vec<u8>), Fault> {
 
 /// The ids of those messages that are recorded already.
 pub async fn known(tx: &mut Tx, messages: &[Recorded]) -> Result<HashSet<Uuid>, Fault> {
+    let key = |message: &Recorded| (message.aggregate_id, message.version, message.epoch, message.source_id);
+    known_keys(tx, messages.iter().map(key).collect()).await
+}
+
+/// The ids of those events that are recorded already.
+pub async fn known_events(tx: &mut Tx, events: &[Logged]) -> Result<HashSet<Uuid>, Fault> {
+    let key = |event: &Logged| (event.aggregate_id, event.version, event.epoch, event.event_id);
+    known_keys(tx, events.iter().map(key).collect()).await
+}
+
+async fn known_keys(tx: &mut Tx, keys: Vec<(Uuid, i64, i32, Uuid)>) -> Result<HashSet<Uuid>, Fault> {
     let known: Vec<Uuid> = sqlx::query_scalar(
         "select source_id
          from unnest($1::uuid[], $2::bigint[], $3::int[], $4::uuid[]) as asked (aggregate_id, version, epoch, source_id)
          join records using (aggregate_id, version, epoch, source_id)",
     )
-    .bind(column(messages, |message| message.aggregate_id))
-    .bind(column(messages, |message| message.version))
-    .bind(column(messages, |message| message.epoch))
-    .bind(column(messages, |message| message.source_id))
+    .bind(column(&keys, |key| key.0))
+    .bind(column(&keys, |key| key.1))
+    .bind(column(&keys, |key| key.2))
+    .bind(column(&keys, |key| key.3))
     .fetch_all(&mut **tx)
     .await?;
     Ok(known.into_iter().collect())

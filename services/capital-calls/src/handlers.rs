@@ -24,11 +24,17 @@ impl Follow<Fund> for CapitalCalls {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Fund>]) -> Result<(), Fault> {
         store::copy_funds(tx, batch).await
     }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        store::forget_funds(tx, ids).await
+    }
 }
 
 impl Follow<Allocation> for CapitalCalls {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
         store::copy_allocations(tx, batch).await
+    }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        store::forget_allocations(tx, ids).await
     }
 }
 

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
-    CapitalCall, DecideCapitalCall, GetCapitalCall, GetPayment, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors,
-    ListPayments, PreviewCapitalCall, RecordCommitment, RecordPayment, RecordPayments, RegisterInvestor, ReversePayment, SubmitCapitalCall,
+    CallLine, CapitalCall, Commitment, DecideCapitalCall, GetCapitalCall, GetPayment, Investor, ListCallLines, ListCapitalCalls,
+    ListCommitments, ListInvestors, ListPayments, PreviewCapitalCall, RecordCommitment, RecordPayment, RecordPayments, RegisterInvestor,
+    ReversePayment, SubmitCapitalCall,
 };
-use chassis::Card;
+use chassis::{Card, Copies};
 
 mod domain;
 mod handlers;
@@ -43,7 +44,12 @@ fn main() -> ExitCode {
         .shows::<GetPayment>()
         .shows::<ListPayments>()
         .summarises::<CapitalCall>()
-        .follows::<Fund>()
-        .follows::<Allocation>()
+        .owns::<Investor>(store::INVESTORS)
+        .owns::<Commitment>(store::COMMITMENTS)
+        .owns::<CapitalCall>(store::CALLS)
+        .owns::<CallLine>(store::LINES)
+        .keeps(&store::TOTALS)
+        .follows::<Fund>(Copies::Versions(store::FUND_COPIES))
+        .follows::<Allocation>(Copies::Versions(store::ALLOCATION_COPIES))
         .main()
 }

@@ -15,6 +15,54 @@ use uuid::Uuid;
 
 use crate::domain::{self, AllocationCopy, FundCopy};
 
+/// The aggregates that this service owns and others follow.
+pub const INVESTORS: &str = "select id, version from investors";
+/// See [`INVESTORS`].
+pub const COMMITMENTS: &str = "select id, version from commitments";
+/// See [`INVESTORS`].
+pub const CALLS: &str = "select id, version from capital_calls";
+/// See [`INVESTORS`].
+pub const LINES: &str = "select id, version from call_lines";
+/// Copies of what allocation-status owns.
+pub const FUND_COPIES: &str = "select id, epoch, version from funds";
+/// See [`FUND_COPIES`].
+pub const ALLOCATION_COPIES: &str = "select id, epoch, version from allocations";
+
+/// What is kept beside its rows.
+pub const TOTALS: [chassis::Total; 4] = [
+    (
+        "paid and unapplied of lines",
+        "select id::text, format('%s/%s', paid, line.unapplied), format('%s/%s', applied, payments.unapplied)
+         from call_lines as line
+         left join (select line_id as id, sum(applied) as applied, sum(unapplied) as unapplied from payments where reversal is null
+                    group by line_id) as payments using (id)
+         where (paid, line.unapplied) is distinct from (coalesce(applied, 0), coalesce(payments.unapplied, 0))",
+    ),
+    (
+        "paid of calls",
+        "select call.id::text, call.paid::text, coalesce(lines.paid, 0)::text
+         from capital_calls as call left join (select call_id, sum(paid) as paid from call_lines group by call_id) as lines on call_id = call.id
+         where call.paid <> coalesce(lines.paid, 0)",
+    ),
+    (
+        "called and unfunded of commitments",
+        "select commitment.id::text, format('%s/%s', called, unfunded), format('%s/%s', coalesce(lines.amount, 0), commitment.amount + coalesce(impact, 0))
+         from commitments as commitment
+         left join (select fund_id, investor_id, sum(amount) as amount, sum(impact_on_unfunded) as impact from call_lines
+                    group by fund_id, investor_id) as lines using (fund_id, investor_id)
+         where (called, unfunded) is distinct from (coalesce(lines.amount, 0), commitment.amount + coalesce(impact, 0))",
+    ),
+    (
+        "called of allocations",
+        "select id::text, called::text, coalesce(computed, 0)::text
+         from allocations
+         left join (select (purpose ->> 'allocation_id')::uuid as id, sum((purpose ->> 'amount')::numeric) as computed
+                    from capital_calls cross join lateral jsonb_array_elements(purposes) as purpose
+                    where decision = 'issued' and purpose ->> 'allocation_id' is not null group by 1) as purposes using (id)
+         where called <> coalesce(computed, 0)",
+    ),
+];
+
 mod calls;
 mod payments;
 
@@ -61,6 +109,18 @@ pub async fn copy_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>]) -> 
     .bind(column(allocations, |seen| seen.state.decision == AllocationDecision::Active))
     .execute(&mut **tx)
     .await?;
+    Ok(())
+}
+
+/// Forgets copies of funds.
+pub async fn forget_funds(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query("delete from funds where id = any($1)").bind(ids).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Forgets copies of allocations. One that cash is called for stays, and goes on being reported: a person must decide.
+pub async fn forget_allocations(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query("delete from allocations where id = any($1) and called = 0").bind(ids).execute(&mut **tx).await?;
     Ok(())
 }
 

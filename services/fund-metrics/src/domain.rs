@@ -86,9 +86,9 @@ impl Changes {
         }
     }
 
-    /// Replaces one version of a line by a newer one.
-    pub fn replace_line(&mut self, fund_id: Uuid, currency: &str, before: Option<LineFigures>, after: LineFigures) {
-        for (line, sign) in before.map(|line| (line, -1)).into_iter().chain([(after, 1)]) {
+    /// Replaces one version of a line by a newer one, or takes it out.
+    pub fn replace_line(&mut self, fund_id: Uuid, currency: &str, before: Option<LineFigures>, after: Option<LineFigures>) {
+        for (line, sign) in before.map(|line| (line, -1)).into_iter().chain(after.map(|line| (line, 1))) {
             let signed = |amount: Amount| if sign < 0 { -amount } else { amount };
             let open = i64::from(line.paid < line.called);
             let delta = Delta {

@@ -18,12 +18,20 @@ impl Follow<Fund> for FundMetricsService {
         store::keep_funds(tx, batch, &mut changes).await?;
         save(tx, &changes).await
     }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        store::forget_funds(tx, ids).await
+    }
 }
 
 impl Follow<Commitment> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Commitment>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_commitments(tx, batch, &mut changes).await?;
+        save(tx, &changes).await
+    }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        let mut changes = Changes::default();
+        store::forget_commitments(tx, ids, &mut changes).await?;
         save(tx, &changes).await
     }
 }
@@ -34,12 +42,22 @@ impl Follow<Allocation> for FundMetricsService {
         store::keep_allocations(tx, batch, &mut changes).await?;
         save(tx, &changes).await
     }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        let mut changes = Changes::default();
+        store::forget_allocations(tx, ids, &mut changes).await?;
+        save(tx, &changes).await
+    }
 }
 
 impl Follow<CallLine> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
         let mut changes = Changes::default();
         store::keep_lines(tx, batch, &mut changes).await?;
+        save(tx, &changes).await
+    }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        let mut changes = Changes::default();
+        store::forget_lines(tx, ids, &mut changes).await?;
         save(tx, &changes).await
     }
 }

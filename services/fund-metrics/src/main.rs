@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{CallLine, Commitment};
 use ::domain::messages::fund_metrics::{FundMetrics, GetFundMetrics, GetInvestorMetrics, GetPortfolioMetrics, ListFundMetrics};
-use chassis::Card;
+use chassis::{Card, Copies};
 
 mod domain;
 mod handlers;
@@ -28,9 +28,10 @@ fn main() -> ExitCode {
         .shows::<GetInvestorMetrics>()
         .shows::<GetPortfolioMetrics>()
         .summarises::<FundMetrics>()
-        .follows::<Fund>()
-        .follows::<Commitment>()
-        .follows::<Allocation>()
-        .follows::<CallLine>()
+        .keeps(&store::TOTALS)
+        .follows::<Fund>(Copies::Versions(store::FUNDS))
+        .follows::<Commitment>(Copies::Versions(store::COMMITMENTS))
+        .follows::<Allocation>(Copies::Versions(store::ALLOCATIONS))
+        .follows::<CallLine>(Copies::Versions(store::LINES))
         .main()
 }

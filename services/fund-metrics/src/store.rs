@@ -15,6 +15,58 @@ use uuid::Uuid;
 
 use crate::domain::{self, Changes, Delta, Due, DueDelta, Holder, LineFigures};
 
+/// Copies of what other services own.
+pub const FUNDS: &str = "select id, epoch, version from funds";
+/// See [`FUNDS`].
+pub const COMMITMENTS: &str = "select id, epoch, version from commitments";
+/// See [`FUNDS`].
+pub const ALLOCATIONS: &str = "select id, epoch, version from allocations";
+/// See [`FUNDS`].
+pub const LINES: &str = "select id, epoch, version from lines";
+
+/// What is kept beside its rows.
+pub const TOTALS: [chassis::Total; 2] = [
+    (
+        "totals of funds and of the portfolio",
+        "with facts as (
+            select fund_id, currency, amount as committed, 1 as commitments, 0 as called, 0 as paid_in, 0 as impact, 0 as unapplied,
+                   0 as lines, 0 as lines_paid, 0 as allocated, 0 as allocations
+            from commitments
+            union all
+            select fund_id, currency, 0, 0, called, paid, impact, unapplied, 1, (paid >= called)::int, 0, 0 from lines
+            union all
+            select fund_id, currency, 0, 0, 0, 0, 0, 0, 0, 0, amount * active, active from allocations
+         ), computed as (
+            select holder, holder_id, currency, row(sum(committed), sum(commitments), sum(called), sum(paid_in), sum(impact), sum(unapplied),
+                   sum(lines), sum(lines_paid), sum(allocated), sum(allocations))::text as figures
+            from facts cross join lateral (values ('fund', fund_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+                 as holders (holder, holder_id)
+            group by holder, holder_id, currency
+         ), kept as (
+            select holder, holder_id, currency, row(committed, commitments, called, paid_in, impact, unapplied,
+                   lines, lines_paid, allocated, allocations)::text as figures
+            from totals
+         )
+         select format('%s %s %s', holder, holder_id, currency), coalesce(kept.figures, 'nothing'), coalesce(computed.figures, 'nothing')
+         from kept full join computed using (holder, holder_id, currency)
+         where kept.figures is distinct from computed.figures and not (computed.figures is null and kept.figures ~ '^[(0.,)]*$')",
+    ),
+    (
+        "totals of due dates",
+        "with computed as (
+            select holder, holder_id, currency, due_on, row(sum(called), sum(paid), count(*) filter (where paid < called))::text as figures
+            from lines cross join lateral (values ('fund', fund_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+                 as holders (holder, holder_id)
+            group by holder, holder_id, currency, due_on
+         ), kept as (
+            select holder, holder_id, currency, due_on, row(called, paid_in, lines_open)::text as figures from due_totals
+         )
+         select format('%s %s %s %s', holder, holder_id, currency, due_on), coalesce(kept.figures, 'nothing'), coalesce(computed.figures, 'nothing')
+         from kept full join computed using (holder, holder_id, currency, due_on)
+         where kept.figures is distinct from computed.figures and not (computed.figures is null and kept.figures ~ '^[(0.,)]*$')",
+    ),
+];
+
 /// Keeps the newest version of each fund; every fund has totals from then on.
 pub async fn keep_funds(tx: &mut Tx, funds: &[Seen<Fund>], changes: &mut Changes) -> Result<(), Fault> {
     sqlx::query(
@@ -128,24 +180,54 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>], changes: &mut Cha
     .fetch_all(&mut **tx)
     .await?;
     for row in rows {
-        let after = LineFigures {
-            due_on: row.try_get("due_on")?,
-            called: row.number("called")?,
-            paid: row.number("paid")?,
-            impact: row.number("impact")?,
-            unapplied: row.number("unapplied")?,
-        };
-        let before = match row.try_get("previous_due_on")? {
-            Some(due_on) if !row.try_get::<bool, _>("is_new")? => Some(LineFigures {
-                due_on,
-                called: row.number("previous_called")?,
-                paid: row.number("previous_paid")?,
-                impact: row.number("previous_impact")?,
-                unapplied: row.number("previous_unapplied")?,
-            }),
-            _ => None,
-        };
-        changes.replace_line(row.try_get("fund_id")?, row.try_get("currency")?, before, after);
+        let after = line_figures(&row, "")?;
+        let before = if row.try_get("is_new")? { None } else { Some(line_figures(&row, "previous_")?) };
+        changes.replace_line(row.try_get("fund_id")?, row.try_get("currency")?, before, Some(after));
+    }
+    Ok(())
+}
+
+/// The figures of a line, or its previous ones.
+fn line_figures(row: &PgRow, prefix: &str) -> Result<LineFigures, Error> {
+    Ok(LineFigures {
+        due_on: row.try_get(&*format!("{prefix}due_on"))?,
+        called: row.number(&format!("{prefix}called"))?,
+        paid: row.number(&format!("{prefix}paid"))?,
+        impact: row.number(&format!("{prefix}impact"))?,
+        unapplied: row.number(&format!("{prefix}unapplied"))?,
+    })
+}
+
+/// Forgets funds.
+pub async fn forget_funds(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query("delete from funds where id = any($1)").bind(ids).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Forgets commitments and takes them out of the sums.
+pub async fn forget_commitments(tx: &mut Tx, ids: &[Uuid], changes: &mut Changes) -> Result<(), Fault> {
+    let statement = "delete from commitments where id = any($1) returning fund_id, currency, amount";
+    for row in sqlx::query(statement).bind(ids).fetch_all(&mut **tx).await? {
+        let delta = Delta { committed: -row.number("amount")?, commitments: -1, ..Delta::default() };
+        changes.add(row.try_get("fund_id")?, row.try_get("currency")?, delta);
+    }
+    Ok(())
+}
+
+/// Forgets allocations and takes them out of the sums.
+pub async fn forget_allocations(tx: &mut Tx, ids: &[Uuid], changes: &mut Changes) -> Result<(), Fault> {
+    let statement = "delete from allocations where id = any($1) returning fund_id, currency, amount, active";
+    for row in sqlx::query(statement).bind(ids).fetch_all(&mut **tx).await? {
+        let delta = Delta { allocated: -row.number("amount")?, allocations: -row.try_get::<i64, _>("active")?, ..Delta::default() };
+        changes.add(row.try_get("fund_id")?, row.try_get("currency")?, delta);
+    }
+    Ok(())
+}
+
+/// Forgets lines and takes them out of the sums.
+pub async fn forget_lines(tx: &mut Tx, ids: &[Uuid], changes: &mut Changes) -> Result<(), Fault> {
+    for row in sqlx::query("delete from lines where id = any($1) returning *").bind(ids).fetch_all(&mut **tx).await? {
+        changes.replace_line(row.try_get("fund_id")?, row.try_get("currency")?, Some(line_figures(&row, "")?), None);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use ::domain::calendar;
 use ::domain::messages::capital_calls::{CallLine, Investor};
 use ::domain::messages::notifications::NoticeChange;
 use chassis::{Courier, Errand, Fault, Follow, Seen, Tx};
+use uuid::Uuid;
 
 use crate::{Notifications, domain, store};
 
@@ -28,11 +29,17 @@ impl Follow<CallLine> for Notifications {
         }
         store::add_schedules(tx, &schedules).await
     }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        store::forget_lines(tx, ids).await
+    }
 }
 
 impl Follow<Investor> for Notifications {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Investor>]) -> Result<(), Fault> {
         store::keep_investors(tx, batch).await
+    }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        store::forget_investors(tx, ids).await
     }
 }
 

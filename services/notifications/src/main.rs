@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use ::domain::messages::capital_calls::{CallLine, Investor};
-use chassis::Card;
+use chassis::{Card, Copies};
 
 mod domain;
 mod handlers;
@@ -29,7 +29,10 @@ fn main() -> ExitCode {
         }
     };
     let by_mail = mail.is_some();
-    let service = chassis::service(Notifications, card).follows::<CallLine>().follows::<Investor>().runs(handlers::Raise { by_mail });
+    let service = chassis::service(Notifications, card)
+        .follows::<CallLine>(Copies::Versions(store::LINES))
+        .follows::<Investor>(Copies::Versions(store::INVESTORS))
+        .runs(handlers::Raise { by_mail });
     match mail {
         Some(mail) => service.runs(mail).main(),
         None => service.main(),

@@ -13,6 +13,11 @@ use uuid::Uuid;
 
 use crate::domain::Schedule;
 
+/// Copies of what capital-calls owns.
+pub const LINES: &str = "select id, epoch, version from lines";
+/// See [`LINES`].
+pub const INVESTORS: &str = "select id, epoch, version from investors";
+
 /// Keeps the newest version of each line; returns the ids of those that were not known before.
 pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uuid>, Fault> {
     let kept: Vec<(Uuid, bool, bool)> = sqlx::query_as(
@@ -214,6 +219,21 @@ pub async fn record_delivery(tx: &mut Tx, notice_id: Uuid, error: Option<&str>, 
 /// The text form of a kind, for a subject line.
 pub fn kind_name(notice: &Notice) -> String {
     row::name(&notice.kind).replace('_', " ")
+}
+
+/// Forgets lines and what was to be sent about them; what was sent stays.
+pub async fn forget_lines(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query("with schedules as (delete from schedules where line_id = any($1)) delete from lines where id = any($1)")
+        .bind(ids)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Forgets investors.
+pub async fn forget_investors(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query("delete from investors where id = any($1)").bind(ids).execute(&mut **tx).await?;
+    Ok(())
 }
 
 #[cfg(test)]

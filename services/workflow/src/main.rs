@@ -11,7 +11,7 @@ use ::domain::messages::capital_calls::CapitalCall;
 use ::domain::messages::workflow::{
     CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows, PutRules,
 };
-use chassis::Card;
+use chassis::{Card, Copies};
 
 mod domain;
 mod handlers;
@@ -36,8 +36,8 @@ fn main() -> ExitCode {
         .shows::<ListApprovals>()
         .shows::<GetRules>()
         .shows::<ListRuleVersions>()
-        .follows::<Allocation>()
-        .follows::<CapitalCall>()
+        .follows::<Allocation>(Copies::Ids(store::ALLOCATIONS))
+        .follows::<CapitalCall>(Copies::Ids(store::CALLS))
         .runs(steps::Steps)
         .pushes_rules()
         .main()

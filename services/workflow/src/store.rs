@@ -17,6 +17,11 @@ use uuid::Uuid;
 
 use crate::domain::{self, Subject};
 
+/// The requests that have a workflow: that is all that is kept of them.
+pub const ALLOCATIONS: &str = "select subject_id as id from workflows where subject_kind = 'allocation'";
+/// See [`ALLOCATIONS`].
+pub const CALLS: &str = "select subject_id as id from workflows where subject_kind = 'capital_call'";
+
 /// A workflow with what only its runner needs.
 #[derive(Clone, Debug)]
 pub struct Instance {

@@ -224,6 +224,11 @@ impl Tx {
         Ok(())
     }
 
+    /// Writes an event that was made before, under another epoch.
+    pub(crate) fn emit_logged(&mut self, event: LoggedEvent) {
+        self.outcome.events.push(event);
+    }
+
     /// Asks for a summary of an aggregate whose figures changed: see [`crate::Summarise`]. Call it while the
     /// aggregate's row is locked, so that whoever summarises sees the change or the mark.
     pub fn summarise_later<A: Aggregate>(&mut self, id: Uuid) {

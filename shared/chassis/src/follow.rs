@@ -44,6 +44,11 @@ pub trait Follow<A: Aggregate>: Send + Sync + 'static {
     /// Stores what the service needs of the states, each only where it is newer than what it has.
     /// The batch is in the order of the ids, one entry an aggregate.
     fn follow(&self, tx: &mut Tx, batch: &[Seen<A>]) -> impl Future<Output = Result<(), Fault>> + Send;
+    /// Takes back what it keeps of aggregates that their owner has forgotten, because its database was set back. Not asked of
+    /// copies that are ids only, or an outsider's.
+    fn forget(&self, _tx: &mut Tx, _ids: &[Uuid]) -> impl Future<Output = Result<(), Fault>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// Reads one message; what cannot be read is refused with the reason.
@@ -90,7 +95,14 @@ impl Reader {
             max_ack_pending: 20 * limits::FOLLOW_MAX as i64,
             ..Default::default()
         };
-        let consumer = self.shell.jetstream.create_consumer_on_stream(config, self.stream).await.map_err(|error| fault(&error))?;
+        let stream = self.shell.jetstream.get_stream(self.stream).await.map_err(|error| fault(&error))?;
+        let mut consumer = stream.create_consumer(config.clone()).await.map_err(|error| fault(&error))?;
+        if consumer.cached_info().delivered.stream_sequence > stream.cached_info().state.last_sequence {
+            // the stream was set back, the consumer was not: what is published now would be below where it stands
+            tracing::warn!(consumer = self.name, "stands past the end of its stream; reading it from the beginning");
+            stream.delete_consumer(&self.name).await.map_err(|error| fault(&error))?;
+            consumer = stream.create_consumer(config).await.map_err(|error| fault(&error))?;
+        }
         let messages =
             consumer.stream().max_messages_per_batch(limits::FOLLOW_MAX).heartbeat(std::time::Duration::from_secs(5)).messages().await;
         messages.map_err(|error| fault(&error))
@@ -160,10 +172,11 @@ impl Reader {
         }
     }
 
+    /// Whether messages wait although none arrives, or the consumer is gone or stands past the end of its stream.
     async fn waits_in_vain(&self) -> bool {
-        let consumer: Result<jetstream::consumer::PullConsumer, _> =
-            self.shell.jetstream.get_consumer_from_stream(&self.name, self.stream).await;
-        consumer.map_or(true, |consumer| consumer.cached_info().num_pending > 0)
+        let Ok(stream) = self.shell.jetstream.get_stream(self.stream).await else { return true };
+        let Ok(consumer) = stream.consumer_info(&self.name).await else { return true };
+        consumer.num_pending > 0 || consumer.delivered.stream_sequence > stream.cached_info().state.last_sequence
     }
 }
 
@@ -188,7 +201,14 @@ pub(crate) async fn hold(messages: &[Message], attempt: u32) {
 /// Handles an aggregate's events until the service stops.
 pub(crate) async fn serve<A: Aggregate, S: Follow<A>>(service: Arc<S>, shell: Arc<Shell>, database: Database) {
     let mut reader = Reader::new(shell.clone(), A::STREAM, A::KIND, A::filter());
+    let mut epoch = None;
     while let Some(messages) = reader.next().await {
+        let newest = messages.iter().filter_map(|message| get(message.headers.as_ref(), "ce-epoch")?.parse::<i32>().ok()).max();
+        if epoch.is_some() && newest > epoch {
+            // the owner's database was set back: what it has forgotten is found by comparing
+            shell.compare.notify_one();
+        }
+        epoch = newest.max(epoch);
         let mut attempt = 0;
         while let Err(fault) = handle_suspects_last::<A, S>(&*service, &shell, &database, &messages).await {
             tracing::warn!(kind = A::KIND, %fault, "reaction is tried again");

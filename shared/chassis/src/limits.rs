@@ -84,6 +84,19 @@ pub const READER_STANDS_STILL: Duration = Duration::from_millis(1_000);
 pub const LAG_LOOK: Duration = Duration::from_millis(250);
 /// Publishes that are remembered with their time: several seconds of them at the fastest pace.
 pub const PUBLISHED_NOTES_MAX: usize = 1_024;
+/// Aggregates or events of one answer to a comparison, and of one request to send again: less than a megabyte.
+pub const VERSIONS_MAX: usize = 5_000;
+/// A service compares its copies with their owners so often.
+pub const RECONCILE_EVERY: Duration = Duration::from_secs(3_600);
+/// Totals are compared with their rows so often.
+pub const RECOMPUTE_EVERY: Duration = Duration::from_secs(24 * 3_600);
+/// A reader that has not read what was there before within this time is too busy to be compared.
+pub const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+/// Differences that are named in a report; the rest is counted.
+pub const EXAMPLES_MAX: usize = 20;
+/// A transaction that commits late may write below what others have written, by this many places of the log at most: 256
+/// blocks.
+pub const LOG_OVERLAP: i64 = 256 << 12;
 /// Longest idempotency key.
 pub const KEY_CHARACTERS_MAX: usize = 200;
 

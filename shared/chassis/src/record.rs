@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_nats::jetstream::Message;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::messages::chassis::Logged;
 use uuid::Uuid;
 
 use crate::context::{Context, attributes};
@@ -39,6 +40,10 @@ pub struct Recorded {
 
 /// A service that keeps every message.
 pub trait Record: Send + Sync + 'static {
+    /// The services whose logs are compared with what is kept.
+    const OWNERS: &'static [&'static str];
+    /// Those of the events that are not kept.
+    fn missing(&self, tx: &mut Tx, events: Vec<Logged>) -> impl Future<Output = Result<Vec<Logged>, Fault>> + Send;
     /// Keeps the messages, each once, in the order given.
     fn record(&self, tx: &mut Tx, batch: &[Recorded]) -> impl Future<Output = Result<(), Fault>> + Send;
 }

@@ -277,7 +277,7 @@ async fn postpone(database: &Database, ranges: &[&Range]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
+pub(crate) fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
     Ok(LoggedEvent {
         log_id: row.try_get("log_id")?,
         event_id: row.try_get("event_id")?,
@@ -352,20 +352,29 @@ async fn left_over(database: &Database, longer_than: Duration) -> Result<Handed,
     Ok(Handed { ranges, ..Handed::of(events) })
 }
 
-/// Compares each stream with what the relay knows of it. A stream that was made anew, or that ends
-/// below what was acknowledged, means that the broker forgot: all its events wait again.
+/// Compares each stream with what the relay knows of it. A stream that was made anew, that ends below what was
+/// acknowledged, or that has fewer messages than before means that the broker forgot: all its events wait again.
 async fn compare_streams(shell: &Shell, database: &Database) -> Result<(), Fault> {
     ensure_streams(&shell.jetstream, shell.config.nats_replicas).await?;
     for (name, _) in STREAMS {
         // what is known is read before the stream, so that a publish in between cannot look like a loss
-        let known: Option<(String, i64)> = sqlx::query_as("select created_at, last_seq from relay_state where stream = $1")
+        let known: Option<(String, i64, i64)> = sqlx::query_as("select created_at, last_seq, messages from relay_state where stream = $1")
             .bind(name)
             .fetch_optional(&database.pool)
             .await?;
         let stream = shell.jetstream.get_stream(name).await.map_err(|error| Fault::Transient(error.to_string()))?;
         let created = stream.cached_info().created.to_rfc3339();
         let last_seq = i64::try_from(stream.cached_info().state.last_sequence).unwrap_or(i64::MAX);
-        if known.as_ref().is_some_and(|(known_created, known_seq)| *known_created == created && *known_seq <= last_seq) {
+        let messages = i64::try_from(stream.cached_info().state.messages).unwrap_or(i64::MAX);
+        let is_whole = |(known_created, known_seq, known_messages): &(String, i64, i64)| {
+            *known_created == created && *known_seq <= last_seq && *known_messages <= messages
+        };
+        if known.as_ref().is_some_and(is_whole) {
+            sqlx::query("update relay_state set messages = $2 where stream = $1 and messages < $2")
+                .bind(name)
+                .bind(messages)
+                .execute(&database.pool)
+                .await?;
             continue;
         }
         sqlx::query(
@@ -378,19 +387,22 @@ async fn compare_streams(shell: &Shell, database: &Database) -> Result<(), Fault
                 set last_log_id = greatest(outbox_pending.last_log_id, excluded.last_log_id),
                     events = greatest(outbox_pending.events, excluded.events)
              )
-             insert into relay_state (stream, created_at, last_seq) values ($1, $2, $3)
-             on conflict (stream) do update set created_at = excluded.created_at, last_seq = excluded.last_seq",
+             insert into relay_state (stream, created_at, last_seq, messages) values ($1, $2, $3, $6)
+             on conflict (stream) do update
+             set created_at = excluded.created_at, last_seq = excluded.last_seq, messages = excluded.messages",
         )
         .bind(name)
         .bind(&created)
         .bind(last_seq)
         .bind(known.is_some())
         .bind(limits::PUBLISH_MAX as i64)
+        .bind(messages)
         .execute(&database.pool)
         .await?;
         if known.is_some() {
             tracing::warn!(stream = name, "the broker forgot; publishing again from the event log");
             metrics::counter!("tranche_broker_forgot_total").increment(1);
+            shell.compare.notify_one();
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use async_nats::jetstream;
 use async_nats::service::ServiceExt;
 use axum::Router;
 use clap::{Parser, Subcommand};
+use domain::messages::chassis::{GetDigest, ListLogged, ListVersions, Resend};
 use domain::{Aggregate, Command, Query};
 use futures::future::BoxFuture;
 use sqlx::migrate::Migrator;
@@ -18,16 +19,18 @@ use crate::batch::{self, Handle};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::database::{self, Database};
+use crate::digest::{Copies, Owner};
 use crate::errand::{self, Errand};
 use crate::fault::Fault;
 use crate::follow::{self, Follow};
 use crate::outcome::Handed;
 use crate::query::{self, Show};
+use crate::reconcile::{self, Comparisons, Copied, Reconciler, Total};
 use crate::record::{self, Record};
 use crate::rules::RuleSource;
 use crate::shell::Shell;
 use crate::summary::{self, Summarise};
-use crate::{dead_letters, health, limits, nats, pressure, relay, rules, telemetry};
+use crate::{dead_letters, epoch, health, limits, nats, pressure, relay, rules, telemetry};
 
 /// What a service is called and owns.
 pub struct Card {
@@ -47,13 +50,16 @@ pub struct Service<S> {
     card: Card,
     handlers: S,
     tasks: Vec<Task<S>>,
+    owner: Owner,
+    comparisons: Comparisons<S>,
     rules: Option<Task<S>>,
     pages: Option<Pages<S>>,
 }
 
 /// Begins a service.
 pub fn service<S: Send + Sync + 'static>(handlers: S, card: Card) -> Service<S> {
-    Service { card, handlers, tasks: vec![], rules: None, pages: None }
+    let comparisons = Comparisons { copied: vec![], totals: &[], recorder: None };
+    Service { card, handlers, tasks: vec![], owner: Owner::default(), comparisons, rules: None, pages: None }
 }
 
 impl<S: Send + Sync + 'static> Service<S> {
@@ -78,12 +84,29 @@ impl<S: Send + Sync + 'static> Service<S> {
     {
         self.task(query::serve::<Q, S>)
     }
-    /// Follows the state of an aggregate.
-    pub fn follows<A: Aggregate>(self) -> Self
+    /// Owns an aggregate; the statement selects `id` and `version` of each.
+    pub fn owns<A: Aggregate>(mut self, states: &'static str) -> Self {
+        self.owner.kinds.push((A::KIND, states));
+        self
+    }
+    /// Follows the state of an aggregate; its copies are compared with their owner.
+    pub fn follows<A: Aggregate>(mut self, copies: Copies) -> Self
     where
         S: Follow<A>,
     {
+        self.comparisons.copied.push(Copied {
+            stream: A::STREAM,
+            kind: A::KIND,
+            owner: A::OWNER,
+            copies,
+            forget: |service, tx, ids| Box::pin(<S as Follow<A>>::forget(service, tx, ids)),
+        });
         self.task(follow::serve::<A, S>)
+    }
+    /// Keeps totals, which are compared with their rows.
+    pub fn keeps(mut self, totals: &'static [Total]) -> Self {
+        self.comparisons.totals = totals;
+        self
     }
     /// Publishes summaries of an aggregate whose figures are sums.
     pub fn summarises<A: Aggregate>(self) -> Self
@@ -93,10 +116,11 @@ impl<S: Send + Sync + 'static> Service<S> {
         self.task(summary::serve::<A, S>)
     }
     /// Records every message of a stream.
-    pub fn records(self, stream: &'static str, filter: &'static str) -> Self
+    pub fn records(mut self, stream: &'static str, filter: &'static str) -> Self
     where
         S: Record,
     {
+        self.comparisons.recorder = Some(Box::new(|service, reconciler| Box::pin(reconcile::logs(service, reconciler))));
         self.task(move |service, shell, database| record::serve(service, shell, database, stream, filter))
     }
     /// Runs errands.
@@ -117,7 +141,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         self
     }
 
-    /// Runs the command line: `serve` (the default), `migrate`, `dead-letters`, `health`.
+    /// Runs the command line: `serve` (the default), `migrate`, `verify`, `new-epoch`, `dead-letters`, `health`.
     pub fn main(self) -> ExitCode {
         let line = CommandLine::parse();
         let config = match Config::read() {
@@ -134,6 +158,8 @@ impl<S: Send + Sync + 'static> Service<S> {
                 Sub::Serve => self.serve(config).await,
                 Sub::Migrate => self.migrate(config).await,
                 Sub::DeadLetters => self.dead_letters(config).await,
+                Sub::NewEpoch => self.new_epoch(config).await,
+                Sub::Verify { recompute } => self.verify(config, recompute).await,
                 Sub::Health => health::ask(config.http_addr).await,
             }
             .map_err(|fault| fault.to_string())
@@ -157,6 +183,53 @@ impl<S: Send + Sync + 'static> Service<S> {
         let page = dead_letters::list(&database.pool, self.card.name, &Default::default()).await?;
         println!("{}", serde_json::to_string_pretty(&page.items)?);
         Ok(())
+    }
+
+    /// Raises the epoch. What this service knows of outsiders it reads again from the beginning; what it knows of other services
+    /// it compares with them when it starts.
+    async fn new_epoch(self, config: Config) -> Result<(), Fault> {
+        let (database, jetstream) = self.connect(&config).await?;
+        for copied in self.comparisons.copied.iter().filter(|copied| copied.copies.select().is_none()) {
+            let stream = jetstream.get_stream(copied.stream).await.map_err(|error| Fault::Transient(error.to_string()))?;
+            // one that is not there reads from the beginning anyway
+            let _ = stream.delete_consumer(&format!("{}__{}", self.card.name, copied.kind)).await;
+        }
+        let (epoch, states) = epoch::raise(&database).await?;
+        println!("epoch {epoch}: {states} states are published in it when {} serves", self.card.name);
+        Ok(())
+    }
+
+    /// The service's connections, for what is done by hand.
+    async fn connect(&self, config: &Config) -> Result<(Database, jetstream::Context), Fault> {
+        let url = config.database_url.as_ref().ok_or_else(|| Fault::Fatal("DATABASE_URL is not set".into()))?;
+        let (database, _) = Database::connect(self.card.name, url, &config.tranche_env, Clock::default()).await?;
+        Ok((database, jetstream::new(nats::connect(config, self.card.name).await?)))
+    }
+
+    /// Compares by hand; an error when something differed and could not be repaired.
+    async fn verify(self, config: Config, recompute: bool) -> Result<(), Fault> {
+        let (database, jetstream) = self.connect(&config).await?;
+        let reconciler = Reconciler::new(database, jetstream);
+        let found = if recompute {
+            reconciler.totals(self.comparisons.totals).await
+        } else {
+            reconciler.from_the_beginning().await?;
+            reconciler.all(&self.comparisons, &Arc::new(self.handlers)).await
+        };
+        let mut wrong = 0;
+        for compared in found {
+            match compared {
+                Ok(compared) => {
+                    wrong += compared.differed - compared.repaired;
+                    println!("{}", serde_json::to_string_pretty(&compared)?);
+                }
+                Err(fault) => {
+                    wrong += 1;
+                    println!("{}", serde_json::json!({"error": fault.to_string()}));
+                }
+            }
+        }
+        if wrong == 0 { Ok(()) } else { Err(Fault::Fatal(format!("{wrong} comparisons or differences are left"))) }
     }
 
     async fn serve(self, config: Config) -> Result<(), Fault> {
@@ -187,6 +260,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             clock: clock.clone(),
             outbox_depth: AtomicI64::new(0),
             published: Default::default(),
+            compare: Default::default(),
             lag_millis: AtomicU64::new(0),
             micro,
             is_serving: AtomicBool::new(database.is_none()),
@@ -209,7 +283,14 @@ impl<S: Send + Sync + 'static> Service<S> {
             if let Some(push) = self.rules {
                 tasks.spawn(push(handlers.clone(), shell.clone(), database.clone()));
             }
-            let (handlers, shell, table) = (handlers.clone(), shell.clone(), self.tasks);
+            let owner = Arc::new(self.owner);
+            let mut table = self.tasks;
+            table.push(Box::new(|service, shell, database| Box::pin(reconcile::serve(service, shell, database, self.comparisons))));
+            tasks.spawn(query::serve::<GetDigest, Owner>(owner.clone(), shell.clone(), database.clone()));
+            tasks.spawn(query::serve::<ListVersions, Owner>(owner.clone(), shell.clone(), database.clone()));
+            tasks.spawn(query::serve::<ListLogged, Owner>(owner.clone(), shell.clone(), database.clone()));
+            tasks.spawn(batch::serve::<Resend, Owner>(owner, shell.clone(), database.clone()));
+            let (handlers, shell) = (handlers.clone(), shell.clone());
             tasks.spawn(async move { start_with_rules(handlers, shell, database, table).await });
         }
         let mut router = health::routes(shell.clone(), metrics);
@@ -278,6 +359,14 @@ enum Sub {
     Migrate,
     /// Print the dead letters
     DeadLetters,
+    /// Compare the copies and records with their owners, and have what was lost sent again; needs the services to run
+    Verify {
+        /// Compare the kept totals with their rows instead
+        #[arg(long)]
+        recompute: bool,
+    },
+    /// After the database was set back to an older copy: raise the epoch and publish every state in it. Stop all replicas first
+    NewEpoch,
     /// Ask the service that runs here whether it is ready; for the health check of a container
     Health,
 }

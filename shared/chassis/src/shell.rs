@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::service::{Service as Micro, endpoint::Endpoint};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -32,6 +32,8 @@ pub struct Shell {
     pub(crate) published: Published,
     /// Lag of the slowest reader that works, in milliseconds.
     pub(crate) lag_millis: AtomicU64,
+    /// Woken when the broker has forgotten, or an owner: what is kept is compared then.
+    pub(crate) compare: Notify,
     pub(crate) micro: Micro,
     pub(crate) is_serving: AtomicBool,
     pub(crate) rules_loaded: AtomicBool,
@@ -78,8 +80,9 @@ impl Shell {
     pub fn courier(&self) -> Courier {
         Courier::new(self.jetstream.client())
     }
-    /// An endpoint of the micro-service; replicas share its requests.
+    /// An endpoint of the micro-service; replicas share its requests. `{service}` in the subject stands for this one.
     pub(crate) async fn endpoint(&self, subject: &str) -> Option<Endpoint> {
+        let subject = &subject.replace("{service}", self.service);
         let name = subject.rsplit('.').next().unwrap_or(subject);
         match self.micro.endpoint_builder().name(name).queue_group(self.service).add(subject).await {
             Ok(endpoint) => Some(endpoint),

@@ -14,14 +14,17 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap() + "\n"
 }
 
+/// The file of a request's schema; `{service}` in a subject stands for each service.
+fn request_file(subject: &str) -> String {
+    format!("requests/{}.v{SCHEMA_VERSION}.json", subject.replace(['{', '}'], ""))
+}
+
 fn generated() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     for entry in messages() {
         let (name, content) = match entry.kind {
             Kind::Events => (format!("events/{}.v{SCHEMA_VERSION}.json", entry.name), json!(entry.body)),
-            Kind::Command | Kind::Query => {
-                (format!("requests/{}.v{SCHEMA_VERSION}.json", entry.name), json!({"request": entry.body, "reply": entry.reply}))
-            }
+            Kind::Command | Kind::Query => (request_file(entry.name), json!({"request": entry.body, "reply": entry.reply})),
         };
         files.insert(name, pretty(&content));
     }
@@ -62,7 +65,7 @@ fn parameters(subject: &str) -> Value {
 fn asyncapi() -> Value {
     let (mut channels, mut operations) = (serde_json::Map::new(), serde_json::Map::new());
     for entry in messages() {
-        let id = entry.name.replace(['.', '-'], "_");
+        let id = entry.name.replace(['.', '-'], "_").replace(['{', '}'], "");
         if entry.kind == Kind::Events {
             let schema = json!({"$ref": format!("events/{}.v{SCHEMA_VERSION}.json", entry.name)});
             for change in changes(&entry) {
@@ -76,8 +79,13 @@ fn asyncapi() -> Value {
             }
             continue;
         }
-        let part = |part: &str| json!({"$ref": format!("requests/{}.v{SCHEMA_VERSION}.json#/{part}", entry.name)});
-        channels.insert(id.clone(), json!({"address": entry.name, "messages": {"request": {"name": entry.name, "contentType": "application/json", "payload": part("request")}}}));
+        let part = |part: &str| json!({"$ref": format!("{}#/{part}", request_file(entry.name))});
+        let request = json!({"name": entry.name, "contentType": "application/json", "payload": part("request")});
+        let mut channel = json!({"address": entry.name, "messages": {"request": request}});
+        if entry.name.contains('{') {
+            channel["parameters"] = parameters(entry.name);
+        }
+        channels.insert(id.clone(), channel);
         channels.insert(
             format!("{id}_reply"),
             json!({"address": null, "messages": {"reply": {"contentType": "application/json", "payload": part("reply")}}}),
@@ -167,6 +175,7 @@ fn contract_examples_of_every_event_decode() {
                 "notice" => decodes::<n::Notice>(&body),
                 "access" => decodes::<chassis::Access>(&body),
                 "dead_letter" => decodes::<chassis::DeadLetter>(&body),
+                "divergence" => decodes::<chassis::Divergence>(&body),
                 other => Err(format!("no reader for {other}")),
             };
             assert_eq!(decoded, Ok(()), "{}", file.display());

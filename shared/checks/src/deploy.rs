@@ -68,11 +68,18 @@ fn every_nats_user_may_publish_what_its_service_emits_and_nothing_of_another() {
     for entry in messages().iter().filter(|entry| entry.kind == Kind::Events) {
         let subject = format!("\"tranche.evt.{}.>\"", entry.name);
         for service in testkit::SERVICES {
-            assert_eq!(user(service).contains(&subject), owner(entry.name) == Some(service), "{service} and {subject}");
+            // who compares may find that something differs
+            let may = owner(entry.name) == Some(service) || entry.name == "divergence" && service != "gateway";
+            assert_eq!(user(service).contains(&subject), may, "{service} and {subject}");
         }
     }
     for service in testkit::SERVICES.iter().filter(|service| !["workflow", "gateway"].contains(service)) {
-        assert!(!user(service).contains("tranche.cmd"), "{service} sends no commands");
+        let user = user(service);
+        let commands: Vec<&str> = user.lines().map(str::trim).filter(|line| line.contains("tranche.cmd")).collect();
+        assert!(
+            commands.iter().all(|command| command.ends_with(".resend\"")),
+            "{service} sends no commands but asks for events again: {commands:?}"
+        );
     }
     assert!(config.contains("sync_interval: always"));
 }

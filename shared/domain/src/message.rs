@@ -18,6 +18,8 @@ pub trait Aggregate: Wire {
     type Change: Wire;
     /// The subject token, for example `call_line`.
     const KIND: &'static str;
+    /// The service that owns it; empty where any may, or somebody outside.
+    const OWNER: &'static str;
     /// The stream that its events are kept in.
     const STREAM: &'static str = "EVENTS";
     /// The subjects of all its events.

@@ -65,6 +65,7 @@ pub fn messages() -> Vec<Entry> {
         command::<c::ReversePayment>(),
         command::<w::CastVote>(),
         command::<w::PutRules>(),
+        command::<chassis::Resend>(),
         query::<a::GetFund>(),
         query::<a::ListFunds>(),
         query::<a::GetDeal>(),
@@ -91,6 +92,9 @@ pub fn messages() -> Vec<Entry> {
         query::<m::GetPortfolioMetrics>(),
         query::<r::ListAuditRecords>(),
         query::<r::VerifyAudit>(),
+        query::<chassis::GetDigest>(),
+        query::<chassis::ListVersions>(),
+        query::<chassis::ListLogged>(),
         events::<deals::Deal>(),
         events::<deals::StageRequest>(),
         events::<a::Fund>(),
@@ -107,5 +111,6 @@ pub fn messages() -> Vec<Entry> {
         events::<n::Notice>(),
         events::<chassis::Access>(),
         events::<chassis::DeadLetter>(),
+        events::<chassis::Divergence>(),
     ]
 }

@@ -61,6 +61,7 @@ pub enum FundChange {
 impl Aggregate for Fund {
     type Change = FundChange;
     const KIND: &'static str = "fund";
+    const OWNER: &'static str = "allocation-status";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -161,6 +162,7 @@ pub enum AllocationChange {
 impl Aggregate for Allocation {
     type Change = AllocationChange;
     const KIND: &'static str = "allocation";
+    const OWNER: &'static str = "allocation-status";
     fn id(&self) -> Uuid {
         self.id
     }

@@ -37,6 +37,7 @@ pub enum InvestorChange {
 impl Aggregate for Investor {
     type Change = InvestorChange;
     const KIND: &'static str = "investor";
+    const OWNER: &'static str = "capital-calls";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -101,6 +102,7 @@ pub enum CommitmentChange {
 impl Aggregate for Commitment {
     type Change = CommitmentChange;
     const KIND: &'static str = "commitment";
+    const OWNER: &'static str = "capital-calls";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -249,6 +251,7 @@ pub enum CapitalCallChange {
 impl Aggregate for CapitalCall {
     type Change = CapitalCallChange;
     const KIND: &'static str = "capital_call";
+    const OWNER: &'static str = "capital-calls";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -385,6 +388,7 @@ pub enum CallLineChange {
 impl Aggregate for CallLine {
     type Change = CallLineChange;
     const KIND: &'static str = "call_line";
+    const OWNER: &'static str = "capital-calls";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -490,6 +494,7 @@ pub enum PaymentChange {
 impl Aggregate for Payment {
     type Change = PaymentChange;
     const KIND: &'static str = "payment";
+    const OWNER: &'static str = "capital-calls";
     fn id(&self) -> Uuid {
         self.id
     }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::message::{Aggregate, Page};
+use crate::message::{Aggregate, Command, Page, Query};
 use crate::rejection::Reason;
 
 /// Who read or tried what.
@@ -44,6 +44,7 @@ pub enum AccessChange {
 impl Aggregate for Access {
     type Change = AccessChange;
     const KIND: &'static str = "access";
+    const OWNER: &'static str = "";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -98,6 +99,7 @@ pub enum DeadLetterChange {
 impl Aggregate for DeadLetter {
     type Change = DeadLetterChange;
     const KIND: &'static str = "dead_letter";
+    const OWNER: &'static str = "";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -126,3 +128,177 @@ pub struct ListDeadLetters {
 
 /// The answer to [`ListDeadLetters`].
 pub type DeadLetters = Page<DeadLetter>;
+
+/// How an owner's aggregates of one kind stand; asked on `tranche.query.<service>.digest`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetDigest {
+    /// Kind of aggregate.
+    pub aggregate: String,
+    /// Whether versions are left aside.
+    #[serde(default)]
+    pub ids_only: bool,
+}
+
+impl Query for GetDigest {
+    const SUBJECT: &'static str = "tranche.query.{service}.digest";
+    type Reply = Digest;
+}
+
+/// The answer to [`GetDigest`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Digest {
+    /// Epoch of the owner.
+    pub epoch: i32,
+    /// The buckets that have an aggregate.
+    pub buckets: Vec<Bucket>,
+}
+
+/// The aggregates whose ids end in one byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bucket {
+    /// That byte, 0 to 255.
+    pub bucket: i32,
+    /// How many there are.
+    pub aggregates: i64,
+    /// Their highest version.
+    pub newest: i64,
+    /// Exclusive or of the first 8 bytes of MD5 over `<id>/<epoch>/<version>` of each.
+    pub hash: i64,
+}
+
+/// Versions of an owner's aggregates of one kind and bucket; asked on `tranche.query.<service>.list-versions`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListVersions {
+    /// Kind of aggregate.
+    pub aggregate: String,
+    /// Last byte of their ids.
+    pub bucket: i32,
+    /// Only ids after this one.
+    #[serde(default)]
+    pub after: Uuid,
+    /// Whether versions are left aside.
+    #[serde(default)]
+    pub ids_only: bool,
+}
+
+impl Query for ListVersions {
+    const SUBJECT: &'static str = "tranche.query.{service}.list-versions";
+    type Reply = Versions;
+}
+
+/// The answer to [`ListVersions`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Versions {
+    /// Id, epoch and version, by id.
+    pub items: Vec<(Uuid, i32, i64)>,
+    /// Ask again after this id; none when these are all.
+    pub next: Option<Uuid>,
+}
+
+/// Events of an owner's log in their order; asked on `tranche.query.<service>.list-logged`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListLogged {
+    /// Only events after this place in the log.
+    pub after: i64,
+}
+
+impl Query for ListLogged {
+    const SUBJECT: &'static str = "tranche.query.{service}.list-logged";
+    type Reply = LoggedPage;
+}
+
+/// The answer to [`ListLogged`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LoggedPage {
+    /// The events.
+    pub items: Vec<Logged>,
+    /// Ask again after this place; none when these are all.
+    pub next: Option<i64>,
+}
+
+/// What names one event of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Logged {
+    /// Place in the owner's log.
+    pub log_id: i64,
+    /// Id of the aggregate.
+    pub aggregate_id: Uuid,
+    /// Epoch of the owner.
+    pub epoch: i32,
+    /// Version of the aggregate.
+    pub version: i64,
+    /// Id of the event.
+    pub event_id: Uuid,
+}
+
+/// Publishes events once more; sent on `tranche.cmd.<service>.resend`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resend {
+    /// Aggregates whose newest event is sent again.
+    #[serde(default)]
+    pub ids: Vec<Uuid>,
+    /// Places in the log whose event is sent again.
+    #[serde(default)]
+    pub log_ids: Vec<i64>,
+}
+
+impl Command for Resend {
+    const SUBJECT: &'static str = "tranche.cmd.{service}.resend";
+    type Reply = Resent;
+}
+
+/// The answer to [`Resend`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Resent {
+    /// Events that were found in the log and are published again.
+    pub events: i64,
+}
+
+/// A comparison that found a difference: between an owner and a reader, or between a kept total and its rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Divergence {
+    /// Id.
+    pub id: Uuid,
+    /// When it was found.
+    pub created_at: DateTime<Utc>,
+    /// The service that compared.
+    pub service: String,
+    /// What was compared, for example `call_line of capital-calls`.
+    pub compared: String,
+    /// How many differed.
+    pub differed: i64,
+    /// Some of them.
+    pub examples: Vec<String>,
+    /// How many were right when they were looked at again, after the repair.
+    pub repaired: i64,
+}
+
+/// What happened to a divergence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum DivergenceChange {
+    /// It was found.
+    Found,
+}
+
+impl Aggregate for Divergence {
+    type Change = DivergenceChange;
+    const KIND: &'static str = "divergence";
+    const OWNER: &'static str = "";
+    fn id(&self) -> Uuid {
+        self.id
+    }
+    fn version(&self) -> i64 {
+        1
+    }
+    fn fund_id(&self) -> Option<Uuid> {
+        None
+    }
+    fn change_name(_: &DivergenceChange) -> &'static str {
+        "found"
+    }
+}

@@ -68,6 +68,7 @@ pub enum DealChange {
 impl Aggregate for Deal {
     type Change = DealChange;
     const KIND: &'static str = "deal";
+    const OWNER: &'static str = "";
     const STREAM: &'static str = "DEALS";
     fn filter() -> String {
         "deals.evt.>".into()
@@ -137,6 +138,7 @@ pub enum StageRequestChange {
 impl Aggregate for StageRequest {
     type Change = StageRequestChange;
     const KIND: &'static str = "stage_request";
+    const OWNER: &'static str = "workflow";
     fn id(&self) -> Uuid {
         self.id
     }

@@ -75,6 +75,7 @@ pub enum FundMetricsChange {
 impl Aggregate for FundMetrics {
     type Change = FundMetricsChange;
     const KIND: &'static str = "fund_metrics";
+    const OWNER: &'static str = "fund-metrics";
     fn id(&self) -> Uuid {
         crate::ids::derived("fund_metrics", self.id)
     }

@@ -77,6 +77,7 @@ pub enum NoticeChange {
 impl Aggregate for Notice {
     type Change = NoticeChange;
     const KIND: &'static str = "notice";
+    const OWNER: &'static str = "notifications";
     fn id(&self) -> Uuid {
         self.id
     }

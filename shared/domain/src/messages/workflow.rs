@@ -131,6 +131,7 @@ pub enum WorkflowChange {
 impl Aggregate for Workflow {
     type Change = WorkflowChange;
     const KIND: &'static str = "workflow";
+    const OWNER: &'static str = "workflow";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -235,6 +236,7 @@ pub enum ApprovalChange {
 impl Aggregate for Approval {
     type Change = ApprovalChange;
     const KIND: &'static str = "approval";
+    const OWNER: &'static str = "workflow";
     fn id(&self) -> Uuid {
         self.id
     }
@@ -296,6 +298,7 @@ pub enum RuleSetChange {
 impl Aggregate for RuleSet {
     type Change = RuleSetChange;
     const KIND: &'static str = "rules";
+    const OWNER: &'static str = "workflow";
     fn id(&self) -> Uuid {
         self.id
     }

@@ -10,5 +10,6 @@ mod malformed;
 mod notices;
 mod office;
 mod page;
+mod reconcile;
 mod rules;
 mod services;

@@ -1,0 +1,149 @@
+//! What is lost on the way is found by comparing, and sent again; what differs is reported.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::Stack;
+
+use crate::office::{Office, id, items, lines};
+
+/// Takes the newest message on a subject out of the stream of events, as a broker does that loses it.
+async fn lose(stack: &Stack, subject: &str) {
+    let stream = async_nats::jetstream::new(stack.nats_as("ops").await).get_stream("EVENTS").await.unwrap();
+    let lost = stream.get_last_raw_message_by_subject(subject).await.unwrap();
+    stream.delete_message(lost.sequence).await.unwrap();
+    // not noticed by the number of messages: others may have come in the meantime
+    let relays = "update capital_calls.relay_state set messages = 0; update allocation_status.relay_state set messages = 0;
+                  update fund_metrics.relay_state set messages = 0; update workflow.relay_state set messages = 0;
+                  update notifications.relay_state set messages = 0; update audit.relay_state set messages = 0;";
+    sqlx::raw_sql(relays).execute(&stack.database().await).await.unwrap();
+}
+
+/// Runs a subcommand of a service; whether it succeeded, and what it printed.
+fn run(stack: &Stack, service: &str, arguments: &[&str]) -> (bool, String) {
+    let mut command: Command = stack.settings.command(service, 0);
+    let output = command.args(arguments).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}
+
+async fn divergences(office: &Office) -> Vec<Value> {
+    let page = office.auditor.get("/audit/records?aggregate=divergence").await.expect(200);
+    items(&page).iter().map(|record| record["body"]["state"].clone()).collect()
+}
+
+#[tokio::test]
+async fn an_event_that_the_broker_lost_is_sent_again_to_the_reader_that_lacks_it() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 2, "100.00").await;
+    let line = id(&lines(&call)[0], "id");
+    office.pay(line, "10.00", "read").await;
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    office.manager.until(&metrics, |metrics| metrics["paid_in"] == "10.00").await;
+    stack.kill("fund-metrics");
+    office.pay(line, "20.00", "lost").await;
+    let recorded = format!("/audit/records?aggregate_id={line}");
+    office.auditor.until(&recorded, |page| items(page).iter().any(|record| record["version"] == 3)).await;
+    lose(&stack, &format!("tranche.evt.call_line.payment_applied.{}", fund.id)).await;
+    stack.restart("fund-metrics").await;
+    office.manager.until(&metrics, |metrics| metrics["paid_in"] == "30.00").await;
+    let found = office.auditor.until("/audit/records?aggregate=divergence", |page| !items(page).is_empty()).await;
+    let state = &items(&found)[0]["body"]["state"];
+    assert_eq!((&state["service"], &state["compared"]), (&json!("fund-metrics"), &json!("call_line of capital-calls")), "{state:#}");
+    assert_eq!((&state["differed"], &state["repaired"]), (&json!(1), &json!(1)), "{state:#}");
+    let (in_step, printed) = run(&stack, "fund-metrics", &["verify"]);
+    assert!(in_step, "{printed}");
+}
+
+#[tokio::test]
+async fn an_event_that_the_audit_never_got_is_recorded_after_all() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 1, "100.00").await;
+    stack.kill("audit");
+    let payment = office.pay(id(&lines(&call)[0], "id"), "20.00", "lost").await;
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    office.manager.until(&metrics, |metrics| metrics["paid_in"] == "20.00").await;
+    lose(&stack, &format!("tranche.evt.payment.recorded.{}", fund.id)).await;
+    stack.restart("audit").await;
+    let recorded = format!("/audit/records?aggregate_id={}", id(&payment, "id"));
+    office.auditor.until(&recorded, |page| items(page).len() == 1).await;
+    assert!(testkit::wait::until(Duration::from_secs(20), || async { !divergences(&office).await.is_empty() }).await);
+    assert_eq!(office.auditor.get("/audit/verify").await.expect(200)["valid"], true);
+}
+
+#[tokio::test]
+async fn a_total_that_is_not_the_sum_of_its_rows_is_found() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, allocation, call) = office.open_call(&stack, 3, "100.00").await;
+    for (number, line) in lines(&call).iter().enumerate() {
+        office.pay(id(line, "id"), "5.00", &format!("p{number}")).await;
+    }
+    office.manager.until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["paid_in"] == "15.00").await;
+    office.manager.until(&format!("/allocations/{allocation}"), |allocation| allocation["paid"] == "15.00").await;
+    let services = ["capital-calls", "allocation-status", "fund-metrics"];
+    for service in services {
+        let (right, printed) = run(&stack, service, &["verify", "--recompute"]);
+        assert!(right, "{service}: {printed}");
+    }
+    let wrong = [
+        ("capital-calls", "update capital_calls.capital_calls set paid = paid + 1", "paid of calls"),
+        ("allocation-status", "update allocation_status.funds set allocated = allocated + 1", "allocated of funds"),
+        ("fund-metrics", "update fund_metrics.totals set called = called + 1 where holder = 'fund'", "totals of funds"),
+        ("fund-metrics", "update fund_metrics.due_totals set paid_in = paid_in + 1 where holder = 'fund'", "totals of due dates"),
+    ];
+    let database = stack.database().await;
+    for (service, statement, named) in wrong {
+        sqlx::query(statement).execute(&database).await.unwrap();
+        let (right, printed) = run(&stack, service, &["verify", "--recompute"]);
+        assert!(!right && printed.contains(named) && printed.contains("is right"), "{service}: {printed}");
+    }
+}
+
+/// Runs a program of Postgres.
+fn postgres(program: &str, arguments: &[&str]) {
+    let output = Command::new(testkit::postgres::programs().unwrap().join(program)).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn readers_follow_an_owner_whose_database_was_set_back() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, allocation, call) = office.open_call(&stack, 2, "100.00").await;
+    let line = id(&lines(&call)[0], "id");
+    office.pay(line, "10.00", "kept").await;
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    office.manager.until(&metrics, |metrics| metrics["paid_in"] == "10.00").await;
+    let copy = stack.folder().join("capital_calls.dump");
+    let copy = copy.to_str().unwrap();
+    postgres("pg_dump", &["--format=custom", "--schema=capital_calls", "--file", copy, &stack.settings.database]);
+    office.pay(line, "20.00", "forgotten").await;
+    office.pay(id(&lines(&call)[1], "id"), "5.00", "forgotten too").await;
+    let forgotten = office.call(&fund, allocation, "40.00", "2099-12-31").await;
+    let called = |metrics: &Value, called: &str, paid: &str| metrics["called"] == called && metrics["paid_in"] == paid;
+    office.manager.until(&metrics, |metrics| called(metrics, "140.00", "35.00")).await;
+
+    stack.kill("capital-calls");
+    sqlx::raw_sql("drop schema capital_calls cascade").execute(&stack.database().await).await.unwrap();
+    postgres("pg_restore", &["--dbname", &stack.settings.database, copy]);
+    let (raised, printed) = run(&stack, "capital-calls", &["new-epoch"]);
+    assert!(raised && printed.contains("states are published"), "{printed}");
+    stack.restart("capital-calls").await;
+
+    office.manager.until(&metrics, |metrics| called(metrics, "100.00", "10.00")).await;
+    office.manager.get(&format!("/capital-calls/{}", id(&forgotten, "id"))).await.expect(404);
+    office.pay(line, "7.00", "new").await;
+    office.manager.until(&metrics, |metrics| called(metrics, "100.00", "17.00")).await;
+    let funded = |allocation: &Value| allocation["paid"] == "17.00" && allocation["called"] == "100.00";
+    office.manager.until(&format!("/allocations/{allocation}"), funded).await;
+    for service in ["fund-metrics", "allocation-status", "notifications", "workflow", "capital-calls", "audit"] {
+        let (in_step, printed) = run(&stack, service, &["verify"]);
+        assert!(in_step, "{service}: {printed}");
+        let (right, printed) = run(&stack, service, &["verify", "--recompute"]);
+        assert!(right, "{service}: {printed}");
+    }
+    assert_eq!(office.auditor.get("/audit/verify").await.expect(200)["valid"], true);
+}
