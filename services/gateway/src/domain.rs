@@ -33,6 +33,8 @@ pub const COMMITTEE: &[Role] = &[Role::Committee];
 pub const TREASURY: &[Role] = &[Treasurer];
 /// Who may see the audit record.
 pub const AUDITORS: &[Role] = &[Auditor];
+/// Who may see messages that could not be handled.
+pub const KEEPERS: &[Role] = &[Admin, Auditor];
 /// Who may see single funds' business.
 pub const READERS: &[Role] = &[Analyst, FundManager, Committee, Treasurer, Auditor, Admin];
 /// Who may see funds and figures.

@@ -5,13 +5,13 @@
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status as allocation;
-use ::domain::messages::{audit as record, capital_calls as calls, fund_metrics as metrics, workflow as flow};
+use ::domain::messages::{audit as record, capital_calls as calls, chassis as letters, fund_metrics as metrics, workflow as flow};
 use chassis::Card;
 
 mod domain;
 mod handlers;
 
-use crate::domain::{ADMIN, AUDITORS, CALLERS, COMMITTEE, EVERYONE, PROPOSERS, READERS, TREASURY};
+use crate::domain::{ADMIN, AUDITORS, CALLERS, COMMITTEE, EVERYONE, KEEPERS, PROPOSERS, READERS, TREASURY};
 use crate::handlers::api::{Route, command, query};
 
 /// The service.
@@ -19,6 +19,9 @@ pub struct Gateway {
     /// How tokens are checked.
     pub tokens: domain::Tokens,
 }
+
+/// The services that keep dead letters.
+pub const SERVICES: [&str; 6] = ["workflow", "allocation-status", "capital-calls", "fund-metrics", "audit", "notifications"];
 
 /// The HTTP API under `/api/v1`: method, path, who may, what it becomes.
 pub fn routes() -> Vec<Route> {
@@ -60,6 +63,11 @@ pub fn routes() -> Vec<Route> {
         query::<record::ListAuditRecords>("GET", "/audit/records", AUDITORS),
         // reads every record there is
         query::<record::VerifyAudit>("GET", "/audit/verify", AUDITORS).within(120),
+        query::<letters::ListDeadLetters>("GET", "/services/{service}/dead-letters", KEEPERS),
+        query::<letters::GroupDeadLetters>("GET", "/services/{service}/dead-letters/groups", KEEPERS),
+        command::<letters::RedriveDeadLetters>("POST", "/services/{service}/dead-letters/redrive", ADMIN),
+        query::<letters::GetDeadLetter>("GET", "/services/{service}/dead-letters/{dead_letter_id}", KEEPERS),
+        command::<letters::DiscardDeadLetter>("POST", "/services/{service}/dead-letters/{dead_letter_id}/discard", ADMIN),
     ]
 }
 

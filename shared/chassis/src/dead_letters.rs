@@ -1,38 +1,53 @@
 //! Dead letters: messages that cannot be handled are put aside with the reason, so that they never
-//! hold up the next good one.
+//! hold up the next good one. A person has them handled again, or discards them.
+//!
+//! Released letters are handled one by one, each in one transaction with its new status: if the process dies, the letter is
+//! still released; a letter that fails again is parked again.
 
 use std::sync::Arc;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::Message;
-use domain::Page;
-use domain::message::PAGE_MAX;
-use domain::messages::chassis::{DeadLetter, DeadLetterChange, DeadLetters, ListDeadLetters};
-use futures::StreamExt;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use domain::messages::chassis::{
+    DeadLetter, DeadLetterChange, DeadLetterGroup, DeadLetterStatus, DiscardDeadLetter, GetDeadLetter, GroupDeadLetters, ListDeadLetters,
+    RedriveDeadLetters, Released,
+};
+use domain::{Page, Reason, Rejection};
+use futures::future::BoxFuture;
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
-
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::database::Database;
+use crate::batch::{Answers, Batch, Handle, Sent};
+use crate::context::Context;
+use crate::database::{Database, Tx};
 use crate::fault::Fault;
+use crate::query::{Answer, Show};
+use crate::row::RowExt;
 use crate::shell::Shell;
+use crate::{cursor, limits, row};
+
+/// A message as it was put aside.
+pub(crate) struct Stored {
+    /// The subject that it came on.
+    pub subject: String,
+    /// Where it stood in the broker.
+    pub place: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub payload: Bytes,
+}
+
+/// Handles a message that was put aside; a fatal fault is the reason why it is parked again.
+pub(crate) type Again<S> = for<'a> fn(&'a S, &'a mut Tx, &'a Stored) -> BoxFuture<'a, Result<(), Fault>>;
 
 /// Puts a message aside: a row of the service, and a copy on the stream `DEAD_LETTERS`.
 pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, message: &Message, reason: &str) -> Result<(), Fault> {
     let mut tx = database.begin().await?;
-    let payload = String::from_utf8_lossy(&message.payload);
-    let letter = DeadLetter {
-        id: letter_id(shell.service, reaction, message),
-        version: 1,
-        created_at: tx.now(),
-        service: shell.service.into(),
-        reaction: reaction.into(),
-        subject: message.subject.to_string(),
-        reason: reason.chars().take(2_000).collect(),
-        // JSON text may not hold what Postgres cannot: a zero character
-        payload: payload.chars().filter(|letter| *letter != '\0').take(10_000).collect(),
-        status: "parked".into(),
-    };
+    let place = place(message);
     let headers: serde_json::Map<String, serde_json::Value> = message
         .headers
         .iter()
@@ -40,39 +55,45 @@ pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, mes
         .map(|(name, values)| (name.to_string(), values.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(",").into()))
         .collect();
     let parked = sqlx::query(
-        "insert into dead_letters (id, created_at, reaction, subject, headers, payload, reason)
-         values ($1, $2, $3, $4, $5, $6, $7)
-         on conflict do nothing",
+        "insert into dead_letters (id, created_at, reaction, subject, headers, payload, reason, place)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict do nothing
+         returning *",
     )
-    .bind(letter.id)
-    .bind(letter.created_at)
-    .bind(&letter.reaction)
-    .bind(&letter.subject)
+    .bind(Uuid::new_v5(&domain::ids::NAMESPACE, format!("dead-letter/{}/{reaction}/{place}", shell.service).as_bytes()))
+    .bind(tx.now())
+    .bind(reaction)
+    .bind(message.subject.as_str())
     .bind(serde_json::Value::Object(headers))
     .bind(message.payload.as_ref())
-    .bind(letter.reason.replace('\0', ""))
-    .execute(&mut *tx)
-    .await?
-    .rows_affected();
-    if parked == 0 {
-        // parked before, and the process died before it was acknowledged
-        return Ok(());
+    .bind(short(reason))
+    .bind(place)
+    .try_map(|row: PgRow| letter(&row, shell.service))
+    .fetch_optional(&mut *tx)
+    .await?;
+    // none: parked before, and the process died before it was acknowledged
+    if let Some(letter) = parked {
+        let context = tx.own_context();
+        tx.emit(&context, &letter, DeadLetterChange::Parked)?;
+        tx.commit().await?;
+        tracing::warn!(reaction, reason, subject = %message.subject, "message parked as a dead letter");
+        metrics::counter!("tranche_dead_letters_total", "reaction" => reaction.to_owned()).increment(1);
     }
-    let context = tx.own_context();
-    tx.emit(&context, &letter, DeadLetterChange::Parked)?;
-    tx.commit().await?;
-    tracing::warn!(reaction, reason, subject = %message.subject, "message parked as a dead letter");
-    metrics::counter!("tranche_dead_letters_total", "reaction" => reaction.to_owned()).increment(1);
     Ok(())
 }
 
-/// The same for every delivery of the same message.
-fn letter_id(service: &str, reaction: &str, message: &Message) -> Uuid {
-    let place = message.info().map(|info| format!("{}/{}/{}", info.stream, info.stream_sequence, info.published)).unwrap_or_default();
-    Uuid::new_v5(&domain::ids::NAMESPACE, format!("dead-letter/{service}/{reaction}/{place}").as_bytes())
+/// Where a message stands in the broker: the same for every delivery of it, another after a wipe.
+pub(crate) fn place(message: &Message) -> String {
+    message.info().map(|info| format!("{}/{}/{}", info.stream, info.stream_sequence, info.published)).unwrap_or_default()
+}
+
+/// A reason as far as it is kept. Postgres keeps no zero character.
+fn short(reason: &str) -> String {
+    reason.chars().filter(|letter| *letter != '\0').take(limits::REASON_CHARACTERS_MAX).collect()
 }
 
 fn letter(row: &PgRow, service: &str) -> Result<DeadLetter, sqlx::Error> {
+    let payload = String::from_utf8_lossy(row.try_get::<&[u8], _>("payload")?);
     Ok(DeadLetter {
         id: row.try_get("id")?,
         version: row.try_get("version")?,
@@ -81,38 +102,240 @@ fn letter(row: &PgRow, service: &str) -> Result<DeadLetter, sqlx::Error> {
         reaction: row.try_get("reaction")?,
         subject: row.try_get("subject")?,
         reason: row.try_get("reason")?,
-        payload: String::from_utf8_lossy(row.try_get::<&[u8], _>("payload")?).into_owned(),
-        status: row.try_get("status")?,
+        payload: payload.chars().filter(|letter| *letter != '\0').take(limits::PAYLOAD_CHARACTERS_MAX).collect(),
+        decided_by: row.try_get("decided_by")?,
+        note: row.try_get("note")?,
+        status: row.named("status")?,
     })
 }
 
-/// The dead letters of a service, newest first.
-pub async fn list(pool: &PgPool, service: &'static str, query: &ListDeadLetters) -> Result<DeadLetters, Fault> {
-    let limit = i64::from(query.limit.unwrap_or(100)).clamp(1, PAGE_MAX);
-    let letters = sqlx::query("select * from dead_letters order by created_at desc, id desc limit $1")
-        .bind(limit)
-        .try_map(|row: PgRow| letter(&row, service))
-        .fetch_all(pool)
-        .await?;
-    Ok(Page { items: letters, next_cursor: None })
+fn stored(row: &PgRow) -> Result<Stored, sqlx::Error> {
+    let named: serde_json::Map<String, serde_json::Value> = row.json("headers")?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &named {
+        headers.insert(name.as_str(), value.as_str().unwrap_or_default());
+    }
+    let payload = Bytes::copy_from_slice(row.try_get("payload")?);
+    Ok(Stored { subject: row.try_get("subject")?, place: row.try_get("place")?, headers, payload })
 }
 
-/// Answers `tranche.query.<service>.list-dead-letters` until the service stops.
-pub(crate) async fn serve(shell: Arc<Shell>, database: Database) {
-    let subject = format!("tranche.query.{}.list-dead-letters", shell.service);
-    let Some(mut endpoint) = shell.endpoint(&subject).await else { return };
-    loop {
-        let request = tokio::select! {
-            request = endpoint.next() => request,
-            () = shell.stopped() => None,
+/// What a service answers about its dead letters.
+pub(crate) struct DeadLetters {
+    pub service: &'static str,
+}
+
+/// The reason without its numbers and ids.
+const CAUSE: &str = "regexp_replace(reason, '[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+', '#', 'g')";
+
+impl Show<ListDeadLetters> for DeadLetters {
+    async fn show(&self, tx: &mut Tx, _: &Context, query: ListDeadLetters) -> Answer<Page<DeadLetter>> {
+        let limit = cursor::limit(query.limit)?;
+        let before = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?;
+        let letters = sqlx::query(
+            "select * from dead_letters
+             where ($1::text is null or status = $1) and ($2::text is null or reaction = $2)
+               and ($3::timestamptz is null or (created_at, id) < ($3, $4))
+             order by created_at desc, id desc limit $5",
+        )
+        .persistent(false)
+        .bind(query.status.map(|status| row::name(&status)))
+        .bind(query.reaction)
+        .bind(before.map(|(at, _)| at))
+        .bind(before.map(|(_, id)| id))
+        .bind(limit + 1)
+        .try_map(|row| letter(&row, self.service))
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(Fault::from)?;
+        Ok(Page::cut(letters, limit, |last| cursor::write(&(last.created_at, last.id))))
+    }
+}
+
+impl Show<GetDeadLetter> for DeadLetters {
+    async fn show(&self, tx: &mut Tx, _: &Context, query: GetDeadLetter) -> Answer<DeadLetter> {
+        let found = find(tx, self.service, query.dead_letter_id).await?;
+        Ok(found.ok_or_else(|| unknown(query.dead_letter_id))?)
+    }
+}
+
+impl Show<GroupDeadLetters> for DeadLetters {
+    async fn show(&self, tx: &mut Tx, _: &Context, _: GroupDeadLetters) -> Answer<Page<DeadLetterGroup>> {
+        let statement = format!(
+            "select reaction, {CAUSE}, count(*), min(created_at), max(created_at) from dead_letters
+             where status = 'parked' group by 1, 2 order by 3 desc, 1, 2 limit $1"
+        );
+        let group = |row: PgRow| {
+            Ok(DeadLetterGroup {
+                reaction: row.try_get(0)?,
+                cause: row.try_get(1)?,
+                dead_letters: row.try_get(2)?,
+                oldest: row.try_get(3)?,
+                newest: row.try_get(4)?,
+            })
         };
-        let Some(request) = request else { return };
-        let query = serde_json::from_slice(&request.message.payload).unwrap_or_default();
-        match list(&database.pool, shell.service, &query).await {
-            Ok(page) => {
-                let _ = request.respond(Ok(serde_json::to_vec(&page).unwrap_or_default().into())).await;
+        let groups =
+            sqlx::query(&statement).bind(domain::message::PAGE_MAX).try_map(group).fetch_all(&mut **tx).await.map_err(Fault::from)?;
+        Ok(Page { items: groups, next_cursor: None })
+    }
+}
+
+impl Handle<RedriveDeadLetters> for DeadLetters {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<RedriveDeadLetters>) -> Result<Answers<Released>, Fault> {
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            if body.ids.is_empty() && body.reaction.is_none() {
+                answers.push(Err(Reason::MalformedRequest.with("neither ids nor a reaction are given")));
+                continue;
             }
-            Err(fault) => tracing::error!(%fault, "dead letters cannot be listed"),
+            let statement = format!(
+                "update dead_letters set status = 'released', version = version + 1, decided_by = $4
+                 where status = 'parked' and (cardinality($1::uuid[]) = 0 or id = any($1))
+                   and ($2::text is null or reaction = $2) and ($3::text is null or {CAUSE} = $3)
+                 returning *"
+            );
+            let released = sqlx::query(&statement)
+                .persistent(false)
+                .bind(&body.ids)
+                .bind(&body.reaction)
+                .bind(&body.cause)
+                .bind(&context.actor.user)
+                .try_map(|row| letter(&row, self.service))
+                .fetch_all(&mut **tx)
+                .await?;
+            for letter in &released {
+                tx.emit(context, letter, DeadLetterChange::Released)?;
+            }
+            answers.push(Ok(Released { dead_letters: released.len() as i64 }));
+        }
+        Ok(answers)
+    }
+}
+
+impl Handle<DiscardDeadLetter> for DeadLetters {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<DiscardDeadLetter>) -> Result<Answers<DeadLetter>, Fault> {
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            answers.push(match discard(tx, self.service, context, body).await? {
+                Ok(letter) => {
+                    tx.emit(context, &letter, DeadLetterChange::Discarded)?;
+                    Ok(letter)
+                }
+                Err(rejection) => Err(rejection),
+            });
+        }
+        Ok(answers)
+    }
+}
+
+async fn discard(
+    tx: &mut Tx,
+    service: &str,
+    context: &Context,
+    DiscardDeadLetter { dead_letter_id, reason }: &DiscardDeadLetter,
+) -> Result<Result<DeadLetter, Rejection>, Fault> {
+    if let Err(rejection) = domain::rejection::check_text("reason", reason, limits::REASON_CHARACTERS_MAX) {
+        return Ok(Err(rejection));
+    }
+    let discarded = sqlx::query(
+        "update dead_letters set status = 'discarded', version = version + 1, decided_by = $2, note = $3
+         where id = $1 and status = 'parked' returning *",
+    )
+    .bind(dead_letter_id)
+    .bind(&context.actor.user)
+    .bind(reason)
+    .try_map(|row| letter(&row, service))
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(match (discarded, find(tx, service, *dead_letter_id).await?) {
+        (Some(letter), _) => Ok(letter),
+        (None, Some(letter)) => {
+            Err(Reason::DeadLetterDecided
+                .with(format!("dead letter {dead_letter_id} is {}", row::name::<DeadLetterStatus>(&letter.status))))
+        }
+        (None, None) => Err(unknown(*dead_letter_id)),
+    })
+}
+
+fn unknown(id: Uuid) -> Rejection {
+    Reason::UnknownDeadLetter.with(format!("dead letter {id}"))
+}
+
+async fn find(connection: &mut PgConnection, service: &str, id: Uuid) -> Result<Option<DeadLetter>, Fault> {
+    let found = sqlx::query("select * from dead_letters where id = $1")
+        .bind(id)
+        .try_map(|row| letter(&row, service))
+        .fetch_optional(connection)
+        .await?;
+    Ok(found)
+}
+
+/// Handles released letters again until the service stops.
+pub(crate) async fn redrive<S: Send + Sync + 'static>(
+    service: Arc<S>,
+    shell: Arc<Shell>,
+    database: Database,
+    reactions: Vec<(&'static str, Again<S>)>,
+) {
+    let mut attempt = 0;
+    loop {
+        let changed = database.changed.clone();
+        let changed = changed.notified();
+        let pause = match redrive_one(&*service, &shell, &database, &reactions).await {
+            Ok(true) => continue,
+            Ok(false) => {
+                attempt = 0;
+                limits::SUMMARY_POLL
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "a dead letter is handled again later");
+                attempt += 1;
+                limits::backoff(attempt)
+            }
+        };
+        tokio::select! {
+            () = changed, if attempt == 0 => {}
+            () = tokio::time::sleep(pause) => {}
+            () = shell.stopped() => return,
         }
     }
+}
+
+/// Handles the oldest released letter, if there is one.
+async fn redrive_one<S>(service: &S, shell: &Shell, database: &Database, reactions: &[(&'static str, Again<S>)]) -> Result<bool, Fault> {
+    let mut tx = database.begin().await?;
+    let released =
+        sqlx::query("select * from dead_letters where status = 'released' order by created_at limit 1 for no key update skip locked")
+            .try_map(|row: PgRow| Ok((letter(&row, shell.service)?, stored(&row)?)))
+            .fetch_optional(&mut *tx)
+            .await?;
+    let Some((letter, stored)) = released else { return Ok(false) };
+    let handled = match reactions.iter().find(|(reaction, _)| *reaction == letter.reaction) {
+        Some((_, again)) => again(service, &mut tx, &stored).await,
+        None => Err(Fault::Fatal(format!("the service has no reaction {}", letter.reaction))),
+    };
+    let (mut tx, change, reason) = match handled {
+        Ok(()) => (tx, DeadLetterChange::Redriven, letter.reason),
+        Err(Fault::Fatal(why)) => {
+            // what it changed is undone
+            drop(tx);
+            (database.begin().await?, DeadLetterChange::Parked, short(&why))
+        }
+        Err(transient) => return Err(transient),
+    };
+    let status = if change == DeadLetterChange::Redriven { DeadLetterStatus::Redriven } else { DeadLetterStatus::Parked };
+    let decided = sqlx::query(
+        "update dead_letters set status = $2, version = version + 1, reason = $3 where id = $1 and status = 'released' returning *",
+    )
+    .bind(letter.id)
+    .bind(row::name(&status))
+    .bind(reason)
+    .try_map(|row: PgRow| self::letter(&row, shell.service))
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(letter) = decided {
+        let context = tx.own_context();
+        tx.emit(&context, &letter, change)?;
+        tx.commit().await?;
+    }
+    Ok(true)
 }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::{self, AckKind, Message};
 use domain::{Aggregate, Event};
 use futures::{FutureExt, StreamExt};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 
 use crate::context::{Context, get};
 use crate::database::{Database, Tx};
-use crate::dead_letters;
+use crate::dead_letters::{self, Stored};
 use crate::fault::Fault;
 use crate::limits;
 use crate::shell::Shell;
@@ -52,9 +53,8 @@ pub trait Follow<A: Aggregate>: Send + Sync + 'static {
 }
 
 /// Reads one message; what cannot be read is refused with the reason.
-pub(crate) fn read<A: Aggregate>(message: &Message) -> Result<Seen<A>, String> {
-    let headers = message.headers.as_ref();
-    let event: Event<A, A::Change> = serde_json::from_slice(&message.payload).map_err(|error| format!("body: {error}"))?;
+pub(crate) fn read<A: Aggregate>(headers: Option<&HeaderMap>, payload: &[u8]) -> Result<Seen<A>, String> {
+    let event: Event<A, A::Change> = serde_json::from_slice(payload).map_err(|error| format!("body: {error}"))?;
     event.state.check().map_err(|rejection| rejection.to_string())?;
     let epoch = match get(headers, "ce-epoch") {
         None => 1,
@@ -221,6 +221,12 @@ pub(crate) async fn serve<A: Aggregate, S: Follow<A>>(service: Arc<S>, shell: Ar
     }
 }
 
+/// Handles a message that was put aside.
+pub(crate) async fn again<A: Aggregate, S: Follow<A>>(service: &S, tx: &mut Tx, stored: &Stored) -> Result<(), Fault> {
+    let seen = read::<A>(Some(&stored.headers), &stored.payload).map_err(Fault::Fatal)?;
+    service.follow(tx, std::slice::from_ref(&seen)).await
+}
+
 /// A message, and how often it was delivered.
 #[derive(Clone, Copy)]
 struct Delivered<'a> {
@@ -261,7 +267,7 @@ async fn handle<A: Aggregate, S: Follow<A>>(
     let mut readable = Vec::with_capacity(delivered.len());
     let mut newest: HashMap<Uuid, Seen<A>> = HashMap::with_capacity(delivered.len());
     for &Delivered { message, times } in delivered {
-        let seen = match read::<A>(message) {
+        let seen = match read::<A>(message.headers.as_ref(), &message.payload) {
             Ok(_) if times > limits::DELIVERIES_MAX => Err(format!("given up after {times} deliveries")),
             other => other,
         };

@@ -97,6 +97,10 @@ pub const EXAMPLES_MAX: usize = 20;
 /// A transaction that commits late may write below what others have written, by this many places of the log at most: 256
 /// blocks.
 pub const LOG_OVERLAP: i64 = 256 << 12;
+/// Characters of a reason that are kept.
+pub const REASON_CHARACTERS_MAX: usize = 2_000;
+/// Characters of a dead letter's body that are shown; all of it is kept.
+pub const PAYLOAD_CHARACTERS_MAX: usize = 10_000;
 /// Longest idempotency key.
 pub const KEY_CHARACTERS_MAX: usize = 200;
 

@@ -145,7 +145,7 @@ impl Reconciler {
     }
 
     /// Forgets how far logs were compared: the next comparison is of everything.
-    pub(crate) async fn from_the_beginning(&self) -> Result<(), Fault> {
+    pub(crate) async fn forget_positions(&self) -> Result<(), Fault> {
         sqlx::query("delete from log_positions").execute(&self.database.pool).await?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_nats::HeaderMap;
 use async_nats::jetstream::Message;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use crate::context::{Context, attributes};
 use crate::database::{Database, Tx};
-use crate::dead_letters;
+use crate::dead_letters::{self, Stored};
 use crate::fault::Fault;
 use crate::follow::{Reader, acknowledge, hold};
 use crate::shell::Shell;
@@ -53,35 +54,25 @@ const TIME_MIN: DateTime<Utc> = DateTime::UNIX_EPOCH;
 /// The clock of tests and the demo may be set ahead, at most so far.
 const TIME_AHEAD_MAX: TimeDelta = TimeDelta::days(3_650);
 
-/// Where a message stands in the broker: the same for every delivery of it, another after a wipe.
-fn place(message: &Message) -> String {
-    message.info().map(|info| format!("{}/{}/{}", info.stream, info.stream_sequence, info.published)).unwrap_or_default()
-}
-
-fn read(message: &Message, now: DateTime<Utc>) -> Recorded {
-    let headers = message.headers.as_ref();
+fn read(subject: &str, headers: Option<&HeaderMap>, payload: &Bytes, place: impl Fn() -> String, now: DateTime<Utc>) -> Recorded {
     let mut context = Context::read(headers);
     // what comes from outside is known by its place, not by an id and a name that its sender chose
-    let is_ours = message.subject.starts_with("tranche.") || message.subject.starts_with("deals.cmd.");
+    let is_ours = subject.starts_with("tranche.") || subject.starts_with("deals.cmd.");
     if !is_ours {
-        context.message_id = Uuid::new_v5(&domain::ids::NAMESPACE, format!("outside/{}", place(message)).as_bytes());
+        context.message_id = Uuid::new_v5(&domain::ids::NAMESPACE, format!("outside/{}", place()).as_bytes());
         context.correlation_id = context.message_id.to_string();
         context.actor.user = "outside:deals".into();
     }
     let mut recorded = Recorded {
-        source_id: if context.message_id.is_nil() {
-            Uuid::new_v5(&domain::ids::NAMESPACE, place(message).as_bytes())
-        } else {
-            context.message_id
-        },
-        subject: message.subject.to_string(),
+        source_id: if context.message_id.is_nil() { Uuid::new_v5(&domain::ids::NAMESPACE, place().as_bytes()) } else { context.message_id },
+        subject: subject.to_owned(),
         aggregate: String::new(),
         aggregate_id: Uuid::nil(),
         epoch: 1,
         version: 0,
         at: now,
         context,
-        body: message.payload.clone(),
+        body: payload.clone(),
     };
     for (name, value) in attributes(headers) {
         match name {
@@ -99,12 +90,22 @@ fn read(message: &Message, now: DateTime<Utc>) -> Recorded {
     recorded
 }
 
+fn read_message(message: &Message, now: DateTime<Utc>) -> Recorded {
+    read(&message.subject, message.headers.as_ref(), &message.payload, || dead_letters::place(message), now)
+}
+
+/// Keeps a message that was put aside.
+pub(crate) async fn again<S: Record>(service: &S, tx: &mut Tx, stored: &Stored) -> Result<(), Fault> {
+    let recorded = read(&stored.subject, Some(&stored.headers), &stored.payload, || stored.place.clone(), tx.now());
+    service.record(tx, std::slice::from_ref(&recorded)).await
+}
+
 /// Records a stream until the service stops.
 pub(crate) async fn serve<S: Record>(service: Arc<S>, shell: Arc<Shell>, database: Database, stream: &'static str, filter: &'static str) {
     let mut reader = Reader::new(shell.clone(), stream, "record", filter.to_owned());
     while let Some(messages) = reader.next().await {
         let now = database.clock.now();
-        let batch: Vec<Recorded> = messages.iter().map(|message| read(message, now)).collect();
+        let batch: Vec<Recorded> = messages.iter().map(|message| read_message(message, now)).collect();
         let mut attempt = 0;
         while let Err(fault) = keep(&*service, &database, &batch).await {
             if let (Fault::Fatal(_), Err(fault)) = (&fault, keep_singly(&*service, &shell, &database, &messages, &batch).await) {

@@ -8,23 +8,28 @@ use async_nats::jetstream;
 use async_nats::service::ServiceExt;
 use axum::Router;
 use clap::{Parser, Subcommand};
-use domain::messages::chassis::{GetDigest, ListLogged, ListVersions, Resend};
-use domain::{Aggregate, Command, Query};
+use domain::messages::chassis::{
+    DiscardDeadLetter, GetDeadLetter, GetDigest, GroupDeadLetters, ListDeadLetters, ListLogged, ListVersions, RedriveDeadLetters, Resend,
+};
+use domain::{Actor, Aggregate, Command, Query};
 use futures::future::BoxFuture;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
-use crate::batch::{self, Handle};
+use crate::batch::{self, Answers, Batch, Handle, Sent};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::context::Context;
 use crate::database::{self, Database};
+use crate::dead_letters::{Again, DeadLetters};
 use crate::digest::{Copies, Owner};
 use crate::errand::{self, Errand};
 use crate::fault::Fault;
 use crate::follow::{self, Follow};
 use crate::outcome::Handed;
-use crate::query::{self, Show};
+use crate::query::{self, Answer, Miss, Show};
 use crate::reconcile::{self, Comparisons, Copied, Reconciler, Total};
 use crate::record::{self, Record};
 use crate::rules::RuleSource;
@@ -52,6 +57,7 @@ pub struct Service<S> {
     tasks: Vec<Task<S>>,
     owner: Owner,
     comparisons: Comparisons<S>,
+    reactions: Vec<(&'static str, Again<S>)>,
     rules: Option<Task<S>>,
     pages: Option<Pages<S>>,
 }
@@ -59,7 +65,7 @@ pub struct Service<S> {
 /// Begins a service.
 pub fn service<S: Send + Sync + 'static>(handlers: S, card: Card) -> Service<S> {
     let comparisons = Comparisons { copied: vec![], totals: &[], recorder: None };
-    Service { card, handlers, tasks: vec![], owner: Owner::default(), comparisons, rules: None, pages: None }
+    Service { card, handlers, tasks: vec![], owner: Owner::default(), comparisons, reactions: vec![], rules: None, pages: None }
 }
 
 impl<S: Send + Sync + 'static> Service<S> {
@@ -94,6 +100,7 @@ impl<S: Send + Sync + 'static> Service<S> {
     where
         S: Follow<A>,
     {
+        self.reactions.push((A::KIND, |service, tx, stored| Box::pin(follow::again::<A, S>(service, tx, stored))));
         self.comparisons.copied.push(Copied {
             stream: A::STREAM,
             kind: A::KIND,
@@ -120,6 +127,7 @@ impl<S: Send + Sync + 'static> Service<S> {
     where
         S: Record,
     {
+        self.reactions.push(("record", |service, tx, stored| Box::pin(record::again(service, tx, stored))));
         self.comparisons.recorder = Some(Box::new(|service, reconciler| Box::pin(reconcile::logs(service, reconciler))));
         self.task(move |service, shell, database| record::serve(service, shell, database, stream, filter))
     }
@@ -157,7 +165,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             match line.command.unwrap_or(Sub::Serve) {
                 Sub::Serve => self.serve(config).await,
                 Sub::Migrate => self.migrate(config).await,
-                Sub::DeadLetters => self.dead_letters(config).await,
+                Sub::DeadLetters { what } => self.dead_letters(config, what.unwrap_or(LettersSub::List)).await,
                 Sub::NewEpoch => self.new_epoch(config).await,
                 Sub::Verify { recompute } => self.verify(config, recompute).await,
                 Sub::Health => health::ask(config.http_addr).await,
@@ -177,12 +185,29 @@ impl<S: Send + Sync + 'static> Service<S> {
         database::migrate(&url, migrations).await
     }
 
-    async fn dead_letters(self, config: Config) -> Result<(), Fault> {
-        let url = config.database_url.ok_or_else(|| Fault::Fatal("DATABASE_URL is not set".into()))?;
-        let (database, _) = Database::connect(self.card.name, &url, &config.tranche_env, Clock::default()).await?;
-        let page = dead_letters::list(&database.pool, self.card.name, &Default::default()).await?;
-        println!("{}", serde_json::to_string_pretty(&page.items)?);
-        Ok(())
+    /// Shows and decides dead letters by hand.
+    async fn dead_letters(self, config: Config, what: LettersSub) -> Result<(), Fault> {
+        let (database, _) = self.connect(&config).await?;
+        let letters = DeadLetters { service: self.card.name };
+        let mut tx = database.begin().await?;
+        let context = Context { actor: Actor { user: "ops".into(), ..Actor::default() }, ..tx.own_context() };
+        match what {
+            LettersSub::List => print(&shown(letters.show(&mut tx, &context, ListDeadLetters::default()).await)?),
+            LettersSub::Groups => print(&shown(letters.show(&mut tx, &context, GroupDeadLetters {}).await)?),
+            LettersSub::Show { id } => print(&shown(letters.show(&mut tx, &context, GetDeadLetter { dead_letter_id: id }).await)?),
+            LettersSub::Redrive { ids, reaction, cause } => {
+                let batch = by_hand(context, RedriveDeadLetters { ids, reaction, cause });
+                let released = letters.handle(&mut tx, &batch).await?;
+                tx.commit().await?;
+                print(&answered(released)?)
+            }
+            LettersSub::Discard { id, reason } => {
+                let batch = by_hand(context, DiscardDeadLetter { dead_letter_id: id, reason });
+                let discarded = letters.handle(&mut tx, &batch).await?;
+                tx.commit().await?;
+                print(&answered(discarded)?)
+            }
+        }
     }
 
     /// Raises the epoch. What this service knows of outsiders it reads again from the beginning; what it knows of other services
@@ -213,7 +238,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         let found = if recompute {
             reconciler.totals(self.comparisons.totals).await
         } else {
-            reconciler.from_the_beginning().await?;
+            reconciler.forget_positions().await?;
             reconciler.all(&self.comparisons, &Arc::new(self.handlers)).await
         };
         let mut wrong = 0;
@@ -279,13 +304,19 @@ impl<S: Send + Sync + 'static> Service<S> {
             tasks.spawn(pressure::watch(shell.clone()));
             tasks.spawn(relay::run(shell.clone(), database.clone(), committed));
             tasks.spawn(rules::follow(shell.clone(), database.clone()));
-            tasks.spawn(dead_letters::serve(shell.clone(), database.clone()));
+            let letters = Arc::new(DeadLetters { service: self.card.name });
+            tasks.spawn(query::serve::<ListDeadLetters, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
+            tasks.spawn(query::serve::<GetDeadLetter, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
+            tasks.spawn(query::serve::<GroupDeadLetters, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
+            tasks.spawn(batch::serve::<RedriveDeadLetters, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
+            tasks.spawn(batch::serve::<DiscardDeadLetter, DeadLetters>(letters, shell.clone(), database.clone()));
             if let Some(push) = self.rules {
                 tasks.spawn(push(handlers.clone(), shell.clone(), database.clone()));
             }
             let owner = Arc::new(self.owner);
             let mut table = self.tasks;
             table.push(Box::new(|service, shell, database| Box::pin(reconcile::serve(service, shell, database, self.comparisons))));
+            table.push(Box::new(|service, shell, database| Box::pin(dead_letters::redrive(service, shell, database, self.reactions))));
             tasks.spawn(query::serve::<GetDigest, Owner>(owner.clone(), shell.clone(), database.clone()));
             tasks.spawn(query::serve::<ListVersions, Owner>(owner.clone(), shell.clone(), database.clone()));
             tasks.spawn(query::serve::<ListLogged, Owner>(owner.clone(), shell.clone(), database.clone()));
@@ -357,8 +388,11 @@ enum Sub {
     Serve,
     /// Bring the schema up to date, as its owner
     Migrate,
-    /// Print the dead letters
-    DeadLetters,
+    /// Show and decide messages that could not be handled
+    DeadLetters {
+        #[command(subcommand)]
+        what: Option<LettersSub>,
+    },
     /// Compare the copies and records with their owners, and have what was lost sent again; needs the services to run
     Verify {
         /// Compare the kept totals with their rows instead
@@ -369,6 +403,51 @@ enum Sub {
     NewEpoch,
     /// Ask the service that runs here whether it is ready; for the health check of a container
     Health,
+}
+
+#[derive(Subcommand)]
+enum LettersSub {
+    /// Print the newest ones (the default)
+    List,
+    /// Print how many are parked of each reaction and cause
+    Groups,
+    /// Print one
+    Show { id: Uuid },
+    /// Have parked ones handled again: these, or all of a reaction, with this cause only if one is given
+    Redrive {
+        ids: Vec<Uuid>,
+        #[arg(long)]
+        reaction: Option<String>,
+        #[arg(long)]
+        cause: Option<String>,
+    },
+    /// Decide that one is not handled
+    Discard {
+        id: Uuid,
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+fn print(value: &impl serde::Serialize) -> Result<(), Fault> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+fn shown<R>(answer: Answer<R>) -> Result<R, Fault> {
+    answer.map_err(|miss| match miss {
+        Miss::Refused(rejection) => Fault::Fatal(rejection.to_string()),
+        Miss::Failed(fault) => fault,
+    })
+}
+
+fn by_hand<C>(context: Context, body: C) -> Batch<C> {
+    Batch::new(vec![Sent { context, key: String::new(), body }])
+}
+
+fn answered<R>(answers: Answers<R>) -> Result<R, Fault> {
+    let first = answers.into_iter().next().ok_or_else(|| Fault::Fatal("no answer".into()))?;
+    first.map_err(|rejection| Fault::Fatal(rejection.to_string()))
 }
 
 fn fail(why: &str) -> ExitCode {

@@ -43,6 +43,7 @@ pub enum Reason {
     UnknownPayment,
     UnknownWorkflow,
     UnknownApproval,
+    UnknownDeadLetter,
     // allocations
     AmountBelowMinimum,
     AmountAboveMaximum,
@@ -69,6 +70,7 @@ pub enum Reason {
     ApprovalDecided,
     ApprovalDenied,
     // the system
+    DeadLetterDecided,
     Overloaded,
     ServiceUnavailable,
     Internal,
@@ -116,6 +118,8 @@ impl Reason {
             R::UnknownPayment => (404, "unknown payment", "check the id"),
             R::UnknownWorkflow => (404, "unknown workflow", "check the id; a workflow appears a moment after its request was accepted"),
             R::UnknownApproval => (404, "unknown approval", "check the id"),
+            R::UnknownDeadLetter => (404, "unknown dead letter", "check the id and the service"),
+            R::DeadLetterDecided => (409, "dead letter decided", "only a parked dead letter can be discarded; look at its status"),
             R::AmountBelowMinimum => (422, "below the minimum", "allocate at least the minimum, or have an administrator change the rule"),
             R::AmountAboveMaximum => (422, "above the maximum", "allocate at most the maximum, or have an administrator change the rule"),
             R::DealClosedToAllocation => {

@@ -181,7 +181,7 @@ async fn serve(door: &Door, route: &Route, path: Vec<(String, String)>, request:
     let attempt = |status, refusal| Attempt { context: &context, method: route.method, resource: &resource, status, refusal };
     let (mut response, at_the_door) = match prepared {
         Err(rejection) => (Err(rejection), true),
-        Ok((key, message)) => (carry_out(door, route, &context, key.as_deref(), message, &parts.headers).await, !route.is_command),
+        Ok(prepared) => (carry_out(door, route, &context, prepared, &parts.headers).await, !route.is_command),
     };
     // a command that a service refused is recorded by that service, beside its answer
     let unanswered = matches!(&response, Err(rejection) if rejection.reason.entry().0 >= 500);
@@ -214,7 +214,12 @@ async fn read_body(body: Body) -> Result<Bytes, Rejection> {
     Ok(read.into())
 }
 
-type Prepared = (Option<String>, Vec<u8>);
+/// A request that may be sent.
+struct Prepared {
+    subject: String,
+    key: Option<String>,
+    message: Vec<u8>,
+}
 
 fn prepare(
     route: &Route,
@@ -243,8 +248,23 @@ fn prepare(
     if path.len() != route.path_fields().count() {
         return Err(Reason::MalformedRequest.with("the path is not UTF-8"));
     }
-    fields.extend(path.into_iter().map(|(name, value)| (name, Value::String(value))));
-    Ok((key, (route.read)(Value::Object(fields))?))
+    let mut subject = route.subject.to_owned();
+    for (name, value) in path {
+        if subject.contains(&format!("{{{name}}}")) {
+            subject = subject_of(&subject, &name, &value)?;
+        } else {
+            fields.insert(name, Value::String(value));
+        }
+    }
+    Ok(Prepared { subject, key, message: (route.read)(Value::Object(fields))? })
+}
+
+/// Puts a service's name into a subject that every service answers on.
+fn subject_of(subject: &str, name: &str, service: &str) -> Result<String, Rejection> {
+    if crate::SERVICES.contains(&service) {
+        return Ok(subject.replace(&format!("{{{name}}}"), service));
+    }
+    Err(Reason::UnknownPath.with(format!("there is no service {service:?}; there are {}", crate::SERVICES.join(", "))))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
@@ -384,14 +404,12 @@ async fn carry_out(
     door: &Door,
     route: &Route,
     context: &Context,
-    key: Option<&str>,
-    message: Vec<u8>,
+    Prepared { subject, key, message }: Prepared,
     headers: &HeaderMap,
 ) -> Result<Response, Rejection> {
     // a PUT may come without a key: its own id is one, and repeating it is harmless
-    let own_key = context.message_id.to_string();
-    let key = route.is_command.then(|| key.unwrap_or(&own_key));
-    let answered = door.ask(route.subject, key, context, message.into(), route.within).await?;
+    let key = route.is_command.then(|| key.unwrap_or_else(|| context.message_id.to_string()));
+    let answered = door.ask(&subject, key.as_deref(), context, message.into(), route.within).await?;
     let replayed = HeaderValue::from_static(if answered.replayed { "true" } else { "false" });
     let body = match answered.result {
         Ok(body) => body,

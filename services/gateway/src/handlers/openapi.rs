@@ -75,6 +75,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Schema) -
             parameters.push(json!({"name": name, "in": place, "required": in_path || required.contains(name), "schema": schema}));
         }
     }
+    // what stands in the subject and not in the message: a service
+    for name in path_fields.iter().filter(|name| !properties.contains_key(**name)) {
+        parameters.push(json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "enum": crate::SERVICES}}));
+    }
     if route.is_command {
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": route.method == "POST",
@@ -84,7 +88,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Schema) -
     }
     let roles: Vec<String> = route.roles.iter().map(|role| role.name()).collect();
     let mut operation = json!({
-        "operationId": route.subject.rsplit('.').next().map(|name| format!("{}-{name}", route.subject.split('.').nth(2).unwrap_or_default())),
+        "operationId": route.subject.rsplit('.').next().map(|name| format!("{}-{name}", route.subject.split('.').nth(2).unwrap_or_default().trim_matches(['{', '}']))),
         "summary": summary,
         "description": format!("Roles: {}.", roles.join(", ")),
         "parameters": parameters,

@@ -84,16 +84,42 @@ pub struct DeadLetter {
     pub reason: String,
     /// The message, as far as it is text.
     pub payload: String,
-    /// Always `parked` so far.
-    pub status: String,
+    /// Who decided about it last, and why it was discarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<String>,
+    /// See `decided_by`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Where it stands.
+    pub status: DeadLetterStatus,
+}
+
+/// Where a dead letter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadLetterStatus {
+    /// A person must decide.
+    Parked,
+    /// It is about to be handled again.
+    Released,
+    /// It was handled after all.
+    Redriven,
+    /// It is not handled, for a reason that a person gave.
+    Discarded,
 }
 
 /// What happened to a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DeadLetterChange {
-    /// It was put aside.
+    /// It was put aside, perhaps again.
     Parked,
+    /// Somebody wants it to be handled again.
+    Released,
+    /// It was handled.
+    Redriven,
+    /// Somebody decided that it is not handled.
+    Discarded,
 }
 
 impl Aggregate for DeadLetter {
@@ -109,8 +135,13 @@ impl Aggregate for DeadLetter {
     fn fund_id(&self) -> Option<Uuid> {
         None
     }
-    fn change_name(_: &DeadLetterChange) -> &'static str {
-        "parked"
+    fn change_name(change: &DeadLetterChange) -> &'static str {
+        match change {
+            DeadLetterChange::Parked => "parked",
+            DeadLetterChange::Released => "released",
+            DeadLetterChange::Redriven => "redriven",
+            DeadLetterChange::Discarded => "discarded",
+        }
     }
     fn subject(&self, _: &DeadLetterChange) -> String {
         format!("tranche.dlq.{}.{}", self.service, self.reaction)
@@ -121,13 +152,105 @@ impl Aggregate for DeadLetter {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListDeadLetters {
+    /// Only those that stand so.
+    #[serde(default)]
+    pub status: Option<DeadLetterStatus>,
+    /// Of this reaction only.
+    #[serde(default)]
+    pub reaction: Option<String>,
+    /// Where the page starts.
+    #[serde(default)]
+    pub cursor: Option<String>,
     /// Most items, 1 to 500.
     #[serde(default)]
     pub limit: Option<u16>,
 }
 
-/// The answer to [`ListDeadLetters`].
-pub type DeadLetters = Page<DeadLetter>;
+impl Query for ListDeadLetters {
+    const SUBJECT: &'static str = "tranche.query.{service}.list-dead-letters";
+    type Reply = Page<DeadLetter>;
+}
+
+/// One dead letter; asked on `tranche.query.<service>.get-dead-letter`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetDeadLetter {
+    /// Its id.
+    pub dead_letter_id: Uuid,
+}
+
+impl Query for GetDeadLetter {
+    const SUBJECT: &'static str = "tranche.query.{service}.get-dead-letter";
+    type Reply = DeadLetter;
+}
+
+/// Parked dead letters by reaction and cause; asked on `tranche.query.<service>.group-dead-letters`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupDeadLetters {}
+
+impl Query for GroupDeadLetters {
+    const SUBJECT: &'static str = "tranche.query.{service}.group-dead-letters";
+    type Reply = Page<DeadLetterGroup>;
+}
+
+/// Parked dead letters that have the same cause.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetterGroup {
+    /// The reaction that was to handle them.
+    pub reaction: String,
+    /// The reason without its numbers and ids.
+    pub cause: String,
+    /// How many there are.
+    pub dead_letters: i64,
+    /// When the first of them was parked.
+    pub oldest: DateTime<Utc>,
+    /// When the last of them was parked.
+    pub newest: DateTime<Utc>,
+}
+
+/// Has parked dead letters handled again: these, or all of a reaction and cause; sent on
+/// `tranche.cmd.<service>.redrive-dead-letters`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedriveDeadLetters {
+    /// Their ids; all of the reaction, if none is given.
+    #[serde(default)]
+    pub ids: Vec<Uuid>,
+    /// Of this reaction only.
+    #[serde(default)]
+    pub reaction: Option<String>,
+    /// With this cause only, as the groups show it.
+    #[serde(default)]
+    pub cause: Option<String>,
+}
+
+impl Command for RedriveDeadLetters {
+    const SUBJECT: &'static str = "tranche.cmd.{service}.redrive-dead-letters";
+    type Reply = Released;
+}
+
+/// The answer to [`RedriveDeadLetters`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Released {
+    /// How many are handled again.
+    pub dead_letters: i64,
+}
+
+/// Decides that a dead letter is not handled; sent on `tranche.cmd.<service>.discard-dead-letter`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardDeadLetter {
+    /// Its id.
+    pub dead_letter_id: Uuid,
+    /// Why.
+    pub reason: String,
+}
+
+impl Command for DiscardDeadLetter {
+    const SUBJECT: &'static str = "tranche.cmd.{service}.discard-dead-letter";
+    type Reply = DeadLetter;
+}
 
 /// How an owner's aggregates of one kind stand; asked on `tranche.query.<service>.digest`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 mod audit;
 mod costs;
 mod crash;
+mod dead_letters;
 mod deals;
 mod faults_of_old;
 mod lifecycle;
