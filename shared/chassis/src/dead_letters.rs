@@ -280,8 +280,11 @@ pub(crate) async fn redrive<S: Send + Sync + 'static>(
     loop {
         let changed = database.changed.clone();
         let changed = changed.notified();
-        let pause = match redrive_one(&*service, &shell, &database, &reactions).await {
-            Ok(true) => continue,
+        let pause = match redrive_one(&*service, &shell, &database, &reactions, attempt < limits::BATCH_ATTEMPTS).await {
+            Ok(true) => {
+                attempt = 0;
+                continue;
+            }
             Ok(false) => {
                 attempt = 0;
                 limits::SUMMARY_POLL
@@ -300,8 +303,15 @@ pub(crate) async fn redrive<S: Send + Sync + 'static>(
     }
 }
 
-/// Handles the oldest released letter, if there is one.
-async fn redrive_one<S>(service: &S, shell: &Shell, database: &Database, reactions: &[(&'static str, Again<S>)]) -> Result<bool, Fault> {
+/// Handles the oldest released letter, if there is one. When patience is over, a fault that might pass parks it too, so that
+/// it does not hold up the others.
+async fn redrive_one<S>(
+    service: &S,
+    shell: &Shell,
+    database: &Database,
+    reactions: &[(&'static str, Again<S>)],
+    patient: bool,
+) -> Result<bool, Fault> {
     let mut tx = database.begin().await?;
     let released =
         sqlx::query("select * from dead_letters where status = 'released' order by created_at limit 1 for no key update skip locked")
@@ -315,12 +325,12 @@ async fn redrive_one<S>(service: &S, shell: &Shell, database: &Database, reactio
     };
     let (mut tx, change, reason) = match handled {
         Ok(()) => (tx, DeadLetterChange::Redriven, letter.reason),
-        Err(Fault::Fatal(why)) => {
+        Err(Fault::Transient(why)) if patient => return Err(Fault::Transient(why)),
+        Err(Fault::Fatal(why) | Fault::Transient(why)) => {
             // what it changed is undone
             drop(tx);
             (database.begin().await?, DeadLetterChange::Parked, short(&why))
         }
-        Err(transient) => return Err(transient),
     };
     let status = if change == DeadLetterChange::Redriven { DeadLetterStatus::Redriven } else { DeadLetterStatus::Parked };
     let decided = sqlx::query(

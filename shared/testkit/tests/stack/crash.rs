@@ -105,3 +105,70 @@ async fn what_was_accepted_while_the_broker_lost_everything_is_published_again()
     stack.restart("fund-metrics").await;
     office.manager.until(&metrics, |metrics| metrics["paid_in"] == "50.00").await;
 }
+
+/// A payment that fund-metrics has read and one that it has not; and the path of its fund's metrics.
+async fn one_read_and_one_unread(stack: &mut Stack, office: &Office) -> (Uuid, String) {
+    let (fund, _, call) = office.open_call(stack, 1, "100.00").await;
+    let line = id(&lines(&call)[0], "id");
+    office.pay(line, "30.00", "read").await;
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    office.manager.until(&metrics, |metrics| metrics["paid_in"] == "30.00").await;
+    stack.kill("fund-metrics");
+    (line, metrics)
+}
+
+/// What the reader missed arrives after all, and what comes afterwards as well.
+async fn goes_on(stack: &mut Stack, office: &Office, line: Uuid, metrics: &str) {
+    stack.restart("fund-metrics").await;
+    office.manager.until(metrics, |metrics| metrics["paid_in"] == "50.00").await;
+    office.pay(line, "7.00", "after").await;
+    office.manager.until(metrics, |metrics| metrics["paid_in"] == "57.00").await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_deleted_comes_back_with_its_events() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (line, metrics) = one_read_and_one_unread(&mut stack, &office).await;
+    office.pay(line, "20.00", "unread").await;
+    async_nats::jetstream::new(stack.nats_as("ops").await).delete_stream("EVENTS").await.unwrap();
+    goes_on(&mut stack, &office, line, &metrics).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_emptied_gets_its_events_again() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (line, metrics) = one_read_and_one_unread(&mut stack, &office).await;
+    office.pay(line, "20.00", "unread").await;
+    let stream = async_nats::jetstream::new(stack.nats_as("ops").await).get_stream("EVENTS").await.unwrap();
+    stream.purge().await.unwrap();
+    goes_on(&mut stack, &office, line, &metrics).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_set_back_to_an_older_copy_gets_what_it_lacks() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (line, metrics) = one_read_and_one_unread(&mut stack, &office).await;
+    let (store, copy) = (stack.folder().join("jetstream"), stack.folder().join("older"));
+    let port = stack.nats.port();
+    stack.nats.stop();
+    let copied = std::process::Command::new("cp").arg("-r").arg(&store).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    stack.nats = testkit::nats::Nats::start_on(stack.folder(), testkit::TEST_PASSWORD, port).unwrap();
+    stack.nats.ready().await.unwrap();
+    office.pay(line, "20.00", "unread").await;
+    let database = stack.database().await;
+    let waiting = "select count(*) from capital_calls.outbox_pending";
+    let published = testkit::wait::until(Duration::from_secs(20), || async {
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&database).await.unwrap() == 0
+    });
+    assert!(published.await, "the broker has what the copy lacks");
+    stack.nats.process().kill();
+    std::fs::remove_dir_all(&store).unwrap();
+    std::fs::rename(&copy, &store).unwrap();
+    stack.nats = testkit::nats::Nats::start_on(stack.folder(), testkit::TEST_PASSWORD, port).unwrap();
+    stack.nats.ready().await.unwrap();
+    goes_on(&mut stack, &office, line, &metrics).await;
+}
