@@ -44,8 +44,7 @@ pub async fn status() -> Result<(), String> {
 }
 
 async fn health(url: &str) -> (String, String) {
-    let Ok(reply) = reqwest::get(format!("{url}/readyz")).await else { return ("silent".into(), String::new()) };
-    let body: serde_json::Value = reply.json().await.unwrap_or_default();
+    let Some(body) = testkit::client::readiness(url).await else { return ("silent".into(), String::new()) };
     (body["status"].as_str().unwrap_or("unknown").to_owned(), body["outbox_depth"].to_string())
 }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::fault::Fault;
+use crate::limits;
 use crate::shell::Shell;
 
 #[derive(Clone)]
@@ -32,6 +33,11 @@ pub fn routes(shell: Arc<Shell>, metrics: PrometheusHandle) -> Router {
 
 /// Asks the service at this address whether it is ready.
 pub async fn ask(address: SocketAddr) -> Result<(), Fault> {
+    let answered = tokio::time::timeout(limits::REQUEST_TIMEOUT, read_ready(address)).await;
+    answered.unwrap_or_else(|_| Err(Fault::Transient(format!("{address} does not answer"))))
+}
+
+async fn read_ready(address: SocketAddr) -> Result<(), Fault> {
     let fault = |error: std::io::Error| Fault::Transient(format!("{address}: {error}"));
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await.map_err(fault)?;
     stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await.map_err(fault)?;
@@ -47,7 +53,10 @@ async fn ready(State(health): State<Health>) -> (StatusCode, Json<Value>) {
     let shell = &health.shell;
     let nats = shell.jetstream.client().connection_state() == async_nats::connection::State::Connected;
     let postgres = match &shell.database {
-        Some(database) => sqlx::query("select 1").execute(&database.pool).await.is_ok(),
+        Some(database) => {
+            let asked = sqlx::query("select 1").execute(&database.pool);
+            tokio::time::timeout(limits::READY_WITHIN, asked).await.is_ok_and(|answered| answered.is_ok())
+        }
         None => true,
     };
     let rules = shell.rules_loaded();

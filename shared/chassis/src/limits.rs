@@ -66,6 +66,8 @@ pub const SUMMARY_MORE_PAUSE: Duration = Duration::from_millis(250);
 pub const ERRAND_POLL: Duration = Duration::from_millis(500);
 /// One attempt of a request to a service.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A database that does not answer within this time is not ready.
+pub const READY_WITHIN: Duration = Duration::from_secs(1);
 /// A stopping service finishes what is in hand within this time.
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Events that may wait for the broker before new commands are answered with 429.

@@ -4,6 +4,9 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+/// A service that runs says within this time whether it is ready; one that is stopped or stalled does not.
+const READINESS_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// An answer of the API.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -57,6 +60,12 @@ pub fn token(secret: &str, user: &str, roles: &[&str], funds: Option<&[Uuid]>, s
         claims["funds"] = json!(funds);
     }
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap_or_default()
+}
+
+/// What a service says of itself on `/readyz`; none when it does not answer soon.
+pub async fn readiness(url: &str) -> Option<Value> {
+    let reply = reqwest::Client::new().get(format!("{url}/readyz")).timeout(READINESS_WITHIN).send().await.ok()?;
+    reply.json().await.ok()
 }
 
 impl Client {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::client::{Client, token};
+use crate::client::{Client, readiness, token};
 use crate::nats::Nats;
 use crate::process::{self, Process, free_port};
 use crate::{SERVICES, TEST_PASSWORD, binaries, database};
@@ -116,13 +116,9 @@ impl Replica {
 
     /// Waits until it can do its work: it, and not another that took its port.
     pub async fn ready(&mut self) -> Result<(), String> {
-        let url = format!("{}/readyz", self.url());
         let since = Instant::now();
         while self.process.is_running() && since.elapsed() < READY_WITHIN {
-            if let Ok(reply) = reqwest::get(&url).await
-                && reply.status().is_success()
-                && reply.json::<serde_json::Value>().await.is_ok_and(|body| body["service"] == self.service.as_str())
-            {
+            if readiness(&self.url()).await.is_some_and(|body| body["status"] == "ready" && body["service"] == self.service.as_str()) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

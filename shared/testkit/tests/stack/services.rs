@@ -222,3 +222,19 @@ async fn connections_that_the_database_closed_are_replaced_without_anybody_notic
     let view = office.manager.get(&format!("/capital-calls/{}", id(&call, "id"))).await.expect(200);
     assert_eq!(lines(&view)[0]["paid"], "3.00");
 }
+
+#[tokio::test]
+async fn a_service_that_hangs_is_silent_and_only_its_own_resources_are_unavailable() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, _) = office.open_call(&stack, 1, "100.00").await;
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    office.manager.until(&metrics, |metrics| metrics["called"] == "100.00").await;
+    let replica = &stack.replicas["fund-metrics"];
+    testkit::process::signal(replica.process.pid(), "STOP");
+    assert_eq!(testkit::client::readiness(&replica.url()).await, None);
+    assert_eq!(office.manager.get(&metrics).await.refused(503), "service_unavailable");
+    office.manager.get(&format!("/funds/{}", fund.id)).await.expect(200);
+    testkit::process::signal(replica.process.pid(), "CONT");
+    office.manager.until(&metrics, |metrics| metrics["called"] == "100.00").await;
+}
