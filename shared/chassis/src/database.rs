@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::clock::Clock;
 use crate::context::Context;
 use crate::fault::Fault;
 use crate::limits;
-use crate::outcome::{self, Handed, Kept, Outcome};
+use crate::outcome::{self, Handed, Kept, Outcome, Written};
 
 /// An event as it stands in the log, ready to be published.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ pub struct Database {
     pub(crate) pool: PgPool,
     /// Name of the service.
     pub service: &'static str,
-    epoch: i32,
+    pub(crate) epoch: Arc<AtomicI32>,
     /// The clock.
     pub clock: Clock,
     rules: Arc<RwLock<Arc<RuleBook>>>,
@@ -127,6 +128,7 @@ impl Database {
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;
         let (committed, relay) = mpsc::channel(limits::RELAY_QUEUE);
         let rules = Arc::new(RwLock::new(Arc::new(RuleBook::new(environment))));
+        let epoch = Arc::new(AtomicI32::new(epoch));
         let database = Database { pool, service, epoch, clock, rules, committed, changed: Arc::default(), summaries: Arc::default() };
         database.make_partitions().await?;
         Ok((database, relay))
@@ -148,7 +150,8 @@ impl Database {
                 Err(_) => dead += 1,
             }
         };
-        Ok(Tx { inner, now: self.clock.now(), database: self.clone(), outcome: Outcome::default() })
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        Ok(Tx { inner, epoch, now: self.clock.now(), database: self.clone(), outcome: Outcome::default() })
     }
 
     /// The rules as they are known now.
@@ -188,6 +191,7 @@ fn is_dead(error: &sqlx::Error) -> bool {
 pub struct Tx {
     inner: Transaction<'static, Postgres>,
     now: DateTime<Utc>,
+    epoch: i32,
     database: Database,
     outcome: Outcome,
 }
@@ -220,7 +224,7 @@ impl Tx {
 
     /// Writes an event with the aggregate's state after the change. It is published after the commit.
     pub fn emit<A: Aggregate>(&mut self, context: &Context, state: &A, change: A::Change) -> Result<(), Fault> {
-        self.outcome.events.push(LoggedEvent::of(context, state, change, self.database.epoch, self.now)?);
+        self.outcome.events.push(LoggedEvent::of(context, state, change, self.epoch, self.now)?);
         Ok(())
     }
 
@@ -272,7 +276,14 @@ impl Tx {
             self.inner.commit().await?;
             return Ok(Committed::Yes);
         }
-        let Some(handed) = outcome::write(&mut self.inner, self.now, &mut self.outcome).await? else { return Ok(Committed::KeyKnown) };
+        let handed = match outcome::write(&mut self.inner, self.now, &mut self.outcome, self.epoch).await? {
+            Written::All(handed) => handed,
+            Written::KeyKnown => return Ok(Committed::KeyKnown),
+            Written::UnderOldEpoch(current) => {
+                self.database.epoch.store(current.unwrap_or(self.epoch), Ordering::Relaxed);
+                return Err(Fault::Transient("the epoch was raised; what was begun before is done again".into()));
+            }
+        };
         self.inner.commit().await?;
         if !self.outcome.summaries.is_empty() {
             self.database.summaries.send_replace(());

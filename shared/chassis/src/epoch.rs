@@ -4,6 +4,8 @@
 //!
 //! Done in pages; if the process dies between two of them, the next run goes on where it ended.
 
+use std::sync::atomic::Ordering;
+
 use domain::ids;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -17,6 +19,9 @@ use crate::relay::logged;
 /// Returns the epoch and how many states were written.
 pub(crate) async fn raise(database: &Database) -> Result<(i32, usize), Fault> {
     // seconds since 2020: above every epoch that was used before, also by what the older copy does not know of
+    // whoever writes holds the lock shared until its commit: from this one on everybody writes under the new epoch
+    let mut transaction = database.pool.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended(current_schema() || ' epoch', 0))").execute(&mut *transaction).await?;
     let epoch: i32 = sqlx::query_scalar(
         "update service_state
          set epoch = case when snapshot_after is null
@@ -25,8 +30,10 @@ pub(crate) async fn raise(database: &Database) -> Result<(i32, usize), Fault> {
              snapshot_after = coalesce(snapshot_after, '00000000-0000-0000-0000-000000000000')
          returning epoch",
     )
-    .fetch_one(&database.pool)
+    .fetch_one(&mut *transaction)
     .await?;
+    transaction.commit().await?;
+    database.epoch.store(epoch, Ordering::Relaxed);
     let mut states = 0;
     loop {
         let mut tx = database.begin().await?;

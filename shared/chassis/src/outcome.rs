@@ -98,12 +98,22 @@ fn places(events: &[LoggedEvent]) -> Vec<Places> {
     ranges.into_values().collect()
 }
 
-/// Writes the outcome; none when the key of an answer is known already. The blocks of log ids come from a sequence, so
+/// What became of writing.
+pub(crate) enum Written {
+    /// All is there.
+    All(Handed),
+    /// The key of an answer is known already.
+    KeyKnown,
+    /// The events were made under another epoch than this one, which holds now; none while it is being raised.
+    UnderOldEpoch(Option<i32>),
+}
+
+/// Writes the outcome of a transaction that began in an epoch. The blocks of log ids come from a sequence, so
 /// that transactions never wait for each other here.
-pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, outcome: &mut Outcome) -> Result<Option<Handed>, Fault> {
+pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, outcome: &mut Outcome, epoch: i32) -> Result<Written, Fault> {
     if outcome.events.is_empty() && outcome.answers.is_empty() {
         mark(connection, &outcome.summaries).await?;
-        return Ok(Some(Handed::of(vec![])));
+        return Ok(Written::All(Handed::of(vec![])));
     }
     // the same order in every replica: none waits for another in a circle
     outcome.answers.sort_unstable();
@@ -137,7 +147,7 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
             on conflict do nothing
             returning 1
          )
-         select ids, (select count(*) from answered) as answers from blocks",
+         select ids, (select count(*) from answered) as answers, epoch_for_writing() as epoch from blocks",
     )
     .bind(i32::try_from(events.len().div_ceil(BLOCK)).unwrap_or(i32::MAX))
     .bind(events.iter().map(|event| event.event_id).collect::<Vec<_>>())
@@ -171,7 +181,11 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
     .fetch_one(connection)
     .await?;
     if row.try_get::<i64, _>("answers")? < answers.len() as i64 {
-        return Ok(None);
+        return Ok(Written::KeyKnown);
+    }
+    let current: Option<i32> = row.try_get("epoch")?;
+    if current != Some(epoch) {
+        return Ok(Written::UnderOldEpoch(current));
     }
     let blocks: Vec<i64> = row.try_get::<Option<Vec<i64>>, _>("ids")?.unwrap_or_default();
     let log_id = |place: usize| (blocks[place / BLOCK] << BLOCK_BITS) + (place % BLOCK) as i64;
@@ -184,7 +198,7 @@ pub(crate) async fn write(connection: &mut PgConnection, now: DateTime<Utc>, out
         last: log_id(range.last),
         stream: range.stream,
     }));
-    Ok(Some(handed))
+    Ok(Written::All(handed))
 }
 
 /// Marks summaries as due: all that a reader's transaction leaves, mostly.

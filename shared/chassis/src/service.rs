@@ -399,7 +399,7 @@ enum Sub {
         #[arg(long)]
         recompute: bool,
     },
-    /// After the database was set back to an older copy: raise the epoch and publish every state in it. Stop all replicas first
+    /// After the database was set back to an older copy: raise the epoch and publish every state in it
     NewEpoch,
     /// Ask the service that runs here whether it is ready; for the health check of a container
     Health,
