@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use uuid::Uuid;
 
 mod bench;
+mod chaos;
 mod demo;
 mod run;
 mod schemas;
@@ -47,6 +48,13 @@ enum Sub {
     /// Measure the whole path beside pgbench on private servers; further words go to the bench, see `-- --help`
     Bench {
         /// For example `--profile full`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Kill, stop, cut off and set back servers and services under a money workload, and check that nothing is lost or doubled;
+    /// further words go to the fault suite, see `-- --help`
+    Chaos {
+        /// For example `--seed 7 --minutes 10 --scenario broker`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
@@ -100,6 +108,7 @@ fn main() -> ExitCode {
             Sub::Demo { rows } => demo::run(&state::State::read()?, rows).await,
             Sub::Clock { days } => set_clock(days).await,
             Sub::Bench { words } => bench::run(&words),
+            Sub::Chaos { words } => chaos::run(&words),
             Sub::Test(test) => test::run(test).await,
             Sub::Schemas => schemas::write(),
         }

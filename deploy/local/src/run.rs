@@ -18,6 +18,9 @@ pub fn cargo() -> Command {
     command
 }
 
+/// What is built for this machine can be told to die at a chosen place; what is released cannot.
+pub const CRASH_POINTS: [&str; 4] = ["-p", "chassis", "--features", "chassis/crash-points"];
+
 /// Builds the binaries of all services; returns their folder.
 pub fn build(release: bool) -> Result<PathBuf, String> {
     let own = testkit::binaries()?;
@@ -26,9 +29,10 @@ pub fn build(release: bool) -> Result<PathBuf, String> {
     for service in testkit::SERVICES {
         command.args(["-p", service]);
     }
-    if release {
-        command.arg("--release");
-    }
+    match release {
+        true => command.arg("--release"),
+        false => command.args(CRASH_POINTS),
+    };
     let done = command.status().map_err(|error| format!("cargo: {error}"))?;
     if !done.success() {
         return Err("the services do not build; see the messages above".into());

@@ -65,7 +65,7 @@ async fn prepare_and_run(server: &Postgres, folder: &Path, binaries: std::path::
     let has_nextest = run::cargo().args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
     let mut command = run::cargo();
     command.args(if has_nextest { &["nextest", "run", "--workspace"][..] } else { &["test", "--workspace"] });
-    command.args(&test.words).env(database::TEST_SERVER, &address);
+    command.args(["--features", "chassis/crash-points"]).args(&test.words).env(database::TEST_SERVER, &address);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err("some tests failed".into()),

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR, SERVICE_ERROR_CODE, parse};
+use crate::crash;
 use crate::database::{Committed, Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
@@ -178,7 +179,10 @@ async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: 
     let mut behind = Vec::new();
     for (waiting, reply) in waiting.into_iter().zip(replies) {
         match reply {
-            Some(reply) => respond(&waiting.request, reply).await,
+            Some(reply) => {
+                respond(&waiting.request, reply).await;
+                crash::point("command-after-answer");
+            }
             None => behind.push(waiting),
         }
     }
@@ -302,7 +306,10 @@ async fn decide<C: Command, S: Handle<C>>(
     if keys == Keys::Fresh && !stored_answers(&mut tx, unkept).await?.is_empty() {
         return Ok(None);
     }
-    Ok(match tx.commit_answers().await? {
+    crash::point("command-before-commit");
+    let committed = tx.commit_answers().await?;
+    crash::point("command-after-commit");
+    Ok(match committed {
         Committed::Yes => Some(replies),
         Committed::KeyKnown => None,
     })

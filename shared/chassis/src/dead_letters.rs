@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::batch::{Answers, Batch, Handle, Sent};
 use crate::context::Context;
+use crate::crash;
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::query::{Answer, Show};
@@ -76,6 +77,7 @@ pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, mes
         let context = tx.own_context();
         tx.emit(&context, &letter, DeadLetterChange::Parked)?;
         tx.commit().await?;
+        crash::point("letter-after-commit");
         tracing::warn!(reaction, reason, subject = %message.subject, "message parked as a dead letter");
         metrics::counter!("tranche_dead_letters_total", "reaction" => reaction.to_owned()).increment(1);
     }

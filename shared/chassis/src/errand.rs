@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use crate::courier::Courier;
+use crate::crash;
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
@@ -66,6 +67,7 @@ async fn round<E: Errand>(errand: &E, courier: &Courier, database: &Database) ->
     if items.is_empty() {
         return Ok(0);
     }
+    crash::point("errand-after-claim");
     let done: Vec<(E::Item, E::Outcome)> = futures::stream::iter(items)
         .map(|item| async move {
             let outcome = errand.run(courier, &item).await;
@@ -74,9 +76,11 @@ async fn round<E: Errand>(errand: &E, courier: &Courier, database: &Database) ->
         .buffer_unordered(E::AT_ONCE)
         .collect()
         .await;
+    crash::point("errand-after-run");
     let count = done.len();
     let mut tx = database.begin().await?;
     errand.record(&mut tx, done).await?;
     tx.commit().await?;
+    crash::point("errand-after-record");
     Ok(count)
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::context::{Context, get};
+use crate::crash;
 use crate::database::{Database, Tx};
 use crate::dead_letters::{self, Stored};
 use crate::fault::Fault;
@@ -292,6 +293,7 @@ async fn handle<A: Aggregate, S: Follow<A>>(
             metrics::counter!("tranche_events_followed_total", "kind" => A::KIND).increment(readable.len() as u64);
             let done: Vec<&Message> = readable.iter().map(|delivered| delivered.message).collect();
             acknowledge(&done).await;
+            crash::point("reader-after-acknowledgement");
             Ok(())
         }
         Err(Fault::Fatal(why)) if readable.len() == 1 => {
@@ -317,5 +319,8 @@ async fn in_one_transaction<A: Aggregate, S: Follow<A>>(service: &S, database: &
     }
     let mut tx = database.begin().await?;
     service.follow(&mut tx, batch).await?;
-    tx.commit().await
+    crash::point("reader-before-commit");
+    tx.commit().await?;
+    crash::point("reader-after-commit");
+    Ok(())
 }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod courier;
+mod crash;
 pub mod cursor;
 pub mod database;
 pub mod dead_letters;

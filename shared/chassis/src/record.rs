@@ -10,6 +10,7 @@ use domain::messages::chassis::Logged;
 use uuid::Uuid;
 
 use crate::context::{Context, attributes};
+use crate::crash;
 use crate::database::{Database, Tx};
 use crate::dead_letters::{self, Stored};
 use crate::fault::Fault;
@@ -121,6 +122,7 @@ pub(crate) async fn serve<S: Record>(service: Arc<S>, shell: Arc<Shell>, databas
             }
         }
         acknowledge(&messages.iter().collect::<Vec<_>>()).await;
+        crash::point("record-after-acknowledgement");
     }
 }
 
@@ -144,5 +146,8 @@ async fn keep_singly<S: Record>(
 async fn keep<S: Record>(service: &S, database: &Database, batch: &[Recorded]) -> Result<(), Fault> {
     let mut tx = database.begin().await?;
     service.record(&mut tx, batch).await?;
-    tx.commit().await
+    crash::point("record-before-commit");
+    tx.commit().await?;
+    crash::point("record-after-commit");
+    Ok(())
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::context::put;
+use crate::crash;
 use crate::database::{Database, LoggedEvent};
 use crate::fault::Fault;
 use crate::limits;
@@ -98,6 +99,7 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
             }
             continue;
         }
+        crash::point("publish-before");
         let publishes: Vec<_> =
             of_stream.chunks(limits::PUBLISH_MAX).map(|batch| publish_or_single_out(&shell.jetstream, batch).boxed()).collect();
         let published: Vec<Result<Acknowledged, Fault>> =
@@ -119,7 +121,9 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
         if stream == "EVENTS" && last_seq > 0 {
             shell.published.note(last_seq);
         }
+        crash::point("publish-after");
         forget(database, &ranges, stream, last_seq, &refused).await?;
+        crash::point("publish-after-delete");
         metrics::counter!("tranche_events_published_total").increment(of_stream.len() as u64);
     }
     Ok(())
@@ -206,6 +210,7 @@ async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) -> Res
             headers.insert("Nats-Batch-Sequence", (position + 1).to_string());
         }
         if position + 1 < events.len() {
+            crash::point("publish-in-batch");
             client.publish_with_headers(event.subject.clone(), headers, event.body.clone()).await.map_err(|error| fault(&error))?;
         } else {
             if events.len() > 1 {

@@ -35,7 +35,7 @@ use crate::record::{self, Record};
 use crate::rules::RuleSource;
 use crate::shell::Shell;
 use crate::summary::{self, Summarise};
-use crate::{dead_letters, epoch, health, limits, nats, pressure, relay, rules, telemetry};
+use crate::{crash, dead_letters, epoch, health, limits, nats, pressure, relay, rules, telemetry};
 
 /// What a service is called and owns.
 pub struct Card {
@@ -258,6 +258,7 @@ impl<S: Send + Sync + 'static> Service<S> {
     }
 
     async fn serve(self, config: Config) -> Result<(), Fault> {
+        let _crash_points = crash::armed();
         telemetry::start_logs(&config.log_format);
         let metrics = telemetry::start_metrics().map_err(Fault::Fatal)?;
         let (stop, stopped) = watch::channel(false);

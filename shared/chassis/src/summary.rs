@@ -13,6 +13,7 @@ use std::sync::Arc;
 use domain::Aggregate;
 use uuid::Uuid;
 
+use crate::crash;
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
@@ -90,6 +91,8 @@ async fn publish<A: Aggregate, S: Summarise<A>>(service: &S, database: &Database
         .bind(&done)
         .execute(&mut *tx)
         .await?;
+    crash::point("summary-before-commit");
     tx.commit().await?;
+    crash::point("summary-after-commit");
     Ok(marks.last().copied().filter(|_| marks.len() == limits::SUMMARY_MAX))
 }

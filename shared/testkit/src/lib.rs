@@ -6,6 +6,7 @@ pub mod database;
 pub mod nats;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod stack;
 pub mod wait;
 

@@ -73,14 +73,39 @@ impl Nats {
 
     /// The same, on a port that is known.
     pub fn start_on(folder: &Path, password: &str, port: u16) -> Result<Nats, String> {
-        let mut command = Command::new(program()?);
-        command.arg("-c").arg(root().join("deploy/nats/nats-server.conf"));
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(folder.join("jetstream"));
-        for user in SERVICES.iter().chain(&["deals", "notices", "ops"]) {
-            command.env(format!("{}_NATS_PASSWORD", user.to_uppercase().replace('-', "_")), password);
-        }
+        let process = Process::start("nats-server", &mut command(folder, password, port)?, &folder.join("nats-server.log"))?;
+        Ok(Nats { process, port, password: password.to_owned() })
+    }
+
+    /// Starts a server of a cluster on its client port; `routes` has the ports on which the cluster's servers talk, in their order.
+    pub fn start_in_cluster(folder: &Path, password: &str, port: u16, number: usize, routes: &[u16]) -> Result<Nats, String> {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let route = |port: &u16| format!("nats://127.0.0.1:{port}");
+        let mut command = command(folder, password, port)?;
+        command.args(["--cluster_name", "tranche", "-n", &format!("nats-{number}"), "--cluster", &route(&routes[number])]);
+        command.args(["--routes", &routes.iter().map(route).collect::<Vec<_>>().join(",")]);
         let process = Process::start("nats-server", &mut command, &folder.join("nats-server.log"))?;
         Ok(Nats { process, port, password: password.to_owned() })
+    }
+
+    /// Starts a server whose store is a disk of its own of so many bytes, which can be filled: see [`Nats::store`].
+    pub fn start_on_small_disk(folder: &Path, password: &str, port: u16, bytes: u64) -> Result<Nats, String> {
+        let store = folder.join("jetstream");
+        std::fs::create_dir_all(&store).map_err(|error| format!("{}: {error}", store.display()))?;
+        let inner = command(folder, password, port)?;
+        let mut command = Command::new("unshare");
+        let mount = format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec \"$@\"");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &mount]).arg(&store).arg(inner.get_program()).args(inner.get_args());
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let process = Process::start("nats-server", &mut command, &folder.join("nats-server.log"))?;
+        Ok(Nats { process, port, password: password.to_owned() })
+    }
+
+    /// The folder of the streams as the server sees it, which may be on a disk of its own.
+    pub fn store(&self, folder: &Path) -> PathBuf {
+        let own = folder.join("jetstream");
+        let seen = Path::new("/proc").join(self.process.pid().to_string()).join("root");
+        own.strip_prefix("/").map_or(own.clone(), |inner| seen.join(inner))
     }
 
     /// Waits until it takes connections.
@@ -114,6 +139,17 @@ impl Nats {
     pub fn stop(&mut self) {
         self.process.stop("TERM");
     }
+}
+
+/// The command of a server on a port, with the project's configuration.
+fn command(folder: &Path, password: &str, port: u16) -> Result<Command, String> {
+    let mut command = Command::new(program()?);
+    command.arg("-c").arg(root().join("deploy/nats/nats-server.conf"));
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(folder.join("jetstream"));
+    for user in SERVICES.iter().chain(&["deals", "notices", "ops"]) {
+        command.env(format!("{}_NATS_PASSWORD", user.to_uppercase().replace('-', "_")), password);
+    }
+    Ok(command)
 }
 
 /// Connects with the user and password that the address names; the client itself does not read them.

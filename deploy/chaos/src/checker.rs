@@ -1,0 +1,206 @@
+//! The checker: compares the client's journal with the databases. It shares no code with the services.
+
+use std::collections::HashMap;
+
+use sqlx::{PgPool, Row};
+use uuid::Uuid;
+
+use crate::journal::{Entry, Operation, Outcome};
+use crate::projections;
+
+/// Findings that are told in words; the rest is counted.
+const TOLD_MAX: usize = 40;
+
+/// What was found wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Acknowledged commands, events or notices that are missing.
+    pub lost: u64,
+    /// Commands, events or notices that count twice.
+    pub doubled: u64,
+    /// Places that say different things.
+    pub diverged: u64,
+    /// Some of them, in words.
+    pub told: Vec<String>,
+}
+
+impl Findings {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.lost + self.doubled + self.diverged == 0
+    }
+
+    fn tell(&mut self, count: u64, kind: &str, what: &str) {
+        if count > 0 && self.told.len() < TOLD_MAX {
+            self.told.push(format!("{kind} {count}: {what}"));
+        }
+    }
+
+    /// Notes what is missing.
+    pub fn lost(&mut self, count: u64, what: &str) {
+        self.lost += count;
+        self.tell(count, "lost", what);
+    }
+
+    /// Notes what counts twice.
+    pub fn doubled(&mut self, count: u64, what: &str) {
+        self.doubled += count;
+        self.tell(count, "doubled", what);
+    }
+
+    /// Notes what differs.
+    pub fn diverged(&mut self, count: u64, what: &str) {
+        self.diverged += count;
+        self.tell(count, "diverged", what);
+    }
+
+    /// All of both.
+    pub fn and(mut self, other: Findings) -> Findings {
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.diverged += other.diverged;
+        self.told.extend(other.told);
+        self
+    }
+}
+
+/// A service whose database was set back, and the time for which its own acknowledgements no longer hold, in milliseconds of the
+/// journal.
+#[derive(Clone, Debug)]
+pub struct SetBack {
+    /// The service.
+    pub service: &'static str,
+    /// When the copy was made.
+    pub copied: u128,
+    /// When it served again.
+    pub restored: u128,
+}
+
+/// One effect of an operation, as it is found in a table.
+struct Effect {
+    id: Uuid,
+    /// Whether it has the values that were asked for.
+    right: bool,
+}
+
+/// The tables, by what an operation is found by.
+struct Tables {
+    payments: HashMap<String, Vec<(Uuid, Uuid, String)>>,
+    reversals: HashMap<Uuid, String>,
+    calls: HashMap<String, Vec<(Uuid, Uuid)>>,
+    allocations: HashMap<Uuid, Vec<(Uuid, Uuid, String)>>,
+    votes: HashMap<(Uuid, String), usize>,
+    names: HashMap<String, Vec<Uuid>>,
+    commitments: HashMap<Uuid, Vec<(Uuid, Uuid, String)>>,
+}
+
+impl Tables {
+    async fn read(database: &PgPool) -> Result<Tables, sqlx::Error> {
+        let mut tables = Tables {
+            payments: HashMap::new(),
+            reversals: HashMap::new(),
+            calls: HashMap::new(),
+            allocations: HashMap::new(),
+            votes: HashMap::new(),
+            names: HashMap::new(),
+            commitments: HashMap::new(),
+        };
+        let payments = "select reference, id, line_id, (amount * 100)::bigint::text as cents, reversal->>'reason' as reason from capital_calls.payments";
+        for row in sqlx::query(payments).fetch_all(database).await? {
+            let id: Uuid = row.try_get("id")?;
+            tables.payments.entry(row.try_get("reference")?).or_default().push((id, row.try_get("line_id")?, row.try_get("cents")?));
+            if let Some(reason) = row.try_get("reason")? {
+                tables.reversals.insert(id, reason);
+            }
+        }
+        let calls = "select (amount * 100)::bigint::text as cents, id, fund_id from capital_calls.capital_calls";
+        for row in sqlx::query(calls).fetch_all(database).await? {
+            tables.calls.entry(row.try_get("cents")?).or_default().push((row.try_get("id")?, row.try_get("fund_id")?));
+        }
+        let allocations = "select deal_id, id, fund_id, (amount * 100)::bigint::text as cents from allocation_status.allocations";
+        for row in sqlx::query(allocations).fetch_all(database).await? {
+            let found = (row.try_get("id")?, row.try_get("fund_id")?, row.try_get("cents")?);
+            tables.allocations.entry(row.try_get("deal_id")?).or_default().push(found);
+        }
+        let votes = "select id, vote->>'user' as member from workflow.approvals cross join jsonb_array_elements(votes) as vote";
+        for row in sqlx::query(votes).fetch_all(database).await? {
+            *tables.votes.entry((row.try_get("id")?, row.try_get("member")?)).or_default() += 1;
+        }
+        let names = "select name, id from capital_calls.investors union all select name, id from allocation_status.funds";
+        for row in sqlx::query(names).fetch_all(database).await? {
+            tables.names.entry(row.try_get("name")?).or_default().push(row.try_get("id")?);
+        }
+        let commitments = "select investor_id, id, fund_id, (amount * 100)::bigint::text as cents from capital_calls.commitments";
+        for row in sqlx::query(commitments).fetch_all(database).await? {
+            let found = (row.try_get("id")?, row.try_get("fund_id")?, row.try_get("cents")?);
+            tables.commitments.entry(row.try_get("investor_id")?).or_default().push(found);
+        }
+        Ok(tables)
+    }
+
+    /// What an operation has done; an id that is not known from outside is nil.
+    fn effects(&self, operation: &Operation) -> Vec<Effect> {
+        let effect = |id: Uuid, right: bool| Effect { id, right };
+        match operation {
+            Operation::Pay { line, reference, cents } => {
+                let found = self.payments.get(reference).into_iter().flatten();
+                found.map(|(id, of, paid)| effect(*id, of == line && *paid == cents.to_string())).collect()
+            }
+            Operation::Reverse { payment, reason } => {
+                self.reversals.get(payment).filter(|found| *found == reason).map(|_| effect(*payment, true)).into_iter().collect()
+            }
+            Operation::Call { fund, cents, .. } => {
+                self.calls.get(&cents.to_string()).into_iter().flatten().map(|(id, of)| effect(*id, of == fund)).collect()
+            }
+            Operation::Allocate { deal, fund, cents } => {
+                let found = self.allocations.get(deal).into_iter().flatten();
+                found.map(|(id, of, amount)| effect(*id, of == fund && *amount == cents.to_string())).collect()
+            }
+            Operation::Vote { approval, member } => {
+                let times = self.votes.get(&(*approval, member.clone())).copied().unwrap_or_default();
+                (0..times).map(|_| effect(*approval, true)).collect()
+            }
+            Operation::Fund { name } | Operation::Investor { name } => {
+                self.names.get(name).into_iter().flatten().map(|id| effect(*id, true)).collect()
+            }
+            Operation::Commit { fund, investor, cents } => {
+                let found = self.commitments.get(investor).into_iter().flatten();
+                found.map(|(id, of, amount)| effect(*id, of == fund && *amount == cents.to_string())).collect()
+            }
+        }
+    }
+}
+
+/// Compares the journal with the databases.
+pub async fn commands(database: &PgPool, journal: &[Entry], set_backs: &[SetBack]) -> Result<Findings, String> {
+    let tables = Tables::read(database).await.map_err(|error| format!("checker: {error}"))?;
+    let mut findings = Findings::default();
+    for entry in journal {
+        let effects = tables.effects(&entry.operation);
+        let forgotten = set_backs.iter().any(|set_back| {
+            set_back.service == entry.operation.owner() && entry.answered >= set_back.copied && entry.asked <= set_back.restored
+        });
+        let told = || format!("{:?} under {}, asked at {} ms", entry.operation, entry.key, entry.asked);
+        if effects.len() > 1 {
+            findings.doubled(effects.len() as u64 - 1, &told());
+        }
+        if entry.contradicted && !forgotten {
+            findings.doubled(1, &format!("answered twice and differently: {}", told()));
+        }
+        match &entry.outcome {
+            Outcome::Acknowledged { .. } if effects.is_empty() && !forgotten => findings.lost(1, &told()),
+            Outcome::Acknowledged { id } if !effects.is_empty() && !forgotten => {
+                let is_right = effects.iter().any(|effect| effect.id == *id && effect.right);
+                findings.diverged(u64::from(!is_right), &format!("not what was acknowledged as {id}: {}", told()));
+            }
+            Outcome::Refused { code } => findings.doubled(effects.len() as u64, &format!("refused as {code} but done: {}", told())),
+            _ => {}
+        }
+    }
+    Ok(findings)
+}
+
+/// Everything: the journal, and every table against the logs.
+pub async fn check(database: &PgPool, journal: &[Entry], set_backs: &[SetBack]) -> Result<Findings, String> {
+    Ok(commands(database, journal, set_backs).await?.and(projections::compare(database).await?))
+}

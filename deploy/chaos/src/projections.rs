@@ -1,0 +1,288 @@
+//! What every table must say at the end, computed from the owners' event logs alone. It shares no code with the services: the
+//! formulas are written here a second time, in SQL.
+
+use sqlx::PgPool;
+use testkit::database::schema_of;
+
+use crate::checker::Findings;
+
+/// Services with an event log.
+const OWNERS: [&str; 6] = ["workflow", "allocation-status", "capital-calls", "fund-metrics", "notifications", "audit"];
+
+/// What a row that is not as it must be means.
+#[derive(Clone, Copy)]
+enum Means {
+    /// Something is missing.
+    Lost,
+    /// Something is there twice.
+    Doubled,
+    /// Two places say different things.
+    Diverged,
+}
+
+/// Compares rows with the newest state of each aggregate in its owner's log: owner, kind, the table, what must hold of `row` and
+/// `state`. A row without a state, or a state without a row, differs.
+const STATES: [(&str, &str, &str, &str); 17] = [
+    ("capital_calls", "investor", "capital_calls.investors", "row.version = newest.version and row.name = state->>'name'"),
+    (
+        "capital_calls",
+        "commitment",
+        "capital_calls.commitments",
+        "row.version = newest.version and row.amount = (state->>'amount')::numeric and row.unfunded = (state->>'unfunded')::numeric",
+    ),
+    (
+        "capital_calls",
+        "capital_call",
+        "capital_calls.capital_calls",
+        "row.version = newest.version and row.paid = (state->>'paid')::numeric and row.decision = state->>'decision'",
+    ),
+    (
+        "capital_calls",
+        "call_line",
+        "capital_calls.call_lines",
+        "row.version = newest.version and row.amount = (state->>'amount')::numeric and row.paid = (state->>'paid')::numeric
+         and row.unapplied = (state->>'unapplied')::numeric",
+    ),
+    (
+        "capital_calls",
+        "payment",
+        "capital_calls.payments",
+        "row.version = newest.version and row.amount = (state->>'amount')::numeric and row.applied = (state->>'applied')::numeric
+         and (row.reversal is null) = (coalesce(state->>'reversal', '') = '')",
+    ),
+    (
+        "allocation_status",
+        "fund",
+        "allocation_status.funds",
+        "row.version = newest.version and row.allocated = (state->>'allocated')::numeric",
+    ),
+    (
+        "allocation_status",
+        "allocation",
+        "allocation_status.allocations",
+        "row.version = newest.version and row.decision = state->>'decision' and row.called = (state->>'called')::numeric
+         and row.paid = (state->>'paid')::numeric",
+    ),
+    ("workflow", "workflow", "workflow.workflows", "row.version = newest.version and row.status = state->>'status'"),
+    (
+        "workflow",
+        "approval",
+        "workflow.approvals",
+        "row.version = newest.version and jsonb_array_length(row.votes) = jsonb_array_length(state->'votes')",
+    ),
+    ("allocation_status", "fund", "capital_calls.funds", "(row.epoch, row.version) = (newest.epoch, newest.version)"),
+    (
+        "allocation_status",
+        "allocation",
+        // one that its owner has forgotten while cash is called for it stays, and is reported
+        "(select * from capital_calls.allocations as kept
+          where called = 0 or exists (select from allocation_status.event_log where aggregate_id = kept.id))",
+        "(row.epoch, row.version) = (newest.epoch, newest.version) and row.amount = (state->>'amount')::numeric",
+    ),
+    ("allocation_status", "fund", "fund_metrics.funds", "(row.epoch, row.version) = (newest.epoch, newest.version)"),
+    (
+        "allocation_status",
+        "allocation",
+        "fund_metrics.allocations",
+        "(row.epoch, row.version) = (newest.epoch, newest.version) and row.amount = (state->>'amount')::numeric",
+    ),
+    (
+        "capital_calls",
+        "commitment",
+        "fund_metrics.commitments",
+        "(row.epoch, row.version) = (newest.epoch, newest.version) and row.amount = (state->>'amount')::numeric",
+    ),
+    (
+        "capital_calls",
+        "call_line",
+        "fund_metrics.lines",
+        "(row.epoch, row.version) = (newest.epoch, newest.version) and row.called = (state->>'amount')::numeric
+         and row.paid = (state->>'paid')::numeric and row.unapplied = (state->>'unapplied')::numeric
+         and row.impact = (state->>'impact_on_unfunded')::numeric",
+    ),
+    (
+        "capital_calls",
+        "call_line",
+        "notifications.lines",
+        "(row.epoch, row.version) = (newest.epoch, newest.version) and row.outstanding = (state->>'outstanding')::numeric",
+    ),
+    ("capital_calls", "investor", "notifications.investors", "(row.epoch, row.version) = (newest.epoch, newest.version)"),
+];
+
+/// The newest state of each aggregate of a kind.
+fn newest(owner: &str, kind: &str) -> String {
+    format!(
+        "select distinct on (aggregate_id) aggregate_id as id, epoch, version, body::jsonb->'state' as state
+         from {owner}.event_log where aggregate = '{kind}' order by aggregate_id, epoch desc, version desc"
+    )
+}
+
+/// Money is conserved, and sums are the sums of their parts.
+fn sums() -> Vec<(String, Means, String)> {
+    let lines = newest("capital_calls", "call_line");
+    let sum = |what: &str, statement: String| (what.to_owned(), Means::Diverged, statement);
+    vec![
+        sum(
+            "a line is paid what its payments applied less what was reversed",
+            "select count(*) from capital_calls.call_lines as line
+             left join (select line_id, sum(applied) as applied, sum(unapplied) as unapplied from capital_calls.payments
+                        where reversal is null group by line_id) as paid on paid.line_id = line.id
+             where line.paid <> coalesce(applied, 0) or line.unapplied <> coalesce(paid.unapplied, 0)"
+                .into(),
+        ),
+        sum(
+            "the lines of an issued call make up the call",
+            "select count(*) from capital_calls.capital_calls as call
+             left join (select call_id, sum(amount) as amount, sum(paid) as paid, count(*) as lines from capital_calls.call_lines group by call_id)
+                  as line on line.call_id = call.id
+             where call.decision = 'issued' and (call.amount, call.paid, call.line_count) is distinct from (line.amount, line.paid, line.lines)"
+                .into(),
+        ),
+        sum(
+            "what a commitment has unfunded is what is not called of it, and not below zero",
+            "select count(*) from capital_calls.commitments as commitment
+             left join (select fund_id, investor_id, sum(impact_on_unfunded) as impact from capital_calls.call_lines group by fund_id, investor_id)
+                  as line using (fund_id, investor_id)
+             where unfunded < 0 or unfunded <> commitment.amount + coalesce(impact, 0)"
+                .into(),
+        ),
+        sum(
+            "a fund has allocated what its allocations hold, and not more than its size",
+            "select count(*) from allocation_status.funds as fund
+             left join (select fund_id, sum(amount) as amount from allocation_status.allocations where decision <> 'denied' group by fund_id)
+                  as allocation on allocation.fund_id = fund.id
+             where allocated <> coalesce(amount, 0) or allocated > size"
+                .into(),
+        ),
+        sum(
+            "an allocation is called and paid its parts of the lines",
+            format!(
+                "with newest as ({lines}), part as (
+                    select (purpose->>'allocation_id')::uuid as id, sum((purpose->>'amount')::numeric) as called, sum((purpose->>'paid')::numeric) as paid
+                    from newest cross join jsonb_array_elements(state->'purposes') as purpose where purpose->>'allocation_id' is not null group by 1
+                 )
+                 select count(*) from allocation_status.allocations as allocation left join part using (id)
+                 where (allocation.called, allocation.paid) is distinct from (coalesce(part.called, 0), coalesce(part.paid, 0))"
+            ),
+        ),
+        sum(
+            "the totals of funds and of the portfolio are those of the lines",
+            format!(
+                "with newest as ({lines}), line as (
+                    select (state->>'fund_id')::uuid as fund_id, (state->>'amount')::numeric as amount, (state->>'paid')::numeric as paid from newest
+                 ), computed as (
+                    select 'fund' as holder, fund_id as holder_id, sum(amount) as called, sum(paid) as paid, count(*) as lines from line group by fund_id
+                    union all
+                    select 'portfolio', '00000000-0000-0000-0000-000000000000', sum(amount), sum(paid), count(*) from line
+                 )
+                 select count(*) from computed full join fund_metrics.totals as kept using (holder, holder_id)
+                 where (coalesce(kept.called, 0), coalesce(kept.paid_in, 0), coalesce(kept.lines, 0))
+                       <> (coalesce(computed.called, 0), coalesce(computed.paid, 0), coalesce(computed.lines, 0))"
+            ),
+        ),
+        sum(
+            "the totals of due dates are those of the lines",
+            format!(
+                "with newest as ({lines}), computed as (
+                    select (state->>'fund_id')::uuid as holder_id, (state->>'due_on')::date as due_on, sum((state->>'amount')::numeric) as called,
+                           sum((state->>'paid')::numeric) as paid from newest group by 1, 2
+                 )
+                 select count(*) from computed full join (select * from fund_metrics.due_totals where holder = 'fund' and called > 0) as kept
+                        using (holder_id, due_on)
+                 where (kept.called, kept.paid_in) is distinct from (computed.called, computed.paid)"
+            ),
+        ),
+    ]
+}
+
+/// The audit has each event once, and no gap; what is due has been raised once.
+fn records() -> Vec<(String, Means, String)> {
+    let mut checks = Vec::new();
+    for owner in OWNERS.map(schema_of) {
+        checks.push((
+            format!("every event of {owner} is recorded"),
+            Means::Lost,
+            format!("select count(*) from {owner}.event_log where not exists (select from audit.records where source_id = event_id)"),
+        ));
+        checks.push((
+            format!("no message of {owner} was given up"),
+            Means::Lost,
+            format!("select count(*) from {owner}.dead_letters where status = 'parked'"),
+        ));
+    }
+    let check = |what: &str, means: Means, statement: &str| (what.to_owned(), means, statement.to_owned());
+    checks.extend([
+        check(
+            "no event is recorded twice",
+            Means::Doubled,
+            "select count(*) from (select from audit.records where subject like 'tranche.%' group by source_id having count(*) > 1) as twice",
+        ),
+        check(
+            "the versions of each aggregate are recorded without a gap",
+            Means::Lost,
+            "select coalesce(sum(highest - lowest + 1 - versions), 0)::bigint
+             from (select min(version) as lowest, max(version) as highest, count(distinct version) as versions from audit.records
+                   where subject like 'tranche.evt.%' group by aggregate_id, epoch) as recorded",
+        ),
+        check(
+            "each aggregate is recorded from its first version",
+            Means::Lost,
+            "select count(*) from (select from audit.records where subject like 'tranche.evt.%' group by aggregate_id having min(version) > 1) as late",
+        ),
+        check(
+            "each notice that was raised is in the log",
+            Means::Lost,
+            "select count(*) from notifications.schedules as schedule where raised_at is not null and not exists (
+                select from notifications.event_log where stream = 'NOTICES' and body::jsonb->'state'->>'line_id' = line_id::text
+                       and body::jsonb->'state'->>'rule' = schedule.rule)",
+        ),
+        check(
+            "each notice is raised once",
+            Means::Doubled,
+            "select count(*) from (select from notifications.event_log where stream = 'NOTICES'
+                                   group by body::jsonb->'state'->>'line_id', body::jsonb->'state'->>'rule' having count(*) > 1) as twice",
+        ),
+        check(
+            "each notice that is due has been raised",
+            Means::Lost,
+            "select count(*) from notifications.schedules where raised_at is null and wanted and send_at < now() - interval '5 seconds'",
+        ),
+        check(
+            "every line has its schedule",
+            Means::Lost,
+            "select count(*) from notifications.lines where not exists (select from notifications.schedules where line_id = lines.id)",
+        ),
+        check(
+            "a payment is reversed once at most",
+            Means::Doubled,
+            "select count(*) from capital_calls.payments where version > 2",
+        ),
+    ]);
+    checks
+}
+
+/// Runs every comparison; the findings say what differs.
+pub async fn compare(database: &PgPool) -> Result<Findings, String> {
+    let mut checks: Vec<(String, Means, String)> = Vec::new();
+    for (owner, kind, table, holds) in STATES {
+        let statement = format!(
+            "with newest as ({}) select count(*) from newest full join {table} as row using (id) where ({holds}) is not true",
+            newest(owner, kind)
+        );
+        let name = table.split_whitespace().find(|word| word.contains('.')).unwrap_or(table);
+        checks.push((format!("{name} as the {kind}s in the log of {owner}"), Means::Diverged, statement));
+    }
+    checks.extend(sums());
+    checks.extend(records());
+    let mut findings = Findings::default();
+    for (what, means, statement) in checks {
+        let rows: i64 = sqlx::query_scalar(&statement).fetch_one(database).await.map_err(|error| format!("{what}: {error}"))?;
+        let rows = rows.unsigned_abs();
+        match means {
+            Means::Lost => findings.lost(rows, &what),
+            Means::Doubled => findings.doubled(rows, &what),
+            Means::Diverged => findings.diverged(rows, &what),
+        }
+    }
+    Ok(findings)
+}

@@ -1,0 +1,332 @@
+//! The money workload: funds, commitments, deals, allocations, votes, calls, payments one by one and in batches, reversals.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use chrono::{Days, Utc};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::client::{Asked, Manner, Person};
+use crate::journal::{Entry, Journal, Operation, Outcome};
+
+/// Funds at the beginning.
+const FUNDS: usize = 3;
+/// Investors of each.
+const INVESTORS: usize = 4;
+/// Clients at work at once.
+const CLIENTS: u64 = 16;
+/// Longest pause of a client between two operations, in milliseconds.
+const PAUSE_MAX: u64 = 60;
+/// Payments of a batch.
+const BATCH: i64 = 20;
+/// Below the amount from which an allocation needs votes; cents.
+const SMALL_ALLOCATION: i64 = 90_000_000;
+/// Above it.
+const LARGE_ALLOCATION: i64 = 100_000_000;
+/// A call of this amount and a bit; cents.
+const CALL: i64 = 100_000;
+/// Attempts to see what another service has to do first.
+const LOOKS: usize = 100;
+/// A deal that is not seen after so many looks is published again: the broker may have lost it.
+const DEAL_LOOKS: usize = 10;
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Clone)]
+struct Fund {
+    id: Uuid,
+    allocation: Uuid,
+}
+
+/// What the clients know of the firm.
+#[derive(Default)]
+struct Known {
+    funds: Vec<Fund>,
+    lines: Vec<Uuid>,
+    payments: Vec<Uuid>,
+}
+
+/// The people of the firm.
+struct People {
+    admin: Person,
+    analyst: Person,
+    manager: Person,
+    members: [Person; 2],
+    treasurer: Person,
+}
+
+/// Everything that the clients share.
+pub struct Workload {
+    people: People,
+    journal: Arc<Journal>,
+    deals: async_nats::Client,
+    known: Mutex<Known>,
+    /// Makes amounts, names and references unique.
+    counter: AtomicI64,
+    /// Held for reading by each operation, for writing by whoever wants silence.
+    gate: tokio::sync::RwLock<()>,
+}
+
+fn amount(cents: i64) -> String {
+    format!("{}.{:02}", cents / 100, cents % 100)
+}
+
+impl Workload {
+    /// The firm's people; nothing is asked yet.
+    pub fn new(secret: &str, gateways: &Arc<RwLock<Vec<String>>>, journal: &Arc<Journal>, deals: async_nats::Client) -> Workload {
+        let person = |name: &str, role: &str| Person::new(name, role, secret, gateways.clone(), journal.clone());
+        let people = People {
+            admin: person("ada", "admin"),
+            analyst: person("alan", "analyst"),
+            manager: person("mia", "fund_manager"),
+            members: [person("ann", "committee"), person("bob", "committee")],
+            treasurer: person("tom", "treasurer"),
+        };
+        Workload {
+            people,
+            journal: journal.clone(),
+            deals,
+            known: Mutex::default(),
+            counter: AtomicI64::new(1),
+            gate: tokio::sync::RwLock::default(),
+        }
+    }
+
+    fn next(&self) -> i64 {
+        self.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn known<R>(&self, look: impl FnOnce(&mut Known) -> R) -> R {
+        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The firm before the first fault.
+    pub async fn found(&self) -> Result<(), String> {
+        for _ in 0..FUNDS {
+            let number = self.next();
+            let fund = json!({"name": format!("Fund {number}"), "fund_type": "buyout", "currency": "USD", "vintage_year": 2026,
+                              "size": "100000000000", "calendar": "NYSE", "timezone": "UTC"});
+            let made = self.register_fund(fund).await?;
+            for _ in 0..INVESTORS {
+                self.join(made, Manner::Careful).await;
+            }
+            let allocation = self.allocate(made, SMALL_ALLOCATION, Manner::Careful).await.ok_or("no allocation became active")?;
+            self.known(|known| known.funds.push(Fund { id: made, allocation }));
+            self.call(&Fund { id: made, allocation }, Manner::Careful).await;
+        }
+        if self.known(|known| known.lines.is_empty()) { Err("no call was issued".into()) } else { Ok(()) }
+    }
+
+    async fn register_fund(&self, fund: Value) -> Result<Uuid, String> {
+        let operation = Operation::Fund { name: fund["name"].as_str().unwrap_or_default().to_owned() };
+        let asked = Asked { operation, path: "/funds".into(), body: fund, id: "id" };
+        let made = self.people.admin.ask(Manner::Careful, asked).await.ok_or("no fund could be registered")?;
+        made["id"].as_str().and_then(|id| id.parse().ok()).ok_or_else(|| format!("no id in {made}"))
+    }
+
+    /// Starts the clients; each works until it is aborted.
+    pub fn start(self: &Arc<Workload>, seed: u64) -> Vec<JoinHandle<()>> {
+        let work = |number: u64| {
+            let (workload, mut chance) = (self.clone(), fastrand::Rng::with_seed(seed.wrapping_add(number)));
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(chance.u64(0..PAUSE_MAX))).await;
+                    let _gate = workload.gate.read().await;
+                    workload.one(&mut chance).await;
+                }
+            })
+        };
+        (0..CLIENTS).map(work).collect()
+    }
+
+    /// Waits until nothing is in flight, and keeps the clients silent while the guard lives.
+    pub async fn silence(&self) -> tokio::sync::RwLockWriteGuard<'_, ()> {
+        self.gate.write().await
+    }
+
+    async fn one(&self, chance: &mut fastrand::Rng) {
+        let manner = match chance.u8(0..10) {
+            0 => Manner::Careless,
+            1 => Manner::Doubled,
+            _ => Manner::Careful,
+        };
+        let Some(fund) = self.known(|known| chance.choice(&known.funds).cloned()) else { return };
+        match chance.u8(0..100) {
+            0..62 => self.pay(chance, manner).await,
+            62..70 => self.pay_many(chance, manner).await,
+            70..80 => self.reverse(chance, manner).await,
+            80..88 => self.call(&fund, manner).await,
+            88..92 => drop(self.allocate(fund.id, SMALL_ALLOCATION, manner).await),
+            92..96 => drop(self.allocate(fund.id, LARGE_ALLOCATION, manner).await),
+            96..98 => self.join(fund.id, manner).await,
+            _ => self.pay_wrongly(chance, manner).await,
+        }
+    }
+
+    fn line(&self, chance: &mut fastrand::Rng) -> Option<Uuid> {
+        self.known(|known| chance.choice(&known.lines).copied())
+    }
+
+    fn payment(&self, chance: &mut fastrand::Rng, line: Uuid) -> (Operation, Value) {
+        let (cents, reference) = (chance.i64(1..500), format!("p-{}", self.next()));
+        let body = json!({"amount": amount(cents), "method": "wire", "reference": reference, "received_on": "2026-01-15"});
+        (Operation::Pay { line, reference, cents }, body)
+    }
+
+    async fn pay(&self, chance: &mut fastrand::Rng, manner: Manner) {
+        let Some(line) = self.line(chance) else { return };
+        let (operation, body) = self.payment(chance, line);
+        let asked = Asked { operation, path: format!("/call-lines/{line}/payments"), body, id: "id" };
+        if let Some(made) = self.people.treasurer.ask(manner, asked).await
+            && let Some(id) = made["id"].as_str().and_then(|id| id.parse().ok())
+        {
+            self.known(|known| known.payments.push(id));
+        }
+    }
+
+    /// A payment that can never be right.
+    async fn pay_wrongly(&self, chance: &mut fastrand::Rng, manner: Manner) {
+        let Some(line) = self.line(chance) else { return };
+        let (operation, mut body) = self.payment(chance, line);
+        body["amount"] = json!("-1.00");
+        self.people.treasurer.ask(manner, Asked { operation, path: format!("/call-lines/{line}/payments"), body, id: "id" }).await;
+    }
+
+    /// A batch has one key; what it knows of each payment is a line of the journal.
+    async fn pay_many(&self, chance: &mut fastrand::Rng, manner: Manner) {
+        let mut operations = Vec::new();
+        let mut payments = Vec::new();
+        for _ in 0..BATCH {
+            let Some(line) = self.line(chance) else { return };
+            let (operation, mut body) = self.payment(chance, line);
+            body["line_id"] = json!(line);
+            operations.push(operation);
+            payments.push(body);
+        }
+        let Some(first) = operations.first().cloned() else { return };
+        let asked = Asked { operation: first, path: "/payments/batch".into(), body: json!({"payments": payments}), id: "" };
+        let (mut whole, body) = self.people.treasurer.ask_unnoted(manner, asked).await;
+        for (position, operation) in operations.into_iter().enumerate() {
+            let item = body.as_ref().map(|body| body["outcomes"][position].clone()).unwrap_or_default();
+            let id = item["payment_id"].as_str().and_then(|id| id.parse().ok());
+            let outcome = match (&whole.outcome, id) {
+                (Outcome::Acknowledged { .. }, Some(id)) => Outcome::Acknowledged { id },
+                (Outcome::Acknowledged { .. }, None) => Outcome::Refused { code: item["problem"]["code"].to_string() },
+                (other, _) => other.clone(),
+            };
+            self.journal.note(Entry { operation, outcome, ..whole.clone() });
+            // one contradiction of a batch is one
+            whole.contradicted = false;
+        }
+    }
+
+    async fn reverse(&self, chance: &mut fastrand::Rng, manner: Manner) {
+        let taken = self.known(|known| {
+            let count = known.payments.len();
+            (count > 0).then(|| known.payments.swap_remove(chance.usize(0..count)))
+        });
+        let Some(payment) = taken else { return };
+        let reason = format!("r-{}", self.next());
+        let body = json!({"reason": reason, "effective_on": "2026-01-20"});
+        let asked =
+            Asked { operation: Operation::Reverse { payment, reason }, path: format!("/payments/{payment}/reverse"), body, id: "id" };
+        self.people.treasurer.ask(manner, asked).await;
+    }
+
+    async fn join(&self, fund: Uuid, manner: Manner) {
+        let number = self.next();
+        let name = format!("Investor {number}");
+        let asked = Asked {
+            operation: Operation::Investor { name: name.clone() },
+            path: "/investors".into(),
+            body: json!({"name": name}),
+            id: "id",
+        };
+        let Some(made) = self.people.admin.ask(manner, asked).await else { return };
+        let Some(investor) = made["id"].as_str().and_then(|id| id.parse().ok()) else { return };
+        let cents = 10_000_000_000 + number;
+        let body = json!({"investor_id": investor, "amount": amount(cents), "effective_on": "2020-01-01"});
+        let operation = Operation::Commit { fund, investor, cents };
+        self.people.admin.ask(manner, Asked { operation, path: format!("/funds/{fund}/commitments"), body, id: "id" }).await;
+    }
+
+    /// Proposes an allocation to a new deal, votes if it must be approved, and waits until it is active.
+    async fn allocate(&self, fund: Uuid, least: i64, manner: Manner) -> Option<Uuid> {
+        let (deal, cents) = (Uuid::now_v7(), least + self.next());
+        self.publish_deal(deal).await?;
+        let body = json!({"deal_id": deal, "fund_id": fund, "amount": amount(cents), "security_type": "equity"});
+        let asked = Asked { operation: Operation::Allocate { deal, fund, cents }, path: "/allocations".into(), body, id: "allocation_id" };
+        let made = self.people.analyst.ask(manner, asked).await?;
+        let allocation: Uuid = made["allocation_id"].as_str()?.parse().ok()?;
+        if least >= LARGE_ALLOCATION {
+            self.vote(allocation, manner).await?;
+        }
+        let path = format!("/allocations/{allocation}");
+        let active = |body: &Value| body["decision"] == "active";
+        look_for(&self.people.analyst, &path, LOOKS, active).await.map(|_| allocation)
+    }
+
+    /// Tells of a deal as the deal system does: until the broker has it and our copy is there.
+    async fn publish_deal(&self, deal: Uuid) -> Option<()> {
+        let state = json!({"id": deal, "version": 1, "schema_version": 1, "name": format!("Deal {deal}"), "stage": "due_diligence", "currency": "USD"});
+        let body = json!({"state": state, "change": {"kind": "registered"}}).to_string();
+        let (jetstream, path) = (async_nats::jetstream::new(self.deals.clone()), format!("/deals/{deal}"));
+        for _ in 0..LOOKS {
+            let published = jetstream.publish("deals.evt.registered", body.clone().into()).await;
+            if let Ok(acknowledged) = published
+                && acknowledged.await.is_ok()
+                && look_for(&self.people.analyst, &path, DEAL_LOOKS, |_| true).await.is_some()
+            {
+                return Some(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        None
+    }
+
+    async fn vote(&self, subject: Uuid, manner: Manner) -> Option<()> {
+        let path = format!("/approvals?status=pending&subject_id={subject}");
+        let page =
+            look_for(&self.people.members[0], &path, LOOKS, |page| page["items"].as_array().is_some_and(|items| !items.is_empty())).await?;
+        let approval: Uuid = page["items"][0]["id"].as_str()?.parse().ok()?;
+        for member in &self.people.members {
+            let operation = Operation::Vote { approval, member: member.name().to_owned() };
+            let body = json!({"decision": "approve"});
+            member.ask(manner, Asked { operation, path: format!("/approvals/{approval}/votes"), body, id: "id" }).await;
+        }
+        Some(())
+    }
+
+    /// Calls capital for an allocation and waits until its lines are there.
+    async fn call(&self, fund: &Fund, manner: Manner) {
+        let number = self.next();
+        let cents = CALL + number;
+        let due_on = (Utc::now().date_naive() + Days::new(20 + number.unsigned_abs() % 40)).to_string();
+        let purposes =
+            json!([{"kind": "investment", "allocation_id": fund.allocation, "amount": amount(cents), "inside_commitment": true}]);
+        let body = json!({"purposes": purposes, "due_on": due_on, "priority": "normal"});
+        let operation = Operation::Call { fund: fund.id, allocation: fund.allocation, cents };
+        let asked = Asked { operation, path: format!("/funds/{}/capital-calls", fund.id), body, id: "capital_call_id" };
+        let Some(made) = self.people.manager.ask(manner, asked).await else { return };
+        let path = format!("/capital-calls/{}", made["capital_call_id"].as_str().unwrap_or_default());
+        let Some(call) = look_for(&self.people.manager, &path, LOOKS, |call| call["decision"] == "issued").await else { return };
+        let ids = call["lines"].as_array().into_iter().flatten().filter_map(|line| line["id"].as_str()?.parse::<Uuid>().ok());
+        self.known(|known| known.lines.extend(ids));
+    }
+}
+
+/// Reads until it is as wanted; none when it is not in time.
+async fn look_for(person: &Person, path: &str, looks: usize, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+    for _ in 0..looks {
+        if let Some(body) = person.try_read(path).await
+            && wanted(&body)
+        {
+            return Some(body);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    None
+}
