@@ -7,7 +7,7 @@ use testkit::wait;
 
 use crate::means::{
     broker_works, copy_schema, copy_store, felt_on, fill_disk, filler, freeze, jetstream, lose_messages, reminders, set_back_schema,
-    set_back_store, signal_all, signal_postgres, strike_lane, thaw, wipe,
+    set_back_store, signal_all, signal_postgres, strike_lane, thaw, wipe, wipe_alive,
 };
 use crate::world::World;
 
@@ -151,10 +151,7 @@ impl Fault {
                 struck.felt = freeze(nats.process().pid()).await;
             }
             Fault::WipeBroker => struck.felt = wipe(world)?,
-            Fault::WipeBrokerAlive => {
-                std::fs::remove_dir_all(world.store(0)).map_err(|error| format!("store: {error}"))?;
-                struck.felt = true;
-            }
+            Fault::WipeBrokerAlive => struck.felt = wipe_alive(world).await,
             Fault::SetBackBroker => struck.felt = copy_store(world).await?,
             Fault::DeleteStream(name) => struck.felt = jetstream(world).delete_stream(name).await.is_ok_and(|done| done.success),
             Fault::EmptyStream(name) => {

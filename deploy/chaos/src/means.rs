@@ -16,7 +16,7 @@ use crate::world::World;
 const LOST_AT_ONCE: u64 = 5;
 /// A file that fills the broker's disk is written in pieces of this size.
 const PIECE: usize = 64 << 10;
-/// A process that is told to stand still does so within this time.
+/// A process that is told to stand still does so within this time, and files that are deleted again and again are gone.
 const FREEZES_WITHIN: Duration = Duration::from_secs(2);
 /// A broker whose disk was full goes on by itself within this time, or does not.
 const WORKS_WITHIN: Duration = Duration::from_secs(10);
@@ -76,6 +76,12 @@ pub fn wipe(world: &mut World) -> Result<bool, String> {
     let there = store.join("jetstream").exists();
     std::fs::remove_dir_all(&store).map_err(|error| format!("{}: {error}", store.display()))?;
     Ok(there)
+}
+
+/// Deletes the store under the running broker, which goes on writing meanwhile; whether it is gone.
+pub async fn wipe_alive(world: &World) -> bool {
+    let store = world.store(0);
+    wait::until(FREEZES_WITHIN, || async { std::fs::remove_dir_all(&store).is_ok() || !store.exists() }).await
 }
 
 fn copy_of_store(world: &World) -> PathBuf {

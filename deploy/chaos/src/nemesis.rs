@@ -1,6 +1,7 @@
 //! The nemesis: strikes, waits, heals; and looks now and then whether everything has come together again.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -124,6 +125,7 @@ impl Run {
         let mut struck: Vec<(Fault, Struck, u128)> = Vec::new();
         for fault in together {
             let at = self.journal.now();
+            self.tell(&format!("{fault} strikes"));
             let done = fault.strike(&mut self.world).await.map_err(|why| format!("{fault}: {why}"))?;
             self.counts.entry(fault.to_string()).or_default().struck += 1;
             struck.push((fault, done, at));
@@ -135,6 +137,7 @@ impl Run {
         for (fault, one, at) in struck {
             let felt = one.end(&mut self.world).await.map_err(|why| format!("{fault}, when it ended: {why}"))?;
             self.counts.entry(fault.to_string()).or_default().felt += usize::from(felt);
+            self.tell(&format!("{fault} ends, {}", if felt { "felt" } else { "not felt" }));
             if let Fault::SetBack(service) = fault {
                 self.set_backs.push(SetBack { service, copied: at, restored: self.journal.now() });
             }
@@ -145,12 +148,21 @@ impl Run {
         Ok(())
     }
 
+    /// Writes a line to the log of the nemesis, with the time that the services' logs have.
+    fn tell(&self, what: &str) {
+        let mut file = std::fs::File::options().create(true).append(true).open(self.world.folder.join("nemesis.log"));
+        if let Ok(file) = &mut file {
+            let _ = writeln!(file, "{} {what}", chrono::Utc::now().to_rfc3339());
+        }
+    }
+
     async fn pause(&self, milliseconds: u64) {
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     }
 
     /// Waits until nothing is left to do and every table is as the logs say; nothing is in flight meanwhile.
     async fn converge(&mut self) {
+        self.tell("everything is healed and silent");
         let since = Instant::now();
         let mut left = vec!["nothing was looked at".to_owned()];
         while !left.is_empty() && since.elapsed() < CONVERGE_WITHIN {
@@ -163,6 +175,7 @@ impl Run {
             }
         }
         self.longest = self.longest.max(since.elapsed());
+        self.tell(&format!("together after {:.1} s", since.elapsed().as_secs_f64()));
         if !left.is_empty() {
             println!("  not together after {} s: {}", since.elapsed().as_secs(), left.join("; "));
         }

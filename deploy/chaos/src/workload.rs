@@ -155,13 +155,13 @@ impl Workload {
         };
         let Some(fund) = self.known(|known| chance.choice(&known.funds).cloned()) else { return };
         match chance.u8(0..100) {
-            0..62 => self.pay(chance, manner).await,
-            62..70 => self.pay_many(chance, manner).await,
-            70..80 => self.reverse(chance, manner).await,
-            80..88 => self.call(&fund, manner).await,
-            88..92 => drop(self.allocate(fund.id, SMALL_ALLOCATION, manner).await),
-            92..96 => drop(self.allocate(fund.id, LARGE_ALLOCATION, manner).await),
-            96..98 => self.join(fund.id, manner).await,
+            0..59 => self.pay(chance, manner).await,
+            59..67 => self.pay_many(chance, manner).await,
+            67..77 => self.reverse(chance, manner).await,
+            77..85 => self.call(&fund, manner).await,
+            85..89 => drop(self.allocate(fund.id, SMALL_ALLOCATION, manner).await),
+            89..93 => drop(self.allocate(fund.id, LARGE_ALLOCATION, manner).await),
+            93..95 => self.join(fund.id, manner).await,
             _ => self.pay_wrongly(chance, manner).await,
         }
     }

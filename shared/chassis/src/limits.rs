@@ -90,6 +90,8 @@ pub const PUBLISHED_NOTES_MAX: usize = 1_024;
 pub const VERSIONS_MAX: usize = 5_000;
 /// A service compares its copies with their owners so often.
 pub const RECONCILE_EVERY: Duration = Duration::from_secs(3_600);
+/// What could not be compared or repaired is tried again after this time, doubled each time.
+pub const RECONCILE_RETRY: Duration = Duration::from_secs(15);
 /// Totals are compared with their rows so often.
 pub const RECOMPUTE_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// A reader that has not read what was there before within this time is too busy to be compared.
@@ -109,4 +111,12 @@ pub const KEY_CHARACTERS_MAX: usize = 200;
 /// The pause before attempt `n` (from 0): 50 ms doubled each time, at most [`BACKOFF_MAX`].
 pub fn backoff(n: u32) -> Duration {
     Duration::from_millis(50 << n.min(10)).min(BACKOFF_MAX)
+}
+
+/// The pause before copies are compared again, after so many failures one after the other.
+pub fn reconcile_pause(failures: u32) -> Duration {
+    match failures {
+        0 => RECONCILE_EVERY,
+        failures => RECONCILE_RETRY.saturating_mul(1 << (failures - 1).min(20)).min(RECONCILE_EVERY),
+    }
 }

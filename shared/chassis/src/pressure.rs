@@ -24,16 +24,19 @@ pub struct Published {
 }
 
 impl Published {
-    /// Notes that everything up to a sequence is in the stream; a smaller one than before means that the stream is another one.
-    pub(crate) fn note(&self, sequence: u64) {
+    /// Notes that everything up to a sequence is in the stream. Returns whether that is below what was noted before: then the
+    /// stream is another one, or was set back.
+    pub(crate) fn note(&self, sequence: u64) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.back().is_some_and(|(last, _)| sequence < *last) {
+        let goes_back = known.back().is_some_and(|(last, _)| sequence < *last);
+        if goes_back {
             known.clear();
         }
         known.push_back((sequence, Instant::now()));
         if known.len() > limits::PUBLISHED_NOTES_MAX {
             known.pop_front();
         }
+        goes_back
     }
 
     /// Notes that what has waited since then is being published.

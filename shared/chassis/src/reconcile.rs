@@ -93,6 +93,7 @@ pub(crate) struct Comparisons<S> {
 pub(crate) async fn serve<S: Send + Sync + 'static>(service: Arc<S>, shell: Arc<Shell>, database: Database, comparisons: Comparisons<S>) {
     let reconciler = Reconciler::new(database, shell.jetstream.clone());
     let mut recomputed = Instant::now();
+    let mut failures = 0;
     loop {
         let all = async {
             let mut found = reconciler.all(&comparisons, &service).await;
@@ -106,11 +107,13 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(service: Arc<S>, shell: Arc<
             found = all => found,
             () = shell.stopped() => return,
         };
+        let is_whole = |one: &Result<Compared, Fault>| one.as_ref().is_ok_and(|compared| compared.repaired == compared.differed);
+        failures = if found.iter().all(is_whole) { 0 } else { failures + 1 };
         for fault in found.into_iter().filter_map(Result::err) {
-            tracing::warn!(%fault, "not compared; tried again at the next time");
+            tracing::warn!(%fault, "not compared; tried again soon");
         }
         tokio::select! {
-            () = tokio::time::sleep(limits::RECONCILE_EVERY) => {}
+            () = tokio::time::sleep(limits::reconcile_pause(failures)) => {}
             () = shell.compare.notified() => {}
             () = shell.stopped() => return,
         }
@@ -273,12 +276,18 @@ impl Reconciler {
             let stream = self.jetstream.get_stream(*stream).await.map_err(|error| fault(&error))?;
             let last = stream.cached_info().state.last_sequence;
             loop {
-                let info = stream.consumer_info(consumer).await.map_err(|error| fault(&error))?;
-                if info.ack_floor.stream_sequence >= last || info.num_pending + info.num_ack_pending as u64 == 0 {
+                let behind = match stream.consumer_info(consumer).await {
+                    Ok(info) if info.ack_floor.stream_sequence >= last => 0,
+                    Ok(info) => info.num_pending + info.num_ack_pending as u64,
+                    // its reader makes it anew where the broker has lost it
+                    Err(error) if since.elapsed() > limits::SETTLE_WITHIN => return Err(fault(&error)),
+                    Err(_) => last,
+                };
+                if behind == 0 {
                     break;
                 }
                 if since.elapsed() > limits::SETTLE_WITHIN {
-                    return Err(Fault::Transient(format!("{consumer} is {} messages behind; is the service running?", info.num_pending)));
+                    return Err(Fault::Transient(format!("{consumer} is {behind} messages behind; is the service running?")));
                 }
                 tokio::time::sleep(limits::LAG_LOOK).await;
             }
@@ -355,41 +364,61 @@ async fn log<S: Record>(service: &S, reconciler: &Reconciler, owner: &str) -> Re
     let position: Option<i64> =
         sqlx::query_scalar("select position from log_positions where owner = $1").bind(owner).fetch_optional(pool).await?;
     let mut asked = ListLogged { after: (position.unwrap_or(0) - limits::LOG_OVERLAP).max(0) };
-    let mut missing: Vec<Logged> = Vec::new();
     loop {
-        let page = reconciler.query(owner, &asked).await?;
-        asked.after = page.items.last().map_or(asked.after, |last| last.log_id);
-        missing.extend(service.missing(&mut reconciler.database.begin().await?, page.items).await?);
-        // the rest is looked at the next time
-        if page.next.is_none() || missing.len() >= limits::VERSIONS_MAX {
+        let mut missing: Vec<Logged> = Vec::new();
+        let is_last = loop {
+            let page = reconciler.query(owner, &asked).await?;
+            asked.after = page.items.last().map_or(asked.after, |last| last.log_id);
+            missing.extend(service.missing(&mut reconciler.database.begin().await?, page.items).await?);
+            if page.next.is_none() || missing.len() >= limits::VERSIONS_MAX {
+                break page.next.is_none();
+            }
+        };
+        if !missing.is_empty() {
+            send_again(service, reconciler, owner, missing, &mut compared).await?;
+        }
+        // what is still missing is looked at again
+        if compared.repaired == compared.differed {
+            sqlx::query("insert into log_positions values ($1, $2) on conflict (owner) do update set position = excluded.position")
+                .bind(owner)
+                .bind(asked.after)
+                .execute(pool)
+                .await?;
+        }
+        if is_last {
             break;
         }
     }
-    if !missing.is_empty() {
-        let consumers: Vec<(&str, String)> =
-            STREAMS.iter().map(|(stream, _)| (*stream, format!("{}__record", reconciler.database.service))).collect();
-        reconciler.settle(&consumers).await?;
-        let lost = service.missing(&mut reconciler.database.begin().await?, missing).await?;
-        for event in &lost {
-            compared.note(format!("{}: {}/{} was not recorded", event.aggregate_id, event.epoch, event.version));
-        }
-        for events in lost.chunks(limits::VERSIONS_MAX) {
-            let log_ids = events.iter().map(|event| event.log_id).collect();
-            reconciler.command(owner, &Resend { ids: vec![], log_ids }).await?;
-        }
-        if !lost.is_empty() {
-            reconciler.settle(&consumers).await?;
-            let differed = lost.len();
-            compared.repaired = differed - service.missing(&mut reconciler.database.begin().await?, lost).await?.len();
-        }
-        reconciler.report(&compared).await?;
-    }
-    sqlx::query("insert into log_positions values ($1, $2) on conflict (owner) do update set position = excluded.position")
-        .bind(owner)
-        .bind(asked.after)
-        .execute(pool)
-        .await?;
+    reconciler.report(&compared).await?;
     Ok(compared)
+}
+
+/// Has events sent again that are still missing when everything was read.
+async fn send_again<S: Record>(
+    service: &S,
+    reconciler: &Reconciler,
+    owner: &str,
+    missing: Vec<Logged>,
+    compared: &mut Compared,
+) -> Result<(), Fault> {
+    let consumers: Vec<(&str, String)> =
+        STREAMS.iter().map(|(stream, _)| (*stream, format!("{}__record", reconciler.database.service))).collect();
+    reconciler.settle(&consumers).await?;
+    let lost = service.missing(&mut reconciler.database.begin().await?, missing).await?;
+    if lost.is_empty() {
+        return Ok(());
+    }
+    for event in &lost {
+        compared.note(format!("{}: {}/{} was not recorded", event.aggregate_id, event.epoch, event.version));
+    }
+    for events in lost.chunks(limits::VERSIONS_MAX) {
+        let log_ids = events.iter().map(|event| event.log_id).collect();
+        reconciler.command(owner, &Resend { ids: vec![], log_ids }).await?;
+    }
+    reconciler.settle(&consumers).await?;
+    let count = lost.len();
+    compared.repaired += count - service.missing(&mut reconciler.database.begin().await?, lost).await?.len();
+    Ok(())
 }
 
 #[cfg(test)]

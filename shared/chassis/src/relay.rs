@@ -30,6 +30,8 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
     let mut check = tokio::time::interval(limits::STREAM_CHECK);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // the connection that the streams were last compared on; a new one may lead to a broker that forgot
+    let mut compared_on = 0;
     let mut handed = Vec::new();
     let mut began = Instant::now();
     let mut taken = began;
@@ -53,13 +55,19 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
                 done
             }
             _ = poll.tick() => {
+                if connection(&shell) != compared_on {
+                    check.reset_immediately();
+                }
                 // what waits in memory was committed after what was taken last; the poll leaves it alone
                 let newer = if committed.is_empty() { Duration::ZERO } else { taken.elapsed() };
                 publish_left_over(&shell, &database, limits::LEFT_OVER_AFTER + newer).await
             }
-            _ = check.tick() => match database.make_partitions().await {
-                Ok(()) => compare_streams(&shell, &database).await,
-                failed => failed,
+            _ = check.tick() => match check_streams(&shell, &database, compared_on).await {
+                Ok(connection) => {
+                    compared_on = connection;
+                    Ok(())
+                }
+                Err(fault) => Err(fault),
             },
             () = shell.stopped() => break,
         };
@@ -118,8 +126,10 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
                 }
             }
         }
-        if stream == "EVENTS" && last_seq > 0 {
-            shell.published.note(last_seq);
+        if stream == "EVENTS" && last_seq > 0 && shell.published.note(last_seq) {
+            tracing::warn!(stream, last_seq, "the broker acknowledges below what it had acknowledged");
+            publish_unsettled(database, stream).await?;
+            shell.compare.notify_one();
         }
         crash::point("publish-after");
         forget(database, &ranges, stream, last_seq, &refused).await?;
@@ -357,58 +367,115 @@ async fn left_over(database: &Database, longer_than: Duration) -> Result<Handed,
     Ok(Handed { ranges, ..Handed::of(events) })
 }
 
-/// Compares each stream with what the relay knows of it. A stream that was made anew, that ends below what was
-/// acknowledged, or that has fewer messages than before means that the broker forgot: all its events wait again.
-async fn compare_streams(shell: &Shell, database: &Database) -> Result<(), Fault> {
+/// The number of the connection to the broker: it grows with every new one.
+fn connection(shell: &Shell) -> u64 {
+    shell.jetstream.client().statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Compares the streams with what is known of them, on a connection. On another one than the last time what the broker had
+/// acknowledged lately is published again, and what readers keep is compared. Returns the connection.
+async fn check_streams(shell: &Shell, database: &Database, compared_on: u64) -> Result<u64, Fault> {
+    database.make_partitions().await?;
     ensure_streams(&shell.jetstream, shell.config.nats_replicas).await?;
+    let now_on = connection(shell);
     for (name, _) in STREAMS {
-        // what is known is read before the stream, so that a publish in between cannot look like a loss
-        let known: Option<(String, i64, i64)> = sqlx::query_as("select created_at, last_seq, messages from relay_state where stream = $1")
-            .bind(name)
-            .fetch_optional(&database.pool)
-            .await?;
-        let stream = shell.jetstream.get_stream(name).await.map_err(|error| Fault::Transient(error.to_string()))?;
-        let created = stream.cached_info().created.to_rfc3339();
-        let last_seq = i64::try_from(stream.cached_info().state.last_sequence).unwrap_or(i64::MAX);
-        let messages = i64::try_from(stream.cached_info().state.messages).unwrap_or(i64::MAX);
-        let is_whole = |(known_created, known_seq, known_messages): &(String, i64, i64)| {
-            *known_created == created && *known_seq <= last_seq && *known_messages <= messages
-        };
-        if known.as_ref().is_some_and(is_whole) {
-            sqlx::query("update relay_state set messages = $2 where stream = $1 and messages < $2")
-                .bind(name)
-                .bind(messages)
-                .execute(&database.pool)
-                .await?;
-            continue;
-        }
-        sqlx::query(
-            "with again as (
-                insert into outbox_pending (first_log_id, last_log_id, stream, events)
-                select min(log_id), max(log_id), $1, count(*)
-                from (select log_id, (row_number() over (order by log_id) - 1) / $5 as part from event_log where stream = $1 and $4) as parts
-                group by part
-                on conflict (first_log_id, stream) do update
-                set last_log_id = greatest(outbox_pending.last_log_id, excluded.last_log_id),
-                    events = greatest(outbox_pending.events, excluded.events)
-             )
-             insert into relay_state (stream, created_at, last_seq, messages) values ($1, $2, $3, $6)
-             on conflict (stream) do update
-             set created_at = excluded.created_at, last_seq = excluded.last_seq, messages = excluded.messages",
-        )
-        .bind(name)
-        .bind(&created)
-        .bind(last_seq)
-        .bind(known.is_some())
-        .bind(limits::PUBLISH_MAX as i64)
-        .bind(messages)
-        .execute(&database.pool)
-        .await?;
-        if known.is_some() {
-            tracing::warn!(stream = name, "the broker forgot; publishing again from the event log");
-            metrics::counter!("tranche_broker_forgot_total").increment(1);
-            shell.compare.notify_one();
+        compare_stream(shell, database, name).await?;
+        if now_on != compared_on {
+            publish_unsettled(database, name).await?;
+        } else if connection(shell) == now_on {
+            settle(database, name).await?;
         }
     }
+    // a service compares when it starts, anyway
+    if now_on != compared_on && compared_on != 0 {
+        shell.compare.notify_one();
+    }
+    Ok(now_on)
+}
+
+/// Compares a stream with what the relay knows of it. A stream that was made anew, that ends below what was acknowledged, or
+/// that has fewer messages than before means that the broker forgot: all its events wait again.
+async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Result<(), Fault> {
+    // what is known is read before the stream, so that a publish in between cannot look like a loss
+    let known: Option<(String, i64, i64)> = sqlx::query_as("select created_at, last_seq, messages from relay_state where stream = $1")
+        .bind(name)
+        .fetch_optional(&database.pool)
+        .await?;
+    let stream = shell.jetstream.get_stream(name).await.map_err(|error| Fault::Transient(error.to_string()))?;
+    let created = stream.cached_info().created.to_rfc3339();
+    let last_seq = i64::try_from(stream.cached_info().state.last_sequence).unwrap_or(i64::MAX);
+    let messages = i64::try_from(stream.cached_info().state.messages).unwrap_or(i64::MAX);
+    let is_whole = |(known_created, known_seq, known_messages): &(String, i64, i64)| {
+        *known_created == created && *known_seq <= last_seq && *known_messages <= messages
+    };
+    if known.as_ref().is_some_and(is_whole) {
+        sqlx::query("update relay_state set messages = $2 where stream = $1 and messages < $2")
+            .bind(name)
+            .bind(messages)
+            .execute(&database.pool)
+            .await?;
+        return Ok(());
+    }
+    if known.is_some() {
+        tracing::warn!(stream = name, "the broker forgot; publishing again from the event log");
+        metrics::counter!("tranche_broker_forgot_total").increment(1);
+        publish_again(database, name, 0).await?;
+    }
+    // last: if the process dies before this, the broker is found to have forgotten once more
+    sqlx::query(
+        "insert into relay_state (stream, created_at, last_seq, messages) values ($1, $2, $3, $4)
+         on conflict (stream) do update
+         set created_at = excluded.created_at, last_seq = excluded.last_seq, messages = excluded.messages",
+    )
+    .bind(name)
+    .bind(&created)
+    .bind(last_seq)
+    .bind(messages)
+    .execute(&database.pool)
+    .await?;
+    if known.is_some() {
+        shell.compare.notify_one();
+    }
+    Ok(())
+}
+
+/// Has the events of a stream from a position of the log on wait for the broker again.
+async fn publish_again(database: &Database, stream: &str, from: i64) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into outbox_pending (first_log_id, last_log_id, stream, events)
+         select min(log_id), max(log_id), $1, count(*)
+         from (select log_id, (row_number() over (order by log_id) - 1) / $3 as part
+               from event_log where stream = $1 and log_id >= $2) as parts
+         group by part
+         on conflict (first_log_id, stream) do update
+         set last_log_id = greatest(outbox_pending.last_log_id, excluded.last_log_id),
+             events = greatest(outbox_pending.events, excluded.events)",
+    )
+    .bind(stream)
+    .bind(from)
+    .bind(limits::PUBLISH_MAX as i64)
+    .execute(&database.pool)
+    .await?;
+    Ok(())
+}
+
+/// The same for what the broker has acknowledged since the stream was last found whole on an unbroken connection.
+async fn publish_unsettled(database: &Database, stream: &str) -> Result<(), Fault> {
+    let settled: Option<i64> =
+        sqlx::query_scalar("select settled from relay_state where stream = $1").bind(stream).fetch_optional(&database.pool).await?;
+    publish_again(database, stream, settled.unwrap_or(0)).await
+}
+
+/// Notes how far the log is acknowledged: as far as nothing waits, less what transactions may still write below.
+async fn settle(database: &Database, stream: &str) -> Result<(), Fault> {
+    sqlx::query(
+        "update relay_state set settled = greatest(settled, coalesce(
+            (select min(first_log_id) from outbox_pending where stream = $1), (select max(log_id) from event_log), 0) - $2)
+         where stream = $1",
+    )
+    .bind(stream)
+    .bind(limits::LOG_OVERLAP)
+    .execute(&database.pool)
+    .await?;
     Ok(())
 }
