@@ -71,13 +71,14 @@ pub async fn run(scenario: &Scenario, seed: u64, time: Duration) -> Result<Repor
     let (chance, counts) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
     let mut run = Run { world, workload, journal, chance, counts, set_backs: vec![], longest: Duration::ZERO };
     let done = run.rounds(scenario, time).await;
+    let healed = Instant::now();
     let silence = run.workload.silence().await;
     for client in &clients {
         client.abort();
     }
     drop(silence);
     let report = match done {
-        Ok(()) => run.report(scenario).await,
+        Ok(()) => run.report(scenario, healed).await,
         Err(why) => Err(why),
     };
     run.world.stop().await;
@@ -99,9 +100,9 @@ impl Run {
             let together = self.choose(&mut waiting, scenario.at_once);
             self.round(together).await?;
             if round % ROUNDS == 0 {
-                let workload = self.workload.clone();
+                let (healed, workload) = (Instant::now(), self.workload.clone());
                 let _silence = workload.silence().await;
-                self.converge().await;
+                self.converge(healed).await;
             }
         }
         Ok(())
@@ -161,7 +162,7 @@ impl Run {
     }
 
     /// Waits until nothing is left to do and every table is as the logs say; nothing is in flight meanwhile.
-    async fn converge(&mut self) {
+    async fn converge(&mut self, healed: Instant) {
         self.tell("everything is healed and silent");
         let since = Instant::now();
         let mut left = vec!["nothing was looked at".to_owned()];
@@ -174,8 +175,8 @@ impl Run {
                 tokio::time::sleep(LOOK).await;
             }
         }
-        self.longest = self.longest.max(since.elapsed());
-        self.tell(&format!("together after {:.1} s", since.elapsed().as_secs_f64()));
+        self.longest = self.longest.max(healed.elapsed());
+        self.tell(&format!("together {:.1} s after the heal", healed.elapsed().as_secs_f64()));
         if !left.is_empty() {
             println!("  not together after {} s: {}", since.elapsed().as_secs(), left.join("; "));
         }
@@ -211,8 +212,8 @@ impl Run {
         Ok(left)
     }
 
-    async fn report(&mut self, scenario: &Scenario) -> Result<Report, String> {
-        self.converge().await;
+    async fn report(&mut self, scenario: &Scenario, healed: Instant) -> Result<Report, String> {
+        self.converge(healed).await;
         let entries = self.journal.entries();
         let findings = checker::check(&self.world.database, &entries, &self.set_backs).await?;
         for (fault, Count { struck, felt }) in &self.counts {

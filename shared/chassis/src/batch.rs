@@ -148,7 +148,7 @@ async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: 
         if shell.lag() > limits::LAG_SLOW {
             tokio::time::sleep(shell.lag() / limits::LAG_PART).await;
         }
-        match decide::<C, S>(service, database, &waiting, keys).await {
+        match database.within(decide::<C, S>(service, database, &waiting, keys)).await {
             Ok(Some(replies)) => break replies,
             Ok(None) if keys == Keys::Fresh => keys = Keys::LookedUp,
             Ok(None) if attempt < limits::BATCH_ATTEMPTS => {

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -87,8 +88,9 @@ impl LoggedEvent {
 /// The connections of one service, and what its transactions share.
 #[derive(Clone)]
 pub struct Database {
-    /// The pool; only the shell opens transactions on it.
-    pub(crate) pool: PgPool,
+    /// The pool, and how it is made anew; only the shell opens transactions on it.
+    pool: Arc<RwLock<PgPool>>,
+    options: PgConnectOptions,
     /// Name of the service.
     pub service: &'static str,
     pub(crate) epoch: Arc<AtomicI32>,
@@ -122,29 +124,76 @@ impl Database {
             ("random_page_cost", "0.1"),
             ("seq_page_cost", "0.1"),
         ];
-        let options = url.parse::<PgConnectOptions>()?.application_name(service).options(by_key);
-        let pool = PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).test_before_acquire(false);
-        let pool = pool.connect_with(options).await?;
+        // a service that stands still, or whose machine is gone, keeps no row locked for long
+        let idle = limits::DATABASE_WITHIN.as_millis().to_string();
+        let gone = [
+            ("idle_in_transaction_session_timeout", idle.as_str()),
+            ("tcp_user_timeout", idle.as_str()),
+            ("tcp_keepalives_idle", "5"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+        ];
+        let options = url.parse::<PgConnectOptions>()?.application_name(service).options(by_key).options(gone);
+        let pool = pool_options().connect_with(options.clone()).await?;
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;
         let (committed, relay) = mpsc::channel(limits::RELAY_QUEUE);
         let rules = Arc::new(RwLock::new(Arc::new(RuleBook::new(environment))));
         let epoch = Arc::new(AtomicI32::new(epoch));
-        let database = Database { pool, service, epoch, clock, rules, committed, changed: Arc::default(), summaries: Arc::default() };
+        let pool = Arc::new(RwLock::new(pool));
+        let (changed, summaries) = (Arc::default(), Arc::default());
+        let database = Database { pool, options, service, epoch, clock, rules, committed, changed, summaries };
         database.make_partitions().await?;
         Ok((database, relay))
     }
 
     /// Makes the event log's partitions of this month and the two after it, where they are missing.
     pub(crate) async fn make_partitions(&self) -> Result<(), Fault> {
-        sqlx::query("select make_event_log_partitions()").execute(&self.pool).await?;
+        sqlx::query("select make_event_log_partitions()").execute(&self.pool()).await?;
         Ok(())
+    }
+
+    /// The pool.
+    pub(crate) fn pool(&self) -> PgPool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does something with the database, and gives up when that takes longer than [`limits::DATABASE_WITHIN`].
+    pub(crate) async fn within<T, E: From<Fault>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        self.within_time(limits::DATABASE_WITHIN, work).await
+    }
+
+    /// Does something with the database, and gives up when it takes longer: a connection whose other end is gone never
+    /// answers, and never fails. All connections are made anew then, because those that are tried next may be gone as well.
+    pub(crate) async fn within_time<T, E: From<Fault>>(&self, time: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let pool = self.pool();
+        match tokio::time::timeout(time, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.replace(&pool);
+                Err(Fault::Transient(format!("postgres has not answered within {} s", time.as_secs())).into())
+            }
+        }
+    }
+
+    /// Makes a new pool in the place of one, unless somebody has done so.
+    fn replace(&self, silent: &PgPool) {
+        let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+        // the pools of one service differ in nothing but what they are
+        if silent.is_closed() {
+            return;
+        }
+        tracing::warn!("postgres does not answer; its connections are made anew");
+        *pool = pool_options().connect_lazy_with(self.options.clone());
+        let silent = silent.clone();
+        // closing marks the pool at once and then waits for every connection, which those without another end never give
+        tokio::spawn(async move { silent.close().await });
     }
 
     /// Begins a transaction. That is also the test whether a connection still lives: when it does not, the next one is taken.
     pub async fn begin(&self) -> Result<Tx, Fault> {
         let mut dead = 0;
         let inner = loop {
-            match self.pool.begin().await {
+            match self.pool().begin().await {
                 Ok(inner) => break inner,
                 Err(error) if dead == limits::POOL_SIZE || !is_dead(&error) => return Err(error.into()),
                 Err(_) => dead += 1,
@@ -169,6 +218,10 @@ impl Database {
     pub fn new_id(&self) -> Uuid {
         self.clock.new_id()
     }
+}
+
+fn pool_options() -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(limits::POOL_SIZE).min_connections(1).test_before_acquire(false)
 }
 
 /// Runs the shell's and the service's migrations as the owner of the schema.

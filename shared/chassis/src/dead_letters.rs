@@ -47,6 +47,10 @@ pub(crate) type Again<S> = for<'a> fn(&'a S, &'a mut Tx, &'a Stored) -> BoxFutur
 
 /// Puts a message aside: a row of the service, and a copy on the stream `DEAD_LETTERS`.
 pub(crate) async fn park(shell: &Shell, database: &Database, reaction: &str, message: &Message, reason: &str) -> Result<(), Fault> {
+    database.within(park_one(shell, database, reaction, message, reason)).await
+}
+
+async fn park_one(shell: &Shell, database: &Database, reaction: &str, message: &Message, reason: &str) -> Result<(), Fault> {
     let mut tx = database.begin().await?;
     let place = place(message);
     let headers: serde_json::Map<String, serde_json::Value> = message
@@ -282,7 +286,8 @@ pub(crate) async fn redrive<S: Send + Sync + 'static>(
     loop {
         let changed = database.changed.clone();
         let changed = changed.notified();
-        let pause = match redrive_one(&*service, &shell, &database, &reactions, attempt < limits::BATCH_ATTEMPTS).await {
+        let one = redrive_one(&*service, &shell, &database, &reactions, attempt < limits::BATCH_ATTEMPTS);
+        let pause = match database.within(one).await {
             Ok(true) => {
                 attempt = 0;
                 continue;

@@ -20,7 +20,7 @@ use crate::relay::logged;
 pub(crate) async fn raise(database: &Database) -> Result<(i32, usize), Fault> {
     // seconds since 2020: above every epoch that was used before, also by what the older copy does not know of
     // whoever writes holds the lock shared until its commit: from this one on everybody writes under the new epoch
-    let mut transaction = database.pool.begin().await?;
+    let mut transaction = database.pool().begin().await?;
     sqlx::query("select pg_advisory_xact_lock(hashtextextended(current_schema() || ' epoch', 0))").execute(&mut *transaction).await?;
     let epoch: i32 = sqlx::query_scalar(
         "update service_state

@@ -61,9 +61,13 @@ pub(crate) async fn serve<E: Errand>(errand: Arc<E>, shell: Arc<Shell>, database
 }
 
 async fn round<E: Errand>(errand: &E, courier: &Courier, database: &Database) -> Result<usize, Fault> {
-    let mut tx = database.begin().await?;
-    let items = errand.claim(&mut tx).await?;
-    tx.commit().await?;
+    let claimed = async {
+        let mut tx = database.begin().await?;
+        let items = errand.claim(&mut tx).await?;
+        tx.commit().await?;
+        Ok::<_, Fault>(items)
+    };
+    let items = database.within(claimed).await?;
     if items.is_empty() {
         return Ok(0);
     }
@@ -78,9 +82,12 @@ async fn round<E: Errand>(errand: &E, courier: &Courier, database: &Database) ->
         .await;
     crash::point("errand-after-run");
     let count = done.len();
-    let mut tx = database.begin().await?;
-    errand.record(&mut tx, done).await?;
-    tx.commit().await?;
+    let recorded = async {
+        let mut tx = database.begin().await?;
+        errand.record(&mut tx, done).await?;
+        tx.commit().await
+    };
+    database.within(recorded).await?;
     crash::point("errand-after-record");
     Ok(count)
 }

@@ -288,7 +288,7 @@ async fn handle<A: Aggregate, S: Follow<A>>(
     }
     let mut batch: Vec<Seen<A>> = newest.into_values().collect();
     batch.sort_unstable_by_key(|seen| seen.state.id());
-    match in_one_transaction(service, database, &batch).await {
+    match database.within(in_one_transaction(service, database, &batch)).await {
         Ok(()) => {
             metrics::counter!("tranche_events_followed_total", "kind" => A::KIND).increment(readable.len() as u64);
             let done: Vec<&Message> = readable.iter().map(|delivered| delivered.message).collect();

@@ -54,7 +54,8 @@ async fn ready(State(health): State<Health>) -> (StatusCode, Json<Value>) {
     let nats = shell.jetstream.client().connection_state() == async_nats::connection::State::Connected;
     let postgres = match &shell.database {
         Some(database) => {
-            let asked = sqlx::query("select 1").execute(&database.pool);
+            let pool = database.pool();
+            let asked = sqlx::query("select 1").execute(&pool);
             tokio::time::timeout(limits::READY_WITHIN, asked).await.is_ok_and(|answered| answered.is_ok())
         }
         None => true,

@@ -66,6 +66,15 @@ pub const SUMMARY_MORE_PAUSE: Duration = Duration::from_millis(250);
 pub const ERRAND_POLL: Duration = Duration::from_millis(500);
 /// One attempt of a request to a service.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A transaction that takes longer than this is given up: nothing that is decided or read takes a tenth of it, so the other end
+/// of its connection is gone.
+pub const DATABASE_WITHIN: Duration = Duration::from_secs(20);
+/// The same for a query: a whole record may be read for one.
+pub const QUERY_WITHIN: Duration = Duration::from_secs(130);
+/// The same for the comparison of everything that a service keeps, with the waits for readers in it.
+pub const RECONCILE_WITHIN: Duration = Duration::from_secs(1_200);
+/// A broker that answers no ping for three times as long is gone.
+pub const PING_EVERY: Duration = Duration::from_secs(5);
 /// A database that does not answer within this time is not ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(1);
 /// A stopping service finishes what is in hand within this time.

@@ -37,6 +37,7 @@ pub async fn connect(config: &Config, service: &str) -> Result<Client, Fault> {
         .custom_inbox_prefix(format!("_INBOX_{service}"))
         .request_timeout(Some(limits::REQUEST_TIMEOUT))
         .connection_timeout(Duration::from_secs(5))
+        .ping_interval(limits::PING_EVERY)
         .reconnect_delay_callback(|attempt| limits::backoff(u32::try_from(attempt).unwrap_or(u32::MAX)))
         .retry_on_initial_connect()
         .max_reconnects(None);

@@ -74,7 +74,7 @@ async fn answer<Q: Query, S: Show<Q>>(service: &S, database: &Database, request:
             let mut tx = database.begin().await?;
             service.show(&mut tx, &context, query.clone()).await
         };
-        match shown.await {
+        match database.within_time(limits::QUERY_WITHIN, shown).await {
             Ok(reply) => return serde_json::to_vec(&reply).map_err(|error| Reason::Internal.with(error.to_string())),
             Err(Miss::Refused(rejection)) if rejection.reason.may_be_behind() && since.elapsed() < limits::COPY_PATIENCE => {
                 tokio::time::sleep(limits::COPY_PAUSE).await;

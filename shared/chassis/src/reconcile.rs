@@ -91,7 +91,7 @@ pub(crate) struct Comparisons<S> {
 
 /// Compares copies and records at start, hourly and after the broker forgot, totals once a day, until the service stops.
 pub(crate) async fn serve<S: Send + Sync + 'static>(service: Arc<S>, shell: Arc<Shell>, database: Database, comparisons: Comparisons<S>) {
-    let reconciler = Reconciler::new(database, shell.jetstream.clone());
+    let reconciler = Reconciler::new(database.clone(), shell.jetstream.clone());
     let mut recomputed = Instant::now();
     let mut failures = 0;
     loop {
@@ -101,10 +101,10 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(service: Arc<S>, shell: Arc<
                 recomputed = Instant::now();
                 found.extend(reconciler.totals(comparisons.totals).await);
             }
-            found
+            Ok(found)
         };
         let found = tokio::select! {
-            found = all => found,
+            found = database.within_time(limits::RECONCILE_WITHIN, all) => found.unwrap_or_else(|fault: Fault| vec![Err(fault)]),
             () = shell.stopped() => return,
         };
         let is_whole = |one: &Result<Compared, Fault>| one.as_ref().is_ok_and(|compared| compared.repaired == compared.differed);
@@ -149,7 +149,7 @@ impl Reconciler {
 
     /// Forgets how far logs were compared: the next comparison is of everything.
     pub(crate) async fn forget_positions(&self) -> Result<(), Fault> {
-        sqlx::query("delete from log_positions").execute(&self.database.pool).await?;
+        sqlx::query("delete from log_positions").execute(&self.database.pool()).await?;
         Ok(())
     }
 
@@ -297,7 +297,7 @@ impl Reconciler {
 
     /// A connection that holds the turn to compare this until it is dropped; none when another replica has it.
     async fn turn(&self, what: &str) -> Result<Option<PgConnection>, Fault> {
-        let mut connection = self.database.pool.acquire().await?.detach();
+        let mut connection = self.database.pool().acquire().await?.detach();
         let has_turn = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended(current_schema() || ' compares ' || $1, 0))")
             .bind(what)
             .fetch_one(&mut connection)
@@ -360,7 +360,7 @@ pub(crate) async fn logs<S: Record>(service: Arc<S>, reconciler: Reconciler) -> 
 async fn log<S: Record>(service: &S, reconciler: &Reconciler, owner: &str) -> Result<Compared, Fault> {
     let mut compared = Compared { what: format!("log of {owner}"), ..Compared::default() };
     let Some(_turn) = reconciler.turn(&compared.what).await? else { return Ok(compared) };
-    let pool = &reconciler.database.pool;
+    let pool = &reconciler.database.pool();
     let position: Option<i64> =
         sqlx::query_scalar("select position from log_positions where owner = $1").bind(owner).fetch_optional(pool).await?;
     let mut asked = ListLogged { after: (position.unwrap_or(0) - limits::LOG_OVERLAP).max(0) };

@@ -108,7 +108,7 @@ pub(crate) async fn serve<S: Record>(service: Arc<S>, shell: Arc<Shell>, databas
         let now = database.clock.now();
         let batch: Vec<Recorded> = messages.iter().map(|message| read_message(message, now)).collect();
         let mut attempt = 0;
-        while let Err(fault) = keep(&*service, &database, &batch).await {
+        while let Err(fault) = database.within(keep(&*service, &database, &batch)).await {
             if let (Fault::Fatal(_), Err(fault)) = (&fault, keep_singly(&*service, &shell, &database, &messages, &batch).await) {
                 tracing::error!(stream, %fault, "recording one by one");
             } else if matches!(fault, Fault::Fatal(_)) {
@@ -135,7 +135,7 @@ async fn keep_singly<S: Record>(
     batch: &[Recorded],
 ) -> Result<(), Fault> {
     for (message, recorded) in messages.iter().zip(batch) {
-        match keep(service, database, std::slice::from_ref(recorded)).await {
+        match database.within(keep(service, database, std::slice::from_ref(recorded))).await {
             Err(Fault::Fatal(why)) => dead_letters::park(shell, database, "record", message, &why).await?,
             done => done?,
         }

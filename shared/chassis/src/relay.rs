@@ -103,7 +103,7 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
             if !ranges.is_empty() {
                 // their month was put aside
                 tracing::error!(stream, ?ranges, "events that wait for the broker are no longer in the log; they are given up");
-                forget(database, &ranges, stream, 0, &[]).await?;
+                database.within(forget(database, &ranges, stream, 0, &[])).await?;
             }
             continue;
         }
@@ -121,18 +121,18 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
                     refused.extend(published.refused.iter().map(|event| event.log_id));
                 }
                 Err(fault) => {
-                    postpone(database, &ranges).await?;
+                    database.within(postpone(database, &ranges)).await?;
                     return Err(fault);
                 }
             }
         }
         if stream == "EVENTS" && last_seq > 0 && shell.published.note(last_seq) {
             tracing::warn!(stream, last_seq, "the broker acknowledges below what it had acknowledged");
-            publish_unsettled(database, stream).await?;
+            database.within(publish_unsettled(database, stream)).await?;
             shell.compare.notify_one();
         }
         crash::point("publish-after");
-        forget(database, &ranges, stream, last_seq, &refused).await?;
+        database.within(forget(database, &ranges, stream, last_seq, &refused)).await?;
         crash::point("publish-after-delete");
         metrics::counter!("tranche_events_published_total").increment(of_stream.len() as u64);
     }
@@ -260,10 +260,10 @@ async fn forget(database: &Database, ranges: &[&Range], stream: &str, last_seq: 
     .bind(i64::try_from(last_seq).unwrap_or(i64::MAX))
     .bind(ranges.iter().map(|range| range.last).collect::<Vec<_>>());
     if refused.is_empty() {
-        delete.execute(&database.pool).await?;
+        delete.execute(&database.pool()).await?;
         return Ok(());
     }
-    let mut transaction = database.pool.begin().await?;
+    let mut transaction = database.pool().begin().await?;
     delete.execute(&mut *transaction).await?;
     sqlx::query(
         "insert into outbox_pending (first_log_id, last_log_id, stream, events, attempts, next_attempt)
@@ -287,7 +287,7 @@ async fn postpone(database: &Database, ranges: &[&Range]) -> Result<(), Fault> {
     )
     .bind(firsts)
     .bind(streams)
-    .execute(&database.pool)
+    .execute(&database.pool())
     .await?;
     Ok(())
 }
@@ -313,13 +313,7 @@ pub(crate) fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
 
 /// Publishes what has waited for longer than this: left by a crash, an outage or a full queue.
 async fn publish_left_over(shell: &Shell, database: &Database, longer_than: Duration) -> Result<(), Fault> {
-    let (depth, age): (i64, Option<f64>) = sqlx::query_as(
-        "select coalesce(sum(events), 0)::bigint,
-                extract(epoch from clock_timestamp() - (select at from event_log where log_id = min(first_log_id)))::float8
-         from outbox_pending",
-    )
-    .fetch_one(&database.pool)
-    .await?;
+    let (depth, age) = database.within(depth(database)).await?;
     shell.outbox_depth.store(depth, std::sync::atomic::Ordering::Relaxed);
     metrics::gauge!("tranche_outbox_depth").set(depth as f64);
     metrics::gauge!("tranche_outbox_oldest_seconds").set(age.unwrap_or_default());
@@ -327,12 +321,24 @@ async fn publish_left_over(shell: &Shell, database: &Database, longer_than: Dura
         return Ok(());
     }
     loop {
-        let handed = left_over(database, longer_than).await?;
+        let handed = database.within(left_over(database, longer_than)).await?;
         if handed.ranges.is_empty() {
             return Ok(());
         }
         publish_and_forget(shell, database, handed).await?;
     }
+}
+
+/// How many events wait for the broker, and for how many seconds the oldest has.
+async fn depth(database: &Database) -> Result<(i64, Option<f64>), Fault> {
+    let depth = sqlx::query_as(
+        "select coalesce(sum(events), 0)::bigint,
+                extract(epoch from clock_timestamp() - (select at from event_log where log_id = min(first_log_id)))::float8
+         from outbox_pending",
+    )
+    .fetch_one(&database.pool())
+    .await?;
+    Ok(depth)
 }
 
 /// The oldest ranges that have waited, at least one, with about as many events as are published at once.
@@ -346,7 +352,7 @@ async fn left_over(database: &Database, longer_than: Duration) -> Result<Handed,
     )
     .bind((limits::PUBLISH_MAX * limits::PUBLISHES_AT_ONCE) as i64)
     .bind(longer_than.as_secs_f64())
-    .fetch_all(&database.pool)
+    .fetch_all(&database.pool())
     .await?;
     let events = sqlx::query(
         "select log_id, event_id, subject, aggregate, aggregate_id, epoch, version, at,
@@ -359,7 +365,7 @@ async fn left_over(database: &Database, longer_than: Duration) -> Result<Handed,
     .bind(ranges.iter().map(|range| range.1).collect::<Vec<_>>())
     .bind(ranges.iter().map(|range| range.2.as_str()).collect::<Vec<_>>())
     .try_map(|row: PgRow| logged(&row))
-    .fetch_all(&database.pool)
+    .fetch_all(&database.pool())
     .await?;
     let known = |name: &str| STREAMS.iter().map(|(stream, _)| *stream).find(|stream| *stream == name);
     let range = |(first, last, stream): &(i64, i64, String)| Some(Range { first: *first, last: *last, stream: known(stream)? });
@@ -375,15 +381,15 @@ fn connection(shell: &Shell) -> u64 {
 /// Compares the streams with what is known of them, on a connection. On another one than the last time what the broker had
 /// acknowledged lately is published again, and what readers keep is compared. Returns the connection.
 async fn check_streams(shell: &Shell, database: &Database, compared_on: u64) -> Result<u64, Fault> {
-    database.make_partitions().await?;
+    database.within(database.make_partitions()).await?;
     ensure_streams(&shell.jetstream, shell.config.nats_replicas).await?;
     let now_on = connection(shell);
     for (name, _) in STREAMS {
-        compare_stream(shell, database, name).await?;
+        database.within(compare_stream(shell, database, name)).await?;
         if now_on != compared_on {
-            publish_unsettled(database, name).await?;
+            database.within(publish_unsettled(database, name)).await?;
         } else if connection(shell) == now_on {
-            settle(database, name).await?;
+            database.within(settle(database, name)).await?;
         }
     }
     // a service compares when it starts, anyway
@@ -399,7 +405,7 @@ async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Resul
     // what is known is read before the stream, so that a publish in between cannot look like a loss
     let known: Option<(String, i64, i64)> = sqlx::query_as("select created_at, last_seq, messages from relay_state where stream = $1")
         .bind(name)
-        .fetch_optional(&database.pool)
+        .fetch_optional(&database.pool())
         .await?;
     let stream = shell.jetstream.get_stream(name).await.map_err(|error| Fault::Transient(error.to_string()))?;
     let created = stream.cached_info().created.to_rfc3339();
@@ -412,7 +418,7 @@ async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Resul
         sqlx::query("update relay_state set messages = $2 where stream = $1 and messages < $2")
             .bind(name)
             .bind(messages)
-            .execute(&database.pool)
+            .execute(&database.pool())
             .await?;
         return Ok(());
     }
@@ -431,7 +437,7 @@ async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Resul
     .bind(&created)
     .bind(last_seq)
     .bind(messages)
-    .execute(&database.pool)
+    .execute(&database.pool())
     .await?;
     if known.is_some() {
         shell.compare.notify_one();
@@ -454,7 +460,7 @@ async fn publish_again(database: &Database, stream: &str, from: i64) -> Result<(
     .bind(stream)
     .bind(from)
     .bind(limits::PUBLISH_MAX as i64)
-    .execute(&database.pool)
+    .execute(&database.pool())
     .await?;
     Ok(())
 }
@@ -462,7 +468,7 @@ async fn publish_again(database: &Database, stream: &str, from: i64) -> Result<(
 /// The same for what the broker has acknowledged since the stream was last found whole on an unbroken connection.
 async fn publish_unsettled(database: &Database, stream: &str) -> Result<(), Fault> {
     let settled: Option<i64> =
-        sqlx::query_scalar("select settled from relay_state where stream = $1").bind(stream).fetch_optional(&database.pool).await?;
+        sqlx::query_scalar("select settled from relay_state where stream = $1").bind(stream).fetch_optional(&database.pool()).await?;
     publish_again(database, stream, settled.unwrap_or(0)).await
 }
 
@@ -475,7 +481,7 @@ async fn settle(database: &Database, stream: &str) -> Result<(), Fault> {
     )
     .bind(stream)
     .bind(limits::LOG_OVERLAP)
-    .execute(&database.pool)
+    .execute(&database.pool())
     .await?;
     Ok(())
 }

@@ -60,7 +60,7 @@ async fn push_newest<S: RuleSource>(
     database: &Database,
     pushed: &mut HashMap<String, i64>,
 ) -> Result<(), Fault> {
-    let newest = service.newest(&mut database.begin().await?).await?;
+    let newest = database.within(async { service.newest(&mut database.begin().await?).await }).await?;
     let is_first = pushed.is_empty();
     if !is_first && newest.iter().all(|rules| pushed.get(&rules.scope) == Some(&rules.version)) {
         return Ok(());

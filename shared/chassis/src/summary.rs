@@ -33,7 +33,7 @@ pub(crate) async fn serve<A: Aggregate, S: Summarise<A>>(service: Arc<S>, shell:
     let mut after = Uuid::nil();
     loop {
         marked.mark_unchanged();
-        let pause = match publish::<A, S>(&*service, &database, after).await {
+        let pause = match database.within(publish::<A, S>(&*service, &database, after)).await {
             Ok(last) => {
                 attempt = 0;
                 after = last.unwrap_or_default();

@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -14,6 +15,9 @@ use crate::process::free_port;
 
 /// Bytes that are passed on at once.
 const BUFFER: usize = 64 << 10;
+
+/// A server notices so late that a client is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// What happens to connections; those that are numbered below a limit are older than the fault.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,40 +123,60 @@ impl Proxy {
     }
 }
 
-async fn pass_both(near: TcpStream, far: TcpStream, number: u64, weather: watch::Receiver<Weather>, felt: Arc<Felt>) {
-    let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-    let mut watching = weather.clone();
-    let cut = watching.wait_for(|weather| number < weather.cut_below);
-    tokio::select! {
-        () = pass(near_read, far_write, number, weather.clone(), &felt) => {}
-        () = pass(far_read, near_write, number, weather.clone(), &felt) => {}
-        _ = cut => {
-            felt.cut.fetch_add(1, Ordering::Relaxed);
+async fn pass_both(mut near: TcpStream, mut far: TcpStream, number: u64, mut weather: watch::Receiver<Weather>, felt: Arc<Felt>) {
+    let (mut watch_cut, mut watch_dead) = (weather.clone(), weather.clone());
+    let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
+    let cut = tokio::select! {
+        () = pass(near_read, far_write, weather.clone(), &felt) => false,
+        () = pass(far_read, near_write, weather.clone(), &felt) => false,
+        () = until(&mut watch_cut, |weather| number < weather.cut_below) => true,
+        () = until(&mut watch_dead, |weather| number < weather.dead_below) => {
+            // the server finds out by its keep-alives; the service must find out by itself
+            let server = async {
+                let _ = tokio::time::timeout(KEEP_ALIVE, swallow(&mut far, &felt)).await;
+                drop(far);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = swallow(&mut near, &felt) => {}
+                () = server => {}
+                () = until(&mut weather, |weather| number < weather.cut_below) => {}
+            }
+            true
         }
+    };
+    if cut {
+        felt.cut.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Passes one direction on until it ends. A half-open connection ends for nobody, until it is cut.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, mut weather: watch::Receiver<Weather>, felt: &Felt) {
+/// Returns when the weather is so, or the proxy is gone.
+async fn until(weather: &mut watch::Receiver<Weather>, wanted: impl Fn(&Weather) -> bool) {
+    let _ = weather.wait_for(|weather| wanted(weather)).await;
+}
+
+/// Passes one direction on until it ends.
+async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut weather: watch::Receiver<Weather>, felt: &Felt) {
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or_default();
         if weather.borrow().stalled {
             felt.stalled_bytes.fetch_add(read as u64, Ordering::Relaxed);
-            if weather.wait_for(|weather| !weather.stalled).await.is_err() {
-                return;
-            }
-        }
-        if number < weather.borrow().dead_below {
-            felt.swallowed_bytes.fetch_add(read as u64, Ordering::Relaxed);
-            if read == 0 {
-                let _ = weather.wait_for(|weather| number < weather.cut_below).await;
-                return;
-            }
-            continue;
+            until(&mut weather, |weather| !weather.stalled).await;
         }
         if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Takes what is sent and passes nothing on, until the sender closes.
+async fn swallow(near: &mut TcpStream, felt: &Felt) {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match near.read(&mut buffer).await.unwrap_or_default() {
+            0 => return,
+            read => drop(felt.swallowed_bytes.fetch_add(read as u64, Ordering::Relaxed)),
         }
     }
 }
