@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CARELESS: Duration = Duration::from_millis(400);
 /// Longest wait for the answer to one attempt.
 const ATTEMPT: Duration = Duration::from_secs(15);
+/// Longest wait for what is read.
+const READ: Duration = Duration::from_secs(5);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(150);
 /// Tokens are good for longer than any run.
@@ -84,9 +86,9 @@ impl Person {
     }
 
     /// Reads once; none when it is not there or nobody answers.
-    pub async fn try_read(&self, path: &str) -> Option<Value> {
+    pub async fn read(&self, path: &str) -> Option<Value> {
         let client = self.client(fastrand::usize(..));
-        match tokio::time::timeout(ATTEMPT, client.send("GET", path, None, None)).await {
+        match tokio::time::timeout(READ, client.send("GET", path, None, None)).await {
             Ok(Ok(reply)) if reply.status == 200 => Some(reply.body),
             _ => None,
         }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use testkit::wait;
 
 use crate::means::{
-    broker_works, copy_schema, copy_store, felt_on, fill_disk, filler, freeze, jetstream, lose_messages, reminders, set_back_schema,
-    set_back_store, signal_all, signal_postgres, strike_lane, thaw, wipe, wipe_alive,
+    copy_schema, copy_store, felt_on, fill_disk, filler, freeze, jetstream, lose_messages, set_back_schema, set_back_store, signal_all,
+    signal_postgres, strike_lane, thaw, wipe, wipe_alive, written_ahead,
 };
 use crate::world::World;
 
@@ -172,7 +172,7 @@ impl Fault {
             Fault::FreezePostgres => struck.felt = signal_postgres(world, "STOP") > 1,
             Fault::Cut(..) | Fault::Refuse(..) | Fault::Stall(..) | Fault::HalfOpen(..) => struck.before = strike_lane(self, world)?,
             Fault::Clock(days) => {
-                struck.before = reminders(world).await;
+                struck.before = written_ahead(world, days).await;
                 testkit::stack::set_clock(&world.ops, days * 86_400).await?;
             }
             Fault::FillDisk => struck.felt = fill_disk(world)?,
@@ -223,16 +223,14 @@ impl Struck {
             Fault::Cut(service, lane) | Fault::Refuse(service, lane) | Fault::Stall(service, lane) | Fault::HalfOpen(service, lane) => {
                 felt = felt_on(world, service, lane)? > self.before;
             }
-            Fault::Clock(_) => {
-                felt = reminders(world).await > self.before;
+            Fault::Clock(days) => {
+                felt = written_ahead(world, days).await > self.before;
                 testkit::stack::set_clock(&world.ops, 0).await?;
             }
             Fault::FillDisk => {
-                let _ = std::fs::remove_file(filler(world)?);
-                // a server that has met a full disk may put its streams aside until it starts again; its disk goes with it
-                if !broker_works(&world.ops).await {
-                    world.brokers[0] = None;
-                }
+                std::fs::remove_file(filler(world)).map_err(|error| format!("filler: {error}"))?;
+                // a stream that has met a full disk takes nothing more until its server starts again
+                world.brokers[0] = None;
             }
             Fault::AddReplica(service) => world.kill_newest_replica(service)?,
             Fault::SetBack(service) => set_back_schema(world, service).await?,

@@ -18,8 +18,6 @@ const LOST_AT_ONCE: u64 = 5;
 const PIECE: usize = 64 << 10;
 /// A process that is told to stand still does so within this time, and files that are deleted again and again are gone.
 const FREEZES_WITHIN: Duration = Duration::from_secs(2);
-/// A broker whose disk was full goes on by itself within this time, or does not.
-const WORKS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Stops a process where it stands; whether it stands.
 pub async fn freeze(pid: u32) -> bool {
@@ -54,19 +52,6 @@ pub fn signal_postgres(world: &mut World, name: &str) -> usize {
 /// The broker's streams, as one who may do anything.
 pub fn jetstream(world: &World) -> jetstream::Context {
     jetstream::new(world.ops.clone())
-}
-
-/// Whether the broker stores what is published.
-pub async fn broker_works(ops: &async_nats::Client) -> bool {
-    let jetstream = jetstream::new(ops.clone());
-    wait::until(WORKS_WITHIN, || async {
-        let published = jetstream.publish("tranche.dlq.chaos.disk", "is there room".into()).await;
-        match published {
-            Ok(acknowledged) => acknowledged.await.is_ok(),
-            Err(_) => false,
-        }
-    })
-    .await
 }
 
 /// Kills the broker and takes its store away; whether there was one.
@@ -142,21 +127,21 @@ pub fn felt_on(world: &World, service: &str, lane: Lane) -> Result<i64, String> 
     Ok(i64::try_from(felt).unwrap_or(i64::MAX))
 }
 
-/// Notices that were raised because of the date.
-pub async fn reminders(world: &World) -> i64 {
-    let raised = "select count(*) from notifications.schedules where raised_at is not null and kind <> 'capital_call'";
-    sqlx::query_scalar(raised).fetch_one(&world.database).await.unwrap_or_default()
+/// Events that were written under a date so many days ahead, a day at least.
+pub async fn written_ahead(world: &World, days: i64) -> i64 {
+    let written = "select count(*) from capital_calls.event_log where at > now() + make_interval(days => $1 - 1)";
+    let days = i32::try_from(days).unwrap_or(i32::MAX);
+    sqlx::query_scalar(written).bind(days).fetch_one(&world.database).await.unwrap_or_default()
 }
 
 /// The file that fills the broker's disk.
-pub fn filler(world: &World) -> Result<PathBuf, String> {
-    let nats = world.brokers[0].as_ref().ok_or("the broker is down")?;
-    Ok(nats.store(&world.folder).join("filler"))
+pub fn filler(world: &World) -> PathBuf {
+    world.store(0).join("filler")
 }
 
 /// Writes to the broker's disk until nothing more fits; whether it got so far.
 pub fn fill_disk(world: &World) -> Result<bool, String> {
-    let path = filler(world)?;
+    let path = filler(world);
     let mut file = std::fs::File::create(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let piece = vec![1; PIECE];
     loop {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{Days, Utc};
 use serde_json::{Value, json};
@@ -28,10 +28,12 @@ const SMALL_ALLOCATION: i64 = 90_000_000;
 const LARGE_ALLOCATION: i64 = 100_000_000;
 /// A call of this amount and a bit; cents.
 const CALL: i64 = 100_000;
-/// Attempts to see what another service has to do first.
-const LOOKS: usize = 100;
-/// A deal that is not seen after so many looks is published again: the broker may have lost it.
-const DEAL_LOOKS: usize = 10;
+/// What another service has to do first is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A deal that is not seen for so long is published again: the broker may have lost it.
+const DEAL_PATIENCE: Duration = Duration::from_secs(3);
+/// A deal is told of so often at most.
+const DEAL_TIMES: usize = 10;
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -266,7 +268,7 @@ impl Workload {
         }
         let path = format!("/allocations/{allocation}");
         let active = |body: &Value| body["decision"] == "active";
-        look_for(&self.people.analyst, &path, LOOKS, active).await.map(|_| allocation)
+        look_for(&self.people.analyst, &path, PATIENCE, active).await.map(|_| allocation)
     }
 
     /// Tells of a deal as the deal system does: until the broker has it and our copy is there.
@@ -274,11 +276,11 @@ impl Workload {
         let state = json!({"id": deal, "version": 1, "schema_version": 1, "name": format!("Deal {deal}"), "stage": "due_diligence", "currency": "USD"});
         let body = json!({"state": state, "change": {"kind": "registered"}}).to_string();
         let (jetstream, path) = (async_nats::jetstream::new(self.deals.clone()), format!("/deals/{deal}"));
-        for _ in 0..LOOKS {
+        for _ in 0..DEAL_TIMES {
             let published = jetstream.publish("deals.evt.registered", body.clone().into()).await;
             if let Ok(acknowledged) = published
                 && acknowledged.await.is_ok()
-                && look_for(&self.people.analyst, &path, DEAL_LOOKS, |_| true).await.is_some()
+                && look_for(&self.people.analyst, &path, DEAL_PATIENCE, |_| true).await.is_some()
             {
                 return Some(());
             }
@@ -290,7 +292,8 @@ impl Workload {
     async fn vote(&self, subject: Uuid, manner: Manner) -> Option<()> {
         let path = format!("/approvals?status=pending&subject_id={subject}");
         let page =
-            look_for(&self.people.members[0], &path, LOOKS, |page| page["items"].as_array().is_some_and(|items| !items.is_empty())).await?;
+            look_for(&self.people.members[0], &path, PATIENCE, |page| page["items"].as_array().is_some_and(|items| !items.is_empty()))
+                .await?;
         let approval: Uuid = page["items"][0]["id"].as_str()?.parse().ok()?;
         for member in &self.people.members {
             let operation = Operation::Vote { approval, member: member.name().to_owned() };
@@ -312,16 +315,17 @@ impl Workload {
         let asked = Asked { operation, path: format!("/funds/{}/capital-calls", fund.id), body, id: "capital_call_id" };
         let Some(made) = self.people.manager.ask(manner, asked).await else { return };
         let path = format!("/capital-calls/{}", made["capital_call_id"].as_str().unwrap_or_default());
-        let Some(call) = look_for(&self.people.manager, &path, LOOKS, |call| call["decision"] == "issued").await else { return };
+        let Some(call) = look_for(&self.people.manager, &path, PATIENCE, |call| call["decision"] == "issued").await else { return };
         let ids = call["lines"].as_array().into_iter().flatten().filter_map(|line| line["id"].as_str()?.parse::<Uuid>().ok());
         self.known(|known| known.lines.extend(ids));
     }
 }
 
 /// Reads until it is as wanted; none when it is not in time.
-async fn look_for(person: &Person, path: &str, looks: usize, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
-    for _ in 0..looks {
-        if let Some(body) = person.try_read(path).await
+async fn look_for(person: &Person, path: &str, within: Duration, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+    let since = Instant::now();
+    while since.elapsed() < within {
+        if let Some(body) = person.read(path).await
             && wanted(&body)
         {
             return Some(body);

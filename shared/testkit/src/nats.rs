@@ -88,26 +88,6 @@ impl Nats {
         Ok(Nats { process, port, password: password.to_owned() })
     }
 
-    /// Starts a server whose store is a disk of its own of so many bytes, which can be filled: see [`Nats::store`].
-    pub fn start_on_small_disk(folder: &Path, password: &str, port: u16, bytes: u64) -> Result<Nats, String> {
-        let store = folder.join("jetstream");
-        std::fs::create_dir_all(&store).map_err(|error| format!("{}: {error}", store.display()))?;
-        let inner = command(folder, password, port)?;
-        let mut command = Command::new("unshare");
-        let mount = format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec \"$@\"");
-        command.args(["--map-root-user", "--mount", "sh", "-c", &mount]).arg(&store).arg(inner.get_program()).args(inner.get_args());
-        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let process = Process::start("nats-server", &mut command, &folder.join("nats-server.log"))?;
-        Ok(Nats { process, port, password: password.to_owned() })
-    }
-
-    /// The folder of the streams as the server sees it, which may be on a disk of its own.
-    pub fn store(&self, folder: &Path) -> PathBuf {
-        let own = folder.join("jetstream");
-        let seen = Path::new("/proc").join(self.process.pid().to_string()).join("root");
-        own.strip_prefix("/").map_or(own.clone(), |inner| seen.join(inner))
-    }
-
     /// Waits until it takes connections.
     pub async fn ready(&mut self) -> Result<(), String> {
         let up =
