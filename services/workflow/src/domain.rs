@@ -93,6 +93,27 @@ pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<
     derive(workflow);
 }
 
+/// What the owner of a workflow's subject has decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// The allocation is active, the call issued.
+    Granted,
+    /// The allocation is denied, the call cancelled.
+    Denied,
+}
+
+/// Ends a workflow whose steps were done in a time that is forgotten: its subject is decided, and nothing is left to do.
+pub fn end_forgotten(workflow: &mut Workflow, decided: Decided, now: DateTime<Utc>) {
+    let note = "done before; the database was set back, the audit record has what happened";
+    if decided == Decided::Denied {
+        refuse_step(workflow, Reason::ApprovalDenied.with(note), now);
+    }
+    // as many steps as there are: each round ends one
+    for _ in 0..workflow.steps.len() {
+        finish_step(workflow, StepStatus::Done, Some(note.into()), now);
+    }
+}
+
 /// Writes the derived parts of a workflow.
 pub fn derive(workflow: &mut Workflow) {
     let ended = |step: &&Step| matches!(step.status, StepStatus::Done | StepStatus::Skipped | StepStatus::Failed);

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::domain::Subject;
+use crate::domain::{Decided, Subject};
 use crate::store::Instance;
 use crate::{WorkflowService, domain, store};
 
@@ -30,11 +30,13 @@ struct Request {
     requested_by: String,
     created_at: DateTime<Utc>,
     subject: Subject,
+    /// What the owner has decided already: then its workflow has ended, and is only made where it was forgotten.
+    decided: Option<Decided>,
 }
 
 impl Follow<Allocation> for WorkflowService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
-        let requests = batch.iter().filter(|seen| seen.state.decision == AllocationDecision::PendingApproval).map(|seen| {
+        let requests = batch.iter().map(|seen| {
             let state = &seen.state;
             let content = format!("{}/{}/{}/{}/{}", state.deal_id, state.fund_id, state.amount, state.currency.code(), state.security_type);
             let request = Request {
@@ -50,6 +52,11 @@ impl Follow<Allocation> for WorkflowService {
                     currency: state.currency,
                     content_hash: hash(content.as_bytes()),
                 },
+                decided: match state.decision {
+                    AllocationDecision::PendingApproval => None,
+                    AllocationDecision::Active => Some(Decided::Granted),
+                    AllocationDecision::Denied => Some(Decided::Denied),
+                },
             };
             (&seen.context, request)
         });
@@ -59,7 +66,7 @@ impl Follow<Allocation> for WorkflowService {
 
 impl Follow<CapitalCall> for WorkflowService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CapitalCall>]) -> Result<(), Fault> {
-        let requests = batch.iter().filter(|seen| seen.state.decision == CallDecision::PendingApproval).map(|seen| {
+        let requests = batch.iter().map(|seen| {
             let state = &seen.state;
             let request = Request {
                 kind: SubjectKind::CapitalCall,
@@ -73,6 +80,11 @@ impl Follow<CapitalCall> for WorkflowService {
                     amount: state.amount,
                     currency: state.currency,
                     content_hash: state.content_hash.clone(),
+                },
+                decided: match state.decision {
+                    CallDecision::PendingApproval => None,
+                    CallDecision::Issued => Some(Decided::Granted),
+                    CallDecision::Cancelled => Some(Decided::Denied),
                 },
             };
             (&seen.context, request)
@@ -93,6 +105,11 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
     let mut instances = Vec::with_capacity(requests.len());
     let mut tiers: Vec<Option<ApprovalTier>> = Vec::with_capacity(requests.len());
     for (context, request) in &requests {
+        if let Some(decided) = request.decided {
+            instances.push(forgotten(tx, context, request, decided));
+            tiers.push(None);
+            continue;
+        }
         let rules = tx.rules().rules(&request.fund_type, request.fund_id);
         let tier = rules.map(|rules| rules.tier(request.subject.amount).cloned());
         instances.push(first_state(tx, context, request, &tier));
@@ -104,7 +121,12 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
         if !added.contains(&instance.workflow.id) {
             continue;
         }
-        tx.emit(context, &instance.workflow, WorkflowChange::Started)?;
+        let change = match instance.workflow.status {
+            WorkflowStatus::Completed => WorkflowChange::Completed,
+            WorkflowStatus::Failed => WorkflowChange::Failed,
+            _ => WorkflowChange::Started,
+        };
+        tx.emit(context, &instance.workflow, change)?;
         if let Some(tier) = tier {
             let approval = approval(tx, instance, tier);
             tx.emit(context, &approval, ApprovalChange::Requested)?;
@@ -114,12 +136,11 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
     store::insert_approvals(tx, &approvals).await
 }
 
-fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Option<ApprovalTier>, Rejection>) -> Instance {
-    let now = tx.now();
-    let mut workflow = Workflow {
+fn workflow_of(tx: &Tx, request: &Request) -> Workflow {
+    Workflow {
         id: ids::workflow_id(request.subject_id),
         version: 1,
-        created_at: now,
+        created_at: tx.now(),
         subject_kind: request.kind,
         subject_id: request.subject_id,
         fund_id: request.fund_id,
@@ -128,7 +149,19 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Opti
         progress: 0,
         error: None,
         status: WorkflowStatus::Running,
-    };
+    }
+}
+
+/// The end of a workflow that ran in a time which this service's database has forgotten.
+fn forgotten(tx: &Tx, context: &Context, request: &Request, decided: Decided) -> Instance {
+    let mut workflow = workflow_of(tx, request);
+    domain::end_forgotten(&mut workflow, decided, tx.now());
+    Instance { workflow, correlation_id: context.correlation_id.clone(), subject: request.subject.clone(), due_at: None }
+}
+
+fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Option<ApprovalTier>, Rejection>) -> Instance {
+    let now = tx.now();
+    let mut workflow = workflow_of(tx, request);
     match tier {
         Ok(Some(tier)) => {
             if let Some(step) = domain::next_step(&mut workflow) {

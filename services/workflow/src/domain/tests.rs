@@ -122,3 +122,15 @@ fn votes() {
     approval.status = ApprovalStatus::Pending;
     assert_eq!(cast(&mut approval, &actor("ann", "committee"), VoteDecision::Deny), Ok(ApprovalStatus::Denied));
 }
+
+#[test]
+fn a_workflow_that_was_forgotten_ends_as_its_subject_was_decided() {
+    for (decided, status) in [(Decided::Granted, WorkflowStatus::Completed), (Decided::Denied, WorkflowStatus::Failed)] {
+        for kind in [SubjectKind::Allocation, SubjectKind::CapitalCall] {
+            let mut workflow = workflow(kind);
+            end_forgotten(&mut workflow, decided, DateTime::UNIX_EPOCH);
+            assert_eq!((workflow.status, workflow.progress), (status, 100), "{:?}", steps(&workflow));
+            assert_eq!(workflow.error.is_some(), decided == Decided::Denied);
+        }
+    }
+}
