@@ -38,9 +38,16 @@ pub enum Outcome {
     Unanswered(String),
 }
 
-fn outcome(answer: Result<Result<(), Rejection>, Unanswered>, done: &str) -> Outcome {
+fn outcome(kind: SubjectKind, step: StepName, answer: Result<Result<(), Rejection>, Unanswered>) -> Outcome {
+    // the subject's owner made it before the workflow began: it has forgotten it, its database was set back
+    let forgotten = match kind {
+        SubjectKind::Allocation => Reason::UnknownAllocation,
+        SubjectKind::CapitalCall => Reason::UnknownCapitalCall,
+    };
     match answer {
-        Ok(Ok(())) => Outcome::Done(done.into()),
+        Ok(Ok(())) => Outcome::Done(format!("{} decided", chassis::row::name(&kind))),
+        Ok(Err(rejection)) if rejection.reason == forgotten && step == StepName::GiveBack => Outcome::Done(rejection.to_string()),
+        Ok(Err(rejection)) if rejection.reason == forgotten => Outcome::Refused(rejection),
         Ok(Err(rejection)) if !rejection.reason.is_final() => Outcome::Unanswered(rejection.to_string()),
         Ok(Err(rejection)) => Outcome::Refused(rejection),
         Err(unanswered) => Outcome::Unanswered(unanswered.why),
@@ -93,7 +100,7 @@ impl Errand for Steps {
             (StepName::Validate | StepName::Approve, _) => Outcome::Done("nothing to do".into()),
             (_, SubjectKind::Allocation) => {
                 let command = DecideAllocation { allocation_id: workflow.subject_id, denied_because: denied };
-                outcome(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)), "allocation decided")
+                outcome(workflow.subject_kind, *step, courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
             }
             (_, SubjectKind::CapitalCall) => {
                 let command = DecideCapitalCall {
@@ -101,7 +108,7 @@ impl Errand for Steps {
                     content_hash: instance.subject.content_hash.clone(),
                     cancelled_because: denied,
                 };
-                outcome(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)), "capital call decided")
+                outcome(workflow.subject_kind, *step, courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
             }
         }
     }
@@ -169,4 +176,18 @@ fn request_stage(tx: &mut Tx, instance: &Instance) -> Result<(), Fault> {
         currency: instance.subject.currency,
     };
     tx.emit(&own_context(instance, StepName::RequestStage), &request, StageRequestChange::Requested)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_that_its_owner_has_forgotten_ends_the_workflow_and_one_that_is_not_there_yet_does_not() {
+        let unknown = |reason: Reason| Ok(Err(reason.with("why")));
+        let of = |step, reason| outcome(SubjectKind::CapitalCall, step, unknown(reason));
+        assert!(matches!(of(StepName::Issue, Reason::UnknownCapitalCall), Outcome::Refused(_)));
+        assert!(matches!(of(StepName::GiveBack, Reason::UnknownCapitalCall), Outcome::Done(_)));
+        assert!(matches!(of(StepName::Issue, Reason::UnknownAllocation), Outcome::Unanswered(_)), "a copy may be behind");
+    }
 }
