@@ -28,6 +28,10 @@ begin
         execute format('grant usage on schema %I to %I', service, service);
         execute format('alter default privileges for role %I in schema %I grant select, insert, update, delete on tables to %I', owner, service, service);
         execute format('alter default privileges for role %I in schema %I grant usage on sequences to %I', owner, service, service);
+        -- where a read model is made anew before it takes the place of the one that is read
+        execute format('create schema if not exists %I authorization %I', service || '_rebuild', owner);
+        execute format('grant usage on schema %I to %I', service || '_rebuild', service);
+        execute format('alter default privileges for role %I in schema %I grant select, insert, update, delete on tables to %I', owner, service || '_rebuild', service);
         execute format('alter role %I in database %I set search_path = %I', owner, current_database(), service);
         execute format('alter role %I in database %I set search_path = %I', service, current_database(), service);
     end loop;

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         .shows::<GetPortfolioMetrics>()
         .summarises::<FundMetrics>()
         .keeps(&store::TOTALS)
+        .rebuilds(store::READ_MODEL)
         .follows::<Fund>(Copies::Versions(store::FUNDS))
         .follows::<Commitment>(Copies::Versions(store::COMMITMENTS))
         .follows::<Allocation>(Copies::Versions(store::ALLOCATIONS))

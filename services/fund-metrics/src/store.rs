@@ -67,6 +67,17 @@ pub const TOTALS: [chassis::Total; 2] = [
     ),
 ];
 
+/// All that is here is made from events. The versions of the totals are not: they go on, and what readers know of each fund is
+/// published once more.
+pub const READ_MODEL: chassis::ReadModel = chassis::ReadModel {
+    tables: &["funds", "commitments", "allocations", "lines", "totals", "due_totals"],
+    carry_over: &[
+        "update totals set version = live.version from {live}.totals as live
+         where (totals.holder, totals.holder_id, totals.currency) = (live.holder, live.holder_id, live.currency)",
+        "insert into summaries_due (aggregate, aggregate_id) select 'fund_metrics', id from funds on conflict do nothing",
+    ],
+};
+
 /// Keeps the newest version of each fund; every fund has totals from then on.
 pub async fn keep_funds(tx: &mut Tx, funds: &[Seen<Fund>], changes: &mut Changes) -> Result<(), Fault> {
     sqlx::query(

@@ -14,7 +14,7 @@ pub struct Config {
     /// The owner role, for `migrate`; `database_url` if not given.
     #[serde(default)]
     pub migrate_database_url: Option<String>,
-    /// Address of NATS.
+    /// Address of NATS; those of a cluster's servers with commas between them.
     pub nats_url: String,
     /// The service's own NATS user.
     #[serde(default)]

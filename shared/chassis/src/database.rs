@@ -175,6 +175,14 @@ impl Database {
         }
     }
 
+    /// The same database, whose tables are looked up in another schema first.
+    pub(crate) async fn looking_first_in(&self, schema: &str) -> Result<Database, Fault> {
+        let own: String = sqlx::query_scalar("select current_schema()").fetch_one(&self.pool()).await?;
+        let options = self.options.clone().options([("search_path", format!("{schema},{own}"))]);
+        let pool = pool_options().connect_with(options.clone()).await?;
+        Ok(Database { pool: Arc::new(RwLock::new(pool)), options, ..self.clone() })
+    }
+
     /// Makes a new pool in the place of one, unless somebody has done so.
     fn replace(&self, silent: &PgPool) {
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
@@ -321,6 +329,11 @@ impl Tx {
             Committed::Yes => Ok(()),
             Committed::KeyKnown => Err(Fault::Fatal("an answer was kept outside a batch of commands".into())),
         }
+    }
+
+    /// Commits the changes of tables alone: nothing is told to anybody.
+    pub(crate) async fn commit_silently(self) -> Result<(), Fault> {
+        Ok(self.inner.commit().await?)
     }
 
     /// The same, with the answers that were kept. Nothing is committed when one of their keys is known already.

@@ -41,6 +41,30 @@ impl<A: Aggregate> Seen<A> {
     }
 }
 
+/// The newest of the states that arrive together.
+struct Newest<A: Aggregate>(HashMap<Uuid, Seen<A>>);
+
+impl<A: Aggregate> Newest<A> {
+    fn with_capacity(count: usize) -> Newest<A> {
+        Newest(HashMap::with_capacity(count))
+    }
+
+    /// Keeps a state if it is newer than what is known of its aggregate.
+    fn see(&mut self, seen: Seen<A>) {
+        let known = self.0.get(&seen.state.id());
+        if known.is_none_or(|known| seen.order() > known.order()) {
+            self.0.insert(seen.state.id(), seen);
+        }
+    }
+
+    /// One state an aggregate, in the order of the ids.
+    fn into_batch(self) -> Vec<Seen<A>> {
+        let mut batch: Vec<Seen<A>> = self.0.into_values().collect();
+        batch.sort_unstable_by_key(|seen| seen.state.id());
+        batch
+    }
+}
+
 /// A service that reacts to the state of an aggregate.
 pub trait Follow<A: Aggregate>: Send + Sync + 'static {
     /// Stores what the service needs of the states, each only where it is newer than what it has.
@@ -228,6 +252,17 @@ pub(crate) async fn again<A: Aggregate, S: Follow<A>>(service: &S, tx: &mut Tx, 
     service.follow(tx, std::slice::from_ref(&seen)).await
 }
 
+/// Handles messages that are read again for a read model that is made anew. What cannot be read was put aside long ago.
+pub(crate) async fn refill<A: Aggregate, S: Follow<A>>(service: &S, tx: &mut Tx, messages: &[Message]) -> Result<(), Fault> {
+    let mut newest = Newest::<A>::with_capacity(messages.len());
+    for message in messages {
+        if let Ok(seen) = read::<A>(message.headers.as_ref(), &message.payload) {
+            newest.see(seen);
+        }
+    }
+    service.follow(tx, &newest.into_batch()).await
+}
+
 /// A message, and how often it was delivered.
 #[derive(Clone, Copy)]
 struct Delivered<'a> {
@@ -266,7 +301,7 @@ async fn handle<A: Aggregate, S: Follow<A>>(
     delivered: &[Delivered<'_>],
 ) -> Result<(), Fault> {
     let mut readable = Vec::with_capacity(delivered.len());
-    let mut newest: HashMap<Uuid, Seen<A>> = HashMap::with_capacity(delivered.len());
+    let mut newest = Newest::<A>::with_capacity(delivered.len());
     for &Delivered { message, times } in delivered {
         let seen = match read::<A>(message.headers.as_ref(), &message.payload) {
             Ok(_) if times > limits::DELIVERIES_MAX => Err(format!("given up after {times} deliveries")),
@@ -274,10 +309,7 @@ async fn handle<A: Aggregate, S: Follow<A>>(
         };
         match seen {
             Ok(seen) => {
-                let known = newest.get(&seen.state.id());
-                if known.is_none_or(|known| seen.order() > known.order()) {
-                    newest.insert(seen.state.id(), seen);
-                }
+                newest.see(seen);
                 readable.push(Delivered { message, times });
             }
             Err(reason) => {
@@ -286,8 +318,7 @@ async fn handle<A: Aggregate, S: Follow<A>>(
             }
         }
     }
-    let mut batch: Vec<Seen<A>> = newest.into_values().collect();
-    batch.sort_unstable_by_key(|seen| seen.state.id());
+    let batch = newest.into_batch();
     match database.within(in_one_transaction(service, database, &batch)).await {
         Ok(()) => {
             metrics::counter!("tranche_events_followed_total", "kind" => A::KIND).increment(readable.len() as u64);

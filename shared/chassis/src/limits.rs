@@ -101,6 +101,8 @@ pub const VERSIONS_MAX: usize = 5_000;
 pub const RECONCILE_EVERY: Duration = Duration::from_secs(3_600);
 /// What could not be compared or repaired is tried again after this time, doubled each time.
 pub const RECONCILE_RETRY: Duration = Duration::from_secs(15);
+/// After so many looks what is still missing from a read model that is made anew did not only come late: it is sent again.
+pub const REBUILD_PATIENCE: u32 = 3;
 /// Totals are compared with their rows so often.
 pub const RECOMPUTE_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// A reader that has not read what was there before within this time is too busy to be compared.

@@ -44,7 +44,8 @@ pub async fn connect(config: &Config, service: &str) -> Result<Client, Fault> {
     if let (Some(user), Some(password)) = (&config.nats_user, &config.nats_password) {
         options = options.user_and_password(user.clone(), password.clone());
     }
-    options.connect(&config.nats_url).await.map_err(|error| Fault::Transient(format!("nats: {error}")))
+    let servers: Vec<&str> = config.nats_url.split(',').map(str::trim).collect();
+    options.connect(servers.as_slice()).await.map_err(|error| Fault::Transient(format!("nats: {error}")))
 }
 
 /// Creates the streams and buckets, or brings them up to this configuration.

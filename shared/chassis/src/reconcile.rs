@@ -70,7 +70,18 @@ impl Compared {
 }
 
 /// Epoch and version by id.
-type VersionsById = BTreeMap<Uuid, (i32, i64)>;
+pub(crate) type VersionsById = BTreeMap<Uuid, (i32, i64)>;
+
+/// Where copies and their owner differ.
+#[derive(Debug, Default)]
+pub(crate) struct Apart {
+    /// What the owner has newer.
+    pub behind: VersionsById,
+    /// What is newer here.
+    pub ahead: VersionsById,
+    /// What the owner has forgotten, because its database was set back.
+    pub forgotten: Vec<Uuid>,
+}
 
 /// Those of an owner that a reader has not, or only older ones of; and those that a reader has newer than their owner.
 fn differences(ours: &VersionsById, theirs: &VersionsById) -> (VersionsById, VersionsById) {
@@ -178,28 +189,11 @@ impl Reconciler {
         let mut compared = Compared { what: format!("{} of {}", copied.kind, copied.owner), ..Compared::default() };
         let Some(select) = copied.copies.select() else { return Ok(compared) };
         let Some(_turn) = self.turn(&compared.what).await? else { return Ok(compared) };
-        let (mut behind, mut ahead, mut forgotten) = (VersionsById::new(), VersionsById::new(), Vec::new());
-        let (owners_epoch, unequal) = self.unequal(copied, &select).await?;
-        for bucket in unequal {
-            // ours first: what the owner commits meanwhile makes us behind, never ahead
-            let ours = self.held(&select, Some(bucket), None).await?;
-            let theirs = self.owned(copied, bucket).await?;
-            let (older, mut newer) = differences(&ours, &theirs);
-            if !copied.copies.ids_only() {
-                forgotten
-                    .extend(newer.extract_if(.., |id, (epoch, _)| *epoch < owners_epoch && !theirs.contains_key(id)).map(|(id, _)| id));
-                ahead.extend(newer);
-            }
-            behind.extend(older);
-        }
+        let Apart { behind, ahead, forgotten } = self.compare(copied, &select).await?;
         if behind.is_empty() && ahead.is_empty() && forgotten.is_empty() {
             return Ok(compared);
         }
-        for ids in forgotten.chunks(limits::BATCH_MAX) {
-            let mut tx = self.database.begin().await?;
-            (copied.forget)(service, &mut tx, ids).await?;
-            tx.commit().await?;
-        }
+        self.forget(service, copied, &forgotten).await?;
         let left = self.held(&select, None, Some(forgotten.clone())).await?;
         compared.repaired = forgotten.len() - left.len();
         for id in forgotten {
@@ -215,15 +209,50 @@ impl Reconciler {
             compared.note(format!("{id}: {epoch}/{version} did not arrive"));
         }
         if !lost.is_empty() {
-            let ids: Vec<Uuid> = lost.keys().copied().collect();
-            for ids in ids.chunks(limits::VERSIONS_MAX) {
-                self.command(copied.owner, &Resend { ids: ids.to_vec(), log_ids: vec![] }).await?;
-            }
+            self.have_sent_again(copied.owner, &lost).await?;
             self.settle(&consumer).await?;
             compared.repaired += lost.len() - self.still_behind(&select, lost).await?.len();
         }
         self.report(&compared).await?;
         Ok(compared)
+    }
+
+    /// Where copies and owner differ.
+    pub(crate) async fn compare<S>(&self, copied: &Copied<S>, select: &str) -> Result<Apart, Fault> {
+        let mut apart = Apart::default();
+        let (owners_epoch, unequal) = self.unequal(copied, select).await?;
+        for bucket in unequal {
+            // ours first: what the owner commits meanwhile makes us behind, never ahead
+            let ours = self.held(select, Some(bucket), None).await?;
+            let theirs = self.owned(copied, bucket).await?;
+            let (older, mut newer) = differences(&ours, &theirs);
+            if !copied.copies.ids_only() {
+                let forgotten = newer.extract_if(.., |id, (epoch, _)| *epoch < owners_epoch && !theirs.contains_key(id));
+                apart.forgotten.extend(forgotten.map(|(id, _)| id));
+                apart.ahead.extend(newer);
+            }
+            apart.behind.extend(older);
+        }
+        Ok(apart)
+    }
+
+    /// Takes out what an owner has forgotten.
+    pub(crate) async fn forget<S>(&self, service: &S, copied: &Copied<S>, forgotten: &[Uuid]) -> Result<(), Fault> {
+        for ids in forgotten.chunks(limits::BATCH_MAX) {
+            let mut tx = self.database.begin().await?;
+            (copied.forget)(service, &mut tx, ids).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks an owner to publish the newest states of these once more.
+    pub(crate) async fn have_sent_again(&self, owner: &str, lost: &VersionsById) -> Result<(), Fault> {
+        let ids: Vec<Uuid> = lost.keys().copied().collect();
+        for ids in ids.chunks(limits::VERSIONS_MAX) {
+            self.command(owner, &Resend { ids: ids.to_vec(), log_ids: vec![] }).await?;
+        }
+        Ok(())
     }
 
     /// The owner's epoch, and the buckets that differ.
@@ -262,7 +291,7 @@ impl Reconciler {
         Ok(held.into_iter().map(|(id, epoch, version)| (id, (epoch, version))).collect())
     }
 
-    async fn still_behind(&self, select: &str, behind: VersionsById) -> Result<VersionsById, Fault> {
+    pub(crate) async fn still_behind(&self, select: &str, behind: VersionsById) -> Result<VersionsById, Fault> {
         let held = self.held(select, None, Some(behind.keys().copied().collect())).await?;
         Ok(differences(&held, &behind).0)
     }

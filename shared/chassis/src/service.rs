@@ -30,6 +30,7 @@ use crate::fault::Fault;
 use crate::follow::{self, Follow};
 use crate::outcome::Handed;
 use crate::query::{self, Answer, Miss, Show};
+use crate::rebuild::{self, ReadModel, Refill};
 use crate::reconcile::{self, Comparisons, Copied, Reconciler, Total};
 use crate::record::{self, Record};
 use crate::rules::RuleSource;
@@ -58,6 +59,8 @@ pub struct Service<S> {
     owner: Owner,
     comparisons: Comparisons<S>,
     reactions: Vec<(&'static str, Again<S>)>,
+    refills: Vec<(&'static str, String, Refill<S>)>,
+    read_model: Option<ReadModel>,
     rules: Option<Task<S>>,
     pages: Option<Pages<S>>,
 }
@@ -65,7 +68,18 @@ pub struct Service<S> {
 /// Begins a service.
 pub fn service<S: Send + Sync + 'static>(handlers: S, card: Card) -> Service<S> {
     let comparisons = Comparisons { copied: vec![], totals: &[], recorder: None };
-    Service { card, handlers, tasks: vec![], owner: Owner::default(), comparisons, reactions: vec![], rules: None, pages: None }
+    Service {
+        card,
+        handlers,
+        tasks: vec![],
+        owner: Owner::default(),
+        comparisons,
+        reactions: vec![],
+        refills: vec![],
+        read_model: None,
+        rules: None,
+        pages: None,
+    }
 }
 
 impl<S: Send + Sync + 'static> Service<S> {
@@ -101,6 +115,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         S: Follow<A>,
     {
         self.reactions.push((A::KIND, |service, tx, stored| Box::pin(follow::again::<A, S>(service, tx, stored))));
+        self.refills.push((A::KIND, A::filter(), |service, tx, messages| Box::pin(follow::refill::<A, S>(service, tx, messages))));
         self.comparisons.copied.push(Copied {
             stream: A::STREAM,
             kind: A::KIND,
@@ -113,6 +128,11 @@ impl<S: Send + Sync + 'static> Service<S> {
     /// Keeps totals, which are compared with their rows.
     pub fn keeps(mut self, totals: &'static [Total]) -> Self {
         self.comparisons.totals = totals;
+        self
+    }
+    /// Keeps a read model, which can be made anew from what the service follows.
+    pub fn rebuilds(mut self, model: ReadModel) -> Self {
+        self.read_model = Some(model);
         self
     }
     /// Publishes summaries of an aggregate whose figures are sums.
@@ -149,7 +169,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         self
     }
 
-    /// Runs the command line: `serve` (the default), `migrate`, `verify`, `new-epoch`, `dead-letters`, `health`.
+    /// Runs the command line: `serve` (the default), `migrate`, `verify`, `rebuild`, `new-epoch`, `dead-letters`, `health`.
     pub fn main(self) -> ExitCode {
         let line = CommandLine::parse();
         let config = match Config::read() {
@@ -168,6 +188,7 @@ impl<S: Send + Sync + 'static> Service<S> {
                 Sub::DeadLetters { what } => self.dead_letters(config, what.unwrap_or(LettersSub::List)).await,
                 Sub::NewEpoch => self.new_epoch(config).await,
                 Sub::Verify { recompute } => self.verify(config, recompute).await,
+                Sub::Rebuild => self.rebuild(config).await,
                 Sub::Health => health::ask(config.http_addr).await,
             }
             .map_err(|fault| fault.to_string())
@@ -255,6 +276,17 @@ impl<S: Send + Sync + 'static> Service<S> {
             }
         }
         if wrong == 0 { Ok(()) } else { Err(Fault::Fatal(format!("{wrong} comparisons or differences are left"))) }
+    }
+
+    /// Makes the read model anew.
+    async fn rebuild(self, config: Config) -> Result<(), Fault> {
+        let Some(model) = self.read_model else {
+            return Err(Fault::Fatal(format!("{} keeps no read model; its copies are compared and mended by verify", self.card.name)));
+        };
+        let owner = config.migrate_database_url.clone().ok_or_else(|| Fault::Fatal("MIGRATE_DATABASE_URL is not set".into()))?;
+        let (database, jetstream) = self.connect(&config).await?;
+        let rebuilt = rebuild::run(&self.handlers, &database, &owner, &jetstream, model, self.refills, &self.comparisons).await?;
+        print(&rebuilt)
     }
 
     async fn serve(self, config: Config) -> Result<(), Fault> {
@@ -400,6 +432,8 @@ enum Sub {
         #[arg(long)]
         recompute: bool,
     },
+    /// Make the read model anew, as the owner of the schema, and put it in the place of the old one; the service may serve
+    Rebuild,
     /// After the database was set back to an older copy: raise the epoch and publish every state in it
     NewEpoch,
     /// Ask the service that runs here whether it is ready; for the health check of a container

@@ -150,3 +150,58 @@ async fn readers_follow_an_owner_whose_database_was_set_back() {
     }
     assert_eq!(office.auditor.get("/audit/verify").await.expect(200)["valid"], true);
 }
+
+#[tokio::test]
+async fn a_read_model_is_made_anew_while_it_is_read_and_written() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 2, "100.00").await;
+    let line = id(&lines(&call)[0], "id");
+    office.pay(line, "1.00", "before").await;
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    let before = office.manager.until(&metrics, |metrics| metrics["paid_in"] == "1.00").await;
+    let database = stack.database().await;
+    // somebody has meddled with it: the figures are wrong, and a line is gone
+    let meddled = "update fund_metrics.totals set called = called + 7; delete from fund_metrics.lines where paid = 0";
+    sqlx::raw_sql(meddled).execute(&database).await.unwrap();
+    let indexes = "select string_agg(indexname || indexdef, ' ' order by indexname) from pg_indexes where schemaname = 'fund_metrics'";
+    let indexes_before: String = sqlx::query_scalar(indexes).fetch_one(&database).await.unwrap();
+    let paying = {
+        let treasurer = office.treasurer.clone();
+        tokio::spawn(async move {
+            for number in 0..40 {
+                let body = crate::office::payment("0.50", &format!("meanwhile {number}"));
+                treasurer.post(&format!("/call-lines/{line}/payments"), body).await.expect(201);
+            }
+        })
+    };
+    let reading = {
+        let (manager, metrics) = (office.manager.clone(), metrics.clone());
+        tokio::spawn(async move {
+            loop {
+                manager.get(&metrics).await.expect(200);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    };
+    let settings = stack.settings.clone();
+    let rebuilt = tokio::task::spawn_blocking(move || settings.command("fund-metrics", 0).arg("rebuild").output().unwrap()).await.unwrap();
+    assert!(rebuilt.status.success(), "{}", String::from_utf8_lossy(&rebuilt.stderr));
+    paying.await.unwrap();
+    assert!(!reading.is_finished(), "it could be read all the time");
+    reading.abort();
+    let after = office.manager.until(&metrics, |metrics| metrics["paid_in"] == "21.00").await;
+    assert_eq!(after["called"], before["called"]);
+    let published =
+        "select max((body::jsonb->'state'->>'version')::bigint), count(distinct version) = max(version) from fund_metrics.event_log
+                     where aggregate = 'fund_metrics'";
+    let (versions, is_gapless): (i64, bool) = sqlx::query_as(published).fetch_one(&database).await.unwrap();
+    assert!(versions >= before["version"].as_i64().unwrap() && is_gapless, "the versions of the summaries go on");
+    assert_eq!(indexes_before, sqlx::query_scalar::<_, String>(indexes).fetch_one(&database).await.unwrap());
+    for arguments in [&["verify"][..], &["verify", "--recompute"]] {
+        let (right, printed) = run(&stack, "fund-metrics", arguments);
+        assert!(right, "{printed}");
+    }
+    let (refused, printed) = run(&stack, "notifications", &["rebuild"]);
+    assert!(!refused && printed.contains("keeps no read model"), "{printed}");
+}
