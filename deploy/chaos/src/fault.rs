@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use testkit::wait;
 
 use crate::means::{
-    copy_schema, copy_store, felt_on, fill_disk, filler, freeze, jetstream, lose_messages, set_back_schema, set_back_store, signal_all,
-    signal_postgres, strike_lane, thaw, wipe, wipe_alive, written_ahead,
+    copy_schema, copy_store, felt_on, fill_disk, filler, freeze, jetstream, lose_messages, send_poison, set_back_schema, set_back_store,
+    signal_all, signal_postgres, strike_lane, thaw, wipe, wipe_alive, written_ahead,
 };
 use crate::world::World;
 
@@ -89,6 +89,11 @@ pub struct Struck {
     fault: Fault,
     felt: bool,
     before: i64,
+}
+
+/// How a point is armed: the fourth time that it is reached; a message that cannot be handled reaches it once.
+fn armed(point: &str) -> String {
+    if point.starts_with("letter-") { format!("{point}=1*return") } else { format!("{point}=3*off->return") }
 }
 
 /// What a fault strikes.
@@ -182,7 +187,10 @@ impl Fault {
             }
             Fault::CrashPoint(point, service) => {
                 world.replica(service)?.process.kill();
-                world.start_again(service, &[("FAILPOINTS", &format!("{point}=3*off->return"))])?;
+                world.start_again(service, &[("FAILPOINTS", &armed(point))])?;
+                if point.starts_with("letter-") {
+                    send_poison(world).await?;
+                }
                 let process = &mut world.replica(service)?.process;
                 let ended = wait::until(CRASH_WITHIN, || {
                     let ended = !process.is_running();

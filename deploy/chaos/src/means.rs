@@ -12,6 +12,8 @@ use testkit::{database, postgres, wait};
 use crate::fault::{Fault, Lane};
 use crate::world::World;
 
+/// A message that nobody can read.
+pub const POISON: &str = "no deal at all";
 /// Messages that are lost at once without a sign.
 const LOST_AT_ONCE: u64 = 5;
 /// A file that fills the broker's disk is written in pieces of this size.
@@ -100,6 +102,13 @@ pub async fn lose_messages(world: &World) -> Result<u64, String> {
         lost += u64::from(stream.delete_message(sequence).await.is_ok());
     }
     Ok(lost)
+}
+
+/// Publishes, as the deal system, a message that nobody can read.
+pub async fn send_poison(world: &World) -> Result<(), String> {
+    let jetstream = jetstream::new(world.nats_as("deals").await?);
+    let published = jetstream.publish("deals.evt.registered", POISON.into()).await.map_err(|error| error.to_string())?;
+    published.await.map(drop).map_err(|error| error.to_string())
 }
 
 /// Strikes what lies between a service and a server; returns what was felt there before.

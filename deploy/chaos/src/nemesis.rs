@@ -66,7 +66,7 @@ pub async fn run(scenario: &Scenario, seed: u64, time: Duration) -> Result<Repor
     let world = World::start(&folder, scenario.shape).await?;
     let journal = Arc::new(Journal::create(&folder)?);
     let workload = Arc::new(Workload::new(world.secret(), &world.gateways, &journal, world.nats_as("deals").await?));
-    workload.found().await?;
+    workload.found(seed).await?;
     let clients = workload.start(seed);
     let (chance, counts) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
     let mut run = Run { world, workload, journal, chance, counts, set_backs: vec![], longest: Duration::ZERO };
@@ -90,6 +90,9 @@ impl Run {
         let began = Instant::now();
         let mut waiting: Vec<Fault> = Vec::new();
         for round in 1.. {
+            if scenario.sampled && round > ROUNDS && began.elapsed() >= time {
+                return Ok(());
+            }
             if waiting.is_empty() {
                 if round > 1 && began.elapsed() >= time {
                     return Ok(());
@@ -238,7 +241,10 @@ impl Run {
         let mut never: Vec<String> = scenario
             .faults
             .iter()
-            .filter(|fault| self.counts.get(&fault.to_string()).is_none_or(|count| count.felt == 0))
+            .filter(|fault| match self.counts.get(&fault.to_string()) {
+                Some(count) => count.felt == 0,
+                None => !scenario.sampled,
+            })
             .map(|fault| format!("{fault} was never felt"))
             .collect();
         let some = |what: &str, wanted: fn(&Entry) -> bool| (!entries.iter().any(wanted)).then(|| format!("{what} never happened"));

@@ -106,7 +106,7 @@ impl Workload {
     }
 
     /// The firm before the first fault.
-    pub async fn found(&self) -> Result<(), String> {
+    pub async fn found(&self, seed: u64) -> Result<(), String> {
         for _ in 0..FUNDS {
             let number = self.next();
             let fund = json!({"name": format!("Fund {number}"), "fund_type": "buyout", "currency": "USD", "vintage_year": 2026,
@@ -119,7 +119,13 @@ impl Workload {
             self.known(|known| known.funds.push(Fund { id: made, allocation }));
             self.call(&Fund { id: made, allocation }, Manner::Careful).await;
         }
-        if self.known(|known| known.lines.is_empty()) { Err("no call was issued".into()) } else { Ok(()) }
+        if self.known(|known| known.lines.is_empty()) {
+            return Err("no call was issued".into());
+        }
+        let mut chance = fastrand::Rng::with_seed(seed);
+        self.pay(&mut chance, Manner::Doubled).await;
+        self.pay_wrongly(&mut chance, Manner::Careful).await;
+        Ok(())
     }
 
     async fn register_fund(&self, fund: Value) -> Result<Uuid, String> {
