@@ -80,13 +80,14 @@ pub const READ_MODEL: chassis::ReadModel = chassis::ReadModel {
 
 /// Keeps the newest version of each fund; every fund has totals from then on.
 pub async fn keep_funds(tx: &mut Tx, funds: &[Seen<Fund>], changes: &mut Changes) -> Result<(), Fault> {
-    sqlx::query(
+    let changed: Vec<(Uuid, String)> = sqlx::query_as(
         "insert into funds (id, epoch, version, name, currency, timezone)
          select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, name = excluded.name,
              currency = excluded.currency, timezone = excluded.timezone
-         where (excluded.epoch, excluded.version) > (funds.epoch, funds.version)",
+         where (excluded.epoch, excluded.version) > (funds.epoch, funds.version)
+         returning id, currency",
     )
     .bind(column(funds, |seen| seen.state.id))
     .bind(column(funds, |seen| seen.epoch))
@@ -94,10 +95,10 @@ pub async fn keep_funds(tx: &mut Tx, funds: &[Seen<Fund>], changes: &mut Changes
     .bind(column(funds, |seen| seen.state.name.as_str()))
     .bind(column(funds, |seen| seen.state.currency.code()))
     .bind(column(funds, |seen| seen.state.timezone.as_str()))
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    for seen in funds {
-        changes.add(seen.state.id, seen.state.currency.code(), Delta::default());
+    for (id, currency) in changed {
+        changes.add(id, &currency, Delta::default());
     }
     Ok(())
 }

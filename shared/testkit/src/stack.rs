@@ -222,12 +222,18 @@ impl Stack {
 
     /// Starts a service that was killed, on the same port, and waits until it is ready.
     pub async fn restart(&mut self, service: &str) {
+        self.start_again(service);
+        let replica = self.replicas.get_mut(service).unwrap_or_else(|| panic!("{service} is no service"));
+        replica.ready().await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same, and does not wait.
+    pub fn start_again(&mut self, service: &str) {
         let replica = self.replicas.get_mut(service).unwrap_or_else(|| panic!("{service} is no service"));
         let mut command = self.settings.command(service, replica.port);
         let log = self.folder.join(format!("{service}-1.log"));
         replica.process = Process::start(service, &mut command, &log).unwrap_or_else(|error| panic!("{error}"));
         note_process(&self.folder, replica.process.pid(), service);
-        replica.ready().await.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Moves the clock of all services so many seconds away from the system's; each follows within a moment.

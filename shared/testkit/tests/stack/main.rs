@@ -11,6 +11,7 @@ mod malformed;
 mod notices;
 mod office;
 mod page;
+mod readers;
 mod reconcile;
 mod rules;
 mod services;
