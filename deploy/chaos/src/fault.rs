@@ -13,6 +13,8 @@ use crate::world::World;
 
 /// A stopping service has finished what is in hand within this time, and a little for the machine.
 const STOP_WITHIN: Duration = Duration::from_secs(11);
+/// What a service sends or awaits on a connection at the latest: its pings, and what its pool of connections lets lie idle.
+const LANE_FELT_WITHIN: Duration = Duration::from_secs(30);
 /// A crash point is reached within this time, or nothing leads there.
 const CRASH_WITHIN: Duration = Duration::from_secs(30);
 
@@ -229,7 +231,7 @@ impl Struck {
             Fault::WipeBrokerAlive => world.brokers[0] = None,
             Fault::SetBackBroker => set_back_store(world)?,
             Fault::Cut(service, lane) | Fault::Refuse(service, lane) | Fault::Stall(service, lane) | Fault::HalfOpen(service, lane) => {
-                felt = felt_on(world, service, lane)? > self.before;
+                felt = wait::until(LANE_FELT_WITHIN, || async { felt_on(world, service, lane).is_ok_and(|now| now > self.before) }).await;
             }
             Fault::Clock(days) => {
                 felt = written_ahead(world, days).await > self.before;

@@ -36,7 +36,7 @@ const STREAMS: [&str; 5] = ["EVENTS", "DEALS", "ACCESS", "NOTICES", "DEAD_LETTER
 pub struct Report {
     /// What was found wrong.
     pub findings: Findings,
-    /// What should have happened at least once, and did not.
+    /// What was not done in time, and what should have happened at least once and did not.
     pub never: Vec<String>,
     /// Longest time from a heal to convergence.
     pub longest: Duration,
@@ -58,6 +58,8 @@ struct Run {
     counts: BTreeMap<String, Count>,
     set_backs: Vec<SetBack>,
     longest: Duration,
+    /// What was still to be done when there was no time left.
+    left: Vec<String>,
 }
 
 /// Runs a scenario for a time, and until each of its faults has struck.
@@ -69,7 +71,7 @@ pub async fn run(scenario: &Scenario, seed: u64, time: Duration) -> Result<Repor
     workload.found(seed).await?;
     let clients = workload.start(seed);
     let (chance, counts) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
-    let mut run = Run { world, workload, journal, chance, counts, set_backs: vec![], longest: Duration::ZERO };
+    let mut run = Run { world, workload, journal, chance, counts, set_backs: vec![], longest: Duration::ZERO, left: vec![] };
     let done = run.rounds(scenario, time).await;
     let healed = Instant::now();
     let silence = run.workload.silence().await;
@@ -181,7 +183,7 @@ impl Run {
         self.longest = self.longest.max(healed.elapsed());
         self.tell(&format!("together {:.1} s after the heal", healed.elapsed().as_secs_f64()));
         if !left.is_empty() {
-            println!("  not together after {} s: {}", since.elapsed().as_secs(), left.join("; "));
+            self.left.push(format!("not together after {} s: {}", since.elapsed().as_secs(), left.join("; ")));
         }
     }
 
@@ -236,17 +238,17 @@ impl Run {
         Ok(Report { findings, never, longest: self.longest })
     }
 
-    /// What should have happened at least once.
+    /// What was not done in time, and what should have happened at least once and did not.
     fn never(&self, scenario: &Scenario, entries: &[Entry]) -> Vec<String> {
-        let mut never: Vec<String> = scenario
+        let never = scenario
             .faults
             .iter()
             .filter(|fault| match self.counts.get(&fault.to_string()) {
                 Some(count) => count.felt == 0,
                 None => !scenario.sampled,
             })
-            .map(|fault| format!("{fault} was never felt"))
-            .collect();
+            .map(|fault| format!("{fault} was never felt"));
+        let mut never: Vec<String> = self.left.iter().cloned().chain(never).collect();
         let some = |what: &str, wanted: fn(&Entry) -> bool| (!entries.iter().any(wanted)).then(|| format!("{what} never happened"));
         never.extend(some("an acknowledgement", |entry| matches!(entry.outcome, Outcome::Acknowledged { .. })));
         never.extend(some("a refusal", |entry| matches!(entry.outcome, Outcome::Refused { .. })));

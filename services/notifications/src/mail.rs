@@ -57,7 +57,7 @@ impl Errand for Mail {
     const AT_ONCE: usize = 4;
 
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<Delivery>, Fault> {
-        let lease = tx.now() + LEASE;
+        let lease = tx.system_now() + LEASE;
         store::claim_deliveries(tx, CLAIM_MAX, lease).await
     }
 
@@ -70,7 +70,7 @@ impl Errand for Mail {
         for (delivery, outcome) in done {
             let error = outcome.err();
             let pause = Duration::from_secs(1 << delivery.attempts.clamp(0, 12));
-            let again_at = (error.is_some() && delivery.attempts < ATTEMPTS_MAX).then(|| tx.now() + pause);
+            let again_at = (error.is_some() && delivery.attempts < ATTEMPTS_MAX).then(|| tx.system_now() + pause);
             store::record_delivery(tx, delivery.notice.id, error.as_deref(), again_at).await?;
         }
         Ok(())

@@ -169,13 +169,14 @@ pub async fn add_deliveries(tx: &mut Tx, notices: &[Notice]) -> Result<(), Fault
     let by_mail: Vec<(&Notice, &str)> = notices.iter().filter_map(|notice| Some((notice, notice.email.as_deref()?))).collect();
     sqlx::query(
         "insert into deliveries (notice_id, recipient, notice, created_at, due_at)
-         select *, $4, $4 from unnest($1::uuid[], $2::text[], $3::jsonb[])
+         select *, $4, $5 from unnest($1::uuid[], $2::text[], $3::jsonb[])
          on conflict do nothing",
     )
     .bind(column(&by_mail, |(notice, _)| notice.id))
     .bind(column(&by_mail, |(_, email)| *email))
     .bind(column(&by_mail, |(notice, _)| Json(*notice)))
     .bind(now)
+    .bind(tx.system_now())
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -183,7 +184,7 @@ pub async fn add_deliveries(tx: &mut Tx, notices: &[Notice]) -> Result<(), Fault
 
 /// Takes mails that are due, and keeps them from other replicas until `lease`.
 pub async fn claim_deliveries(tx: &mut Tx, limit: i64, lease: DateTime<Utc>) -> Result<Vec<Delivery>, Fault> {
-    let now = tx.now();
+    let now = tx.system_now();
     let claimed = sqlx::query(
         "update deliveries set due_at = $3, attempts = attempts + 1
          where notice_id in (select notice_id from deliveries where due_at <= $1 order by due_at limit $2 for update skip locked)

@@ -174,7 +174,7 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Opti
         Err(rejection) => domain::refuse_step(&mut workflow, rejection.clone(), now),
     }
     domain::derive(&mut workflow);
-    let due_at = (workflow.status == WorkflowStatus::Running).then_some(now);
+    let due_at = (workflow.status == WorkflowStatus::Running).then(|| tx.system_now());
     Instance { workflow, correlation_id: context.correlation_id.clone(), subject: request.subject.clone(), due_at }
 }
 
@@ -251,7 +251,7 @@ fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &
         domain::refuse_step(&mut instance.workflow, denied, now);
     }
     instance.workflow.version += 1;
-    instance.due_at = Some(now);
+    instance.due_at = Some(tx.system_now());
     tx.emit(context, &instance.workflow, WorkflowChange::Advanced)
 }
 

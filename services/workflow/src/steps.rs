@@ -73,7 +73,7 @@ impl Errand for Steps {
         if due.is_empty() {
             return Ok(vec![]);
         }
-        let now = tx.now();
+        let (now, leased_until) = (tx.now(), tx.system_now() + LEASE);
         let mut claimed = Vec::with_capacity(due.len());
         for instance in &mut due {
             if let Some(step) = domain::next_step(&mut instance.workflow) {
@@ -82,7 +82,7 @@ impl Errand for Steps {
                 step.attempts += 1;
                 claimed.push(step.name);
             }
-            instance.due_at = Some(now + LEASE);
+            instance.due_at = Some(leased_until);
         }
         store::save(tx, &due.iter().collect::<Vec<_>>()).await?;
         Ok(due.into_iter().zip(claimed).collect())
@@ -114,7 +114,7 @@ impl Errand for Steps {
     }
 
     async fn record(&self, tx: &mut Tx, done: Vec<((Instance, StepName), Outcome)>) -> Result<(), Fault> {
-        let now = tx.now();
+        let (now, system_now) = (tx.now(), tx.system_now());
         let ids: Vec<Uuid> = done.iter().map(|((instance, _), _)| instance.workflow.id).collect();
         let stored = store::lock(tx, &ids).await?;
         let mut saved = Vec::with_capacity(done.len());
@@ -136,7 +136,7 @@ impl Errand for Steps {
                 Outcome::Unanswered(why) => hold_up(workflow, step, &why),
             }
             let attempts = domain::next_step(workflow).map(|step| step.attempts);
-            instance.due_at = attempts.map(|attempts| now + if attempts == 0 { Duration::ZERO } else { pause(attempts) });
+            instance.due_at = attempts.map(|attempts| system_now + if attempts == 0 { Duration::ZERO } else { pause(attempts) });
             let change = match workflow.status {
                 WorkflowStatus::Completed => WorkflowChange::Completed,
                 WorkflowStatus::Failed => WorkflowChange::Failed,

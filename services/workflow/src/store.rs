@@ -31,7 +31,7 @@ pub struct Instance {
     pub correlation_id: String,
     /// What the steps need of the subject.
     pub subject: Subject,
-    /// When the runner shall act.
+    /// When the runner shall act, by the system's own time.
     pub due_at: Option<DateTime<Utc>>,
 }
 
@@ -84,7 +84,7 @@ pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fa
 
 /// The workflows that are due, oldest first, locked; those that another replica holds are left out.
 pub async fn lock_due(tx: &mut Tx, limit: i64) -> Result<Vec<Instance>, Fault> {
-    let now = tx.now();
+    let now = tx.system_now();
     let due = sqlx::query("select * from workflows where due_at <= $1 order by due_at limit $2 for update skip locked")
         .bind(now)
         .bind(limit)

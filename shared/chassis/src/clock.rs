@@ -21,10 +21,14 @@ impl Default for Clock {
 
 impl Clock {
     /// Now, to the microsecond (what Postgres keeps).
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     pub fn now(&self) -> DateTime<Utc> {
-        let offset = TimeDelta::try_seconds(self.offset_seconds.load(Ordering::Relaxed)).unwrap_or_default();
-        let now = Utc::now() + offset;
+        self.system_now() + TimeDelta::try_seconds(self.offset_seconds.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    /// The system's own time, which is never set: for leases and pauses between attempts.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    pub fn system_now(&self) -> DateTime<Utc> {
+        let now = Utc::now();
         DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
     }
 

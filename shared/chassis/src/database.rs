@@ -263,6 +263,12 @@ impl Tx {
         self.now
     }
 
+    /// The system's own time, which tests and the demo do not set: for leases and pauses between attempts, which would last for
+    /// days after the business clock was set back.
+    pub fn system_now(&self) -> DateTime<Utc> {
+        self.database.clock.system_now()
+    }
+
     /// The business date in a time zone.
     pub fn today(&self, timezone: Tz) -> NaiveDate {
         calendar::business_date(self.now, timezone)

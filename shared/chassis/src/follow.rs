@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, AckKind, Message};
-use domain::{Aggregate, Event};
+use domain::{Aggregate, Event, delivery};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -51,8 +51,7 @@ impl<A: Aggregate> Newest<A> {
 
     /// Keeps a state if it is newer than what is known of its aggregate.
     fn see(&mut self, seen: Seen<A>) {
-        let known = self.0.get(&seen.state.id());
-        if known.is_none_or(|known| seen.order() > known.order()) {
+        if delivery::is_news(self.0.get(&seen.state.id()).map(Seen::order), seen.order()) {
             self.0.insert(seen.state.id(), seen);
         }
     }

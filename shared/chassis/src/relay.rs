@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
+use domain::delivery::StreamMark;
 use futures::{FutureExt, StreamExt};
 use serde::Deserialize;
 use sqlx::Row;
@@ -408,16 +409,16 @@ async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Resul
         .fetch_optional(&database.pool())
         .await?;
     let stream = shell.jetstream.get_stream(name).await.map_err(|error| Fault::Transient(error.to_string()))?;
-    let created = stream.cached_info().created.to_rfc3339();
-    let last_seq = i64::try_from(stream.cached_info().state.last_sequence).unwrap_or(i64::MAX);
-    let messages = i64::try_from(stream.cached_info().state.messages).unwrap_or(i64::MAX);
-    let is_whole = |(known_created, known_seq, known_messages): &(String, i64, i64)| {
-        *known_created == created && *known_seq <= last_seq && *known_messages <= messages
+    let stands = StreamMark {
+        created: stream.cached_info().created.to_rfc3339(),
+        last_seq: i64::try_from(stream.cached_info().state.last_sequence).unwrap_or(i64::MAX),
+        messages: i64::try_from(stream.cached_info().state.messages).unwrap_or(i64::MAX),
     };
-    if known.as_ref().is_some_and(is_whole) {
+    let known = known.map(|(created, last_seq, messages)| StreamMark { created, last_seq, messages });
+    if known.as_ref().is_some_and(|known| known.holds(&stands)) {
         sqlx::query("update relay_state set messages = $2 where stream = $1 and messages < $2")
             .bind(name)
-            .bind(messages)
+            .bind(stands.messages)
             .execute(&database.pool())
             .await?;
         return Ok(());
@@ -434,9 +435,9 @@ async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Resul
          set created_at = excluded.created_at, last_seq = excluded.last_seq, messages = excluded.messages",
     )
     .bind(name)
-    .bind(&created)
-    .bind(last_seq)
-    .bind(messages)
+    .bind(stands.created)
+    .bind(stands.last_seq)
+    .bind(stands.messages)
     .execute(&database.pool())
     .await?;
     if known.is_some() {

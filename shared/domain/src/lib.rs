@@ -3,6 +3,7 @@
 //! of this crate cannot fail, it can only refuse.
 
 pub mod calendar;
+pub mod delivery;
 pub mod ids;
 pub mod message;
 pub mod messages;

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod simulation;
+
 fn usd(amount: i128) -> Amount {
     currency().from_minor(amount)
 }

@@ -1,9 +1,10 @@
 use ::domain::Currency;
 use ::domain::messages::workflow::{StepStatus, SubjectKind, Vote, VoteDecision};
 use ::domain::rules::{ApprovalTier, RuleLayer};
-use chassis::{Database, clock::Clock};
+use chassis::{Database, Errand, clock::Clock};
 
 use super::*;
+use crate::steps::{LEASE, Steps};
 
 async fn database() -> Database {
     let url = testkit::database::fresh("workflow").await;
@@ -31,7 +32,7 @@ fn instance_of(tx: &Tx, due: bool) -> Instance {
     };
     domain::derive(&mut workflow);
     let subject = Subject { deal_id: Some(tx.new_id()), amount: usd(5_000), currency: "USD".parse().unwrap(), content_hash: "h".into() };
-    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.now()) }
+    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()) }
 }
 
 #[tokio::test]
@@ -65,6 +66,24 @@ async fn two_runners_never_take_the_same_workflow() {
     let second = lock_due(&mut other, 3).await.unwrap();
     assert_eq!((first.len(), second.len()), (3, 1), "the two that are not due stay");
     assert!(second.iter().all(|instance| first.iter().all(|taken| taken.workflow.id != instance.workflow.id)));
+}
+
+#[tokio::test]
+async fn a_lease_ends_also_when_the_clock_is_set_back() {
+    let url = testkit::database::fresh("workflow").await;
+    let clock = Clock::default();
+    let (database, _) = Database::connect("workflow", &url, "development", clock.clone()).await.unwrap();
+    clock.set_offset(400 * 86_400);
+    let mut tx = database.begin().await.unwrap();
+    let mut instance = instance_of(&tx, true);
+    domain::finish_step(&mut instance.workflow, StepStatus::Skipped, None, tx.now());
+    insert(&mut tx, &[instance.clone()]).await.unwrap();
+    assert_eq!(Steps.claim(&mut tx).await.unwrap().len(), 1);
+    tx.commit().await.unwrap();
+    clock.set_offset(0);
+    let mut tx = database.begin().await.unwrap();
+    let leased = lock(&mut tx, &[instance.workflow.id]).await.unwrap().remove(&instance.workflow.id).unwrap();
+    assert!(leased.due_at.unwrap() <= tx.system_now() + LEASE);
 }
 
 #[tokio::test]
