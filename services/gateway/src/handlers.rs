@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use ::domain::{Actor, Rejection};
 use axum::Router;
+use axum::error_handling::HandleErrorLayer;
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue};
 use chassis::{Context, Courier, Shell};
+use tokio::sync::Semaphore;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -40,6 +45,8 @@ pub struct Door {
     pub courier: Courier,
     /// Writes who read or tried what.
     pub access: access::Recorder,
+    /// Places for those who listen to live events.
+    pub listeners: Arc<Semaphore>,
 }
 
 impl Door {
@@ -93,10 +100,19 @@ pub fn cookie(headers: &HeaderMap) -> Option<&str> {
 
 /// All routes.
 pub fn router(gateway: Arc<Gateway>, shell: Arc<Shell>) -> Router {
-    let door = Arc::new(Door { gateway, courier: shell.courier(), access: access::Recorder::start(shell.clone()), shell });
+    let listeners = Arc::new(Semaphore::new(events::LISTENERS_MAX));
+    let door = Arc::new(Door { gateway, courier: shell.courier(), access: access::Recorder::start(shell.clone()), listeners, shell });
     let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let docs = Router::from(SwaggerUi::new("/api/docs").config(Config::from("/api/v1/openapi.json")));
     let docs = docs.layer(header(CONTENT_SECURITY_POLICY, DOCS));
+    let requests_max = door.shell.config.requests_max.get();
+    // what is above the limit is refused at once: a queue of its own would only make everybody wait
+    let limit = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(move |_: tower::BoxError| async move {
+            api::refuse(::domain::Reason::Overloaded.with(format!("the gateway answers {requests_max} requests at once")))
+        }))
+        .layer(LoadShedLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(requests_max));
     api::router()
         .merge(events::router())
         .merge(openapi::router())
@@ -105,6 +121,7 @@ pub fn router(gateway: Arc<Gateway>, shell: Arc<Shell>) -> Router {
         .method_not_allowed_fallback(api::method_not_allowed)
         .with_state(door)
         .merge(docs)
+        .layer(limit)
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             api::refuse(::domain::Reason::Internal.with("the request could not be answered"))
         }))

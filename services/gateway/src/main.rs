@@ -20,7 +20,7 @@ pub struct Gateway {
     pub tokens: domain::Tokens,
 }
 
-/// The services that keep dead letters.
+/// The services that have a database, and so something that may wait.
 pub const SERVICES: [&str; 6] = ["workflow", "allocation-status", "capital-calls", "fund-metrics", "audit", "notifications"];
 
 /// The HTTP API under `/api/v1`: method, path, who may, what it becomes.
@@ -63,6 +63,7 @@ pub fn routes() -> Vec<Route> {
         query::<record::ListAuditRecords>("GET", "/audit/records", AUDITORS),
         // reads every record there is
         query::<record::VerifyAudit>("GET", "/audit/verify", AUDITORS).within(120),
+        query::<letters::GetServiceHealth>("GET", "/services/{service}/health", EVERYONE),
         query::<letters::ListDeadLetters>("GET", "/services/{service}/dead-letters", KEEPERS),
         query::<letters::GroupDeadLetters>("GET", "/services/{service}/dead-letters/groups", KEEPERS),
         command::<letters::RedriveDeadLetters>("POST", "/services/{service}/dead-letters/redrive", ADMIN),

@@ -5,6 +5,8 @@ use std::num::NonZero;
 
 use serde::Deserialize;
 
+use crate::limits;
+
 /// What every service reads from its environment.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
@@ -38,6 +40,12 @@ pub struct Config {
     /// more replicas do.
     #[serde(default = "one_thread")]
     pub worker_threads: NonZero<usize>,
+    /// Events that may wait for the broker before new commands are answered with 429.
+    #[serde(default = "outbox_max")]
+    pub outbox_max: i64,
+    /// Requests that the gateway answers at once; further ones are answered with 429.
+    #[serde(default = "requests_max")]
+    pub requests_max: NonZero<usize>,
     /// `text` or `json`.
     #[serde(default = "text")]
     pub log_format: String,
@@ -48,6 +56,12 @@ fn one() -> usize {
 }
 fn one_thread() -> NonZero<usize> {
     NonZero::<usize>::MIN
+}
+fn outbox_max() -> i64 {
+    limits::OUTBOX_MAX
+}
+fn requests_max() -> NonZero<usize> {
+    limits::REQUESTS_MAX
 }
 fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))

@@ -258,6 +258,11 @@ pub struct Tx {
 }
 
 impl Tx {
+    /// The epoch that the service writes in.
+    pub fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
     /// The instant that all of this transaction happens at.
     pub fn now(&self) -> DateTime<Utc> {
         self.now

@@ -1,4 +1,5 @@
-//! `/healthz` (the process runs), `/readyz` (it can do its work) and `/metrics` (Prometheus).
+//! `/healthz` (the process runs), `/readyz` (it can do its work) and `/metrics` (Prometheus); and what the service answers about
+//! itself to `get-health`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,14 +8,41 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use domain::messages::chassis::{GetServiceHealth, ServiceHealth};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::context::Context;
+use crate::database::Tx;
 use crate::fault::Fault;
 use crate::limits;
+use crate::query::{Answer, Show};
+use crate::relay;
 use crate::shell::Shell;
+
+/// What a service answers about itself.
+pub(crate) struct Own {
+    pub shell: Arc<Shell>,
+}
+
+impl Show<GetServiceHealth> for Own {
+    async fn show(&self, tx: &mut Tx, _: &Context, _: GetServiceHealth) -> Answer<ServiceHealth> {
+        let (events_waiting, age) = relay::depth(tx).await?;
+        let parked = "select count(*) from dead_letters where status = 'parked'";
+        let dead_letters = sqlx::query_scalar(parked).fetch_one(&mut **tx).await.map_err(Fault::from)?;
+        Ok(ServiceHealth {
+            service: self.shell.service.into(),
+            epoch: tx.epoch(),
+            events_waiting,
+            waiting_seconds: age.unwrap_or_default() as i64,
+            readers_lag_millis: u64::try_from(self.shell.lag().as_millis()).unwrap_or(u64::MAX),
+            dead_letters,
+            overload: self.shell.overload(),
+        })
+    }
+}
 
 #[derive(Clone)]
 struct Health {
@@ -51,7 +79,7 @@ async fn read_ready(address: SocketAddr) -> Result<(), Fault> {
 
 async fn ready(State(health): State<Health>) -> (StatusCode, Json<Value>) {
     let shell = &health.shell;
-    let nats = shell.jetstream.client().connection_state() == async_nats::connection::State::Connected;
+    let nats = shell.is_connected();
     let postgres = match &shell.database {
         Some(database) => {
             let pool = database.pool();

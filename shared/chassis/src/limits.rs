@@ -1,5 +1,6 @@
 //! Every limit of the shell, in one place.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 /// Most commands decided in one transaction. Larger batches gain little and make replies late.
@@ -79,7 +80,10 @@ pub const PING_EVERY: Duration = Duration::from_secs(5);
 pub const READY_WITHIN: Duration = Duration::from_secs(1);
 /// A stopping service finishes what is in hand within this time.
 pub const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// Events that may wait for the broker before new commands are answered with 429.
+/// Requests that one gateway answers at once, if `REQUESTS_MAX` is not set: ten times as many as are in hand at its highest rate,
+/// so that only a service that hangs fills them.
+pub const REQUESTS_MAX: NonZero<usize> = NonZero::new(2_048).unwrap();
+/// Events that may wait for the broker before new commands are answered with 429, if `OUTBOX_MAX` is not set.
 pub const OUTBOX_MAX: i64 = 200_000;
 /// When the slowest working reader lags more than this, new commands are answered with 429.
 pub const LAG_MAX: Duration = Duration::from_millis(1_500);

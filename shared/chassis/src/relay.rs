@@ -314,7 +314,12 @@ pub(crate) fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
 
 /// Publishes what has waited for longer than this: left by a crash, an outage or a full queue.
 async fn publish_left_over(shell: &Shell, database: &Database, longer_than: Duration) -> Result<(), Fault> {
-    let (depth, age) = database.within(depth(database)).await?;
+    let (depth, age) = database
+        .within(async {
+            let mut connection = database.pool().acquire().await?;
+            depth(&mut connection).await
+        })
+        .await?;
     shell.outbox_depth.store(depth, std::sync::atomic::Ordering::Relaxed);
     metrics::gauge!("tranche_outbox_depth").set(depth as f64);
     metrics::gauge!("tranche_outbox_oldest_seconds").set(age.unwrap_or_default());
@@ -331,13 +336,13 @@ async fn publish_left_over(shell: &Shell, database: &Database, longer_than: Dura
 }
 
 /// How many events wait for the broker, and for how many seconds the oldest has.
-async fn depth(database: &Database) -> Result<(i64, Option<f64>), Fault> {
+pub(crate) async fn depth(connection: &mut sqlx::PgConnection) -> Result<(i64, Option<f64>), Fault> {
     let depth = sqlx::query_as(
         "select coalesce(sum(events), 0)::bigint,
                 extract(epoch from clock_timestamp() - (select at from event_log where log_id = min(first_log_id)))::float8
          from outbox_pending",
     )
-    .fetch_one(&database.pool())
+    .fetch_one(connection)
     .await?;
     Ok(depth)
 }

@@ -9,7 +9,8 @@ use async_nats::service::ServiceExt;
 use axum::Router;
 use clap::{Parser, Subcommand};
 use domain::messages::chassis::{
-    DiscardDeadLetter, GetDeadLetter, GetDigest, GroupDeadLetters, ListDeadLetters, ListLogged, ListVersions, RedriveDeadLetters, Resend,
+    DiscardDeadLetter, GetDeadLetter, GetDigest, GetServiceHealth, GroupDeadLetters, ListDeadLetters, ListLogged, ListVersions,
+    RedriveDeadLetters, Resend,
 };
 use domain::{Actor, Aggregate, Command, Query};
 use futures::future::BoxFuture;
@@ -337,6 +338,8 @@ impl<S: Send + Sync + 'static> Service<S> {
             tasks.spawn(pressure::watch(shell.clone()));
             tasks.spawn(relay::run(shell.clone(), database.clone(), committed));
             tasks.spawn(rules::follow(shell.clone(), database.clone()));
+            let own = Arc::new(health::Own { shell: shell.clone() });
+            tasks.spawn(query::serve::<GetServiceHealth, health::Own>(own, shell.clone(), database.clone()));
             let letters = Arc::new(DeadLetters { service: self.card.name });
             tasks.spawn(query::serve::<ListDeadLetters, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
             tasks.spawn(query::serve::<GetDeadLetter, DeadLetters>(letters.clone(), shell.clone(), database.clone()));

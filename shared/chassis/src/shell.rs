@@ -52,11 +52,15 @@ impl Shell {
     /// Why new commands are refused for now, if they are.
     pub fn overload(&self) -> Option<String> {
         let depth = self.outbox_depth.load(Ordering::Relaxed);
-        if depth > limits::OUTBOX_MAX {
+        if depth > self.config.outbox_max {
             return Some(format!("{depth} events wait for the broker"));
         }
         let lag = self.lag();
         (lag > limits::LAG_MAX).then(|| format!("the readers of the events are {} ms behind", lag.as_millis()))
+    }
+    /// Whether the broker is connected.
+    pub fn is_connected(&self) -> bool {
+        self.jetstream.client().connection_state() == async_nats::connection::State::Connected
     }
     /// Lag of the slowest reader that works.
     pub fn lag(&self) -> Duration {

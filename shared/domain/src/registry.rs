@@ -94,6 +94,7 @@ pub fn messages() -> Vec<Entry> {
         query::<m::GetPortfolioMetrics>(),
         query::<r::ListAuditRecords>(),
         query::<r::VerifyAudit>(),
+        query::<chassis::GetServiceHealth>(),
         query::<chassis::ListDeadLetters>(),
         query::<chassis::GetDeadLetter>(),
         query::<chassis::GroupDeadLetters>(),

@@ -115,6 +115,14 @@ impl Client {
         self.send("PUT", path, None, Some(body.to_string().into_bytes())).await.unwrap_or_else(|error| panic!("PUT {path}: {error}"))
     }
 
+    /// A page, as a browser of this user gets it; panics when the connection fails.
+    pub async fn page(&self, path: &str) -> String {
+        let cookie = format!("tranche_token={}", self.token.as_deref().unwrap_or_default());
+        let sent = self.http.get(format!("{}{path}", self.base)).header("cookie", cookie).send().await;
+        let response = sent.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        response.text().await.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
     /// GET until the body is as wanted; panics with the last answer when it never is.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let since = std::time::Instant::now();

@@ -26,6 +26,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A connection ends after so long; the listener comes back with `Last-Event-ID`, and with a token
 /// that is looked at again.
 const CONNECTION_MAX: Duration = Duration::from_secs(600);
+/// Listeners of one gateway; each has a consumer of its own at the broker.
+pub const LISTENERS_MAX: usize = 1_000;
 
 /// What a listener wants.
 #[derive(Debug, Default, Deserialize)]
@@ -87,12 +89,19 @@ async fn listen(
         None => vec!["tranche.evt.>".to_owned()],
         Some(funds) => funds.iter().map(|fund_id| format!("tranche.evt.*.*.{fund_id}")).collect(),
     };
+    let Ok(place) = door.listeners.clone().try_acquire_owned() else {
+        return refuse(Reason::Overloaded.with(format!("{LISTENERS_MAX} listeners are connected to this gateway")));
+    };
     let events = match live::listen(&door.shell, filters, last).await {
         Ok(events) => events,
         Err(fault) => return refuse(Reason::ServiceUnavailable.with(fault.to_string())),
     };
     let until = door.shell.clone();
-    let events = events.filter_map(move |live| std::future::ready(event(live, wanted.about)));
+    let events = events.filter_map(move |live| {
+        // held for as long as the events are listened to
+        let _place = &place;
+        std::future::ready(event(live, wanted.about))
+    });
     let ended = async move {
         tokio::select! {
             () = until.stopped() => {}

@@ -27,6 +27,7 @@ use super::{Door, TOKEN_COOKIE};
 use crate::domain::{COMMITTEE, check_role};
 
 mod parts;
+mod services;
 
 use parts::{amount, bar, figures_cards, problem, shell, status, title};
 
@@ -41,6 +42,8 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/capital-calls/{call_id}", get(call))
         .route("/capital-calls/{call_id}/lines", get(call_lines))
         .route("/approvals", get(approvals))
+        .route("/services", get(services::page))
+        .route("/services/banner", get(services::banner))
         .route("/approvals/{approval_id}/vote", post(vote))
         .route("/sign-in", get(sign_in).post(signed_in))
         .route("/sign-out", post(sign_out))

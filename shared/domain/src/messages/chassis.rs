@@ -65,6 +65,35 @@ impl Aggregate for Access {
     }
 }
 
+/// How a service is: what waits, and for how long; asked on `tranche.query.<service>.get-health`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetServiceHealth {}
+
+impl Query for GetServiceHealth {
+    const SUBJECT: &'static str = "tranche.query.{service}.get-health";
+    type Reply = ServiceHealth;
+}
+
+/// The answer to [`GetServiceHealth`], of one replica; its counts are of the database that all replicas share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceHealth {
+    /// The service.
+    pub service: String,
+    /// The epoch that it writes in.
+    pub epoch: i32,
+    /// Events that are accepted and not yet with the broker.
+    pub events_waiting: i64,
+    /// For how many seconds the oldest of them has waited; 0 when none does.
+    pub waiting_seconds: i64,
+    /// By how many milliseconds the slowest reader of its events that works is behind.
+    pub readers_lag_millis: u64,
+    /// Messages that a person must decide about.
+    pub dead_letters: i64,
+    /// Why new commands are answered with 429, if they are.
+    pub overload: Option<String>,
+}
+
 /// A message that could not be handled, kept until a person decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetter {

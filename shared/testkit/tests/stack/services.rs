@@ -223,6 +223,91 @@ async fn connections_that_the_database_closed_are_replaced_without_anybody_notic
     assert_eq!(lines(&view)[0]["paid"], "3.00");
 }
 
+/// Lets the broker take no further event until it is dropped; the services set the stream right again and again.
+struct FullStream(tokio::task::JoinHandle<()>);
+
+impl FullStream {
+    async fn of(stack: &Stack) -> FullStream {
+        let jetstream = async_nats::jetstream::new(stack.nats_as("ops").await);
+        let stream = jetstream.get_stream("EVENTS").await.unwrap();
+        let config = async_nats::jetstream::stream::Config { max_messages: 1, ..stream.cached_info().config.clone() };
+        jetstream.update_stream(&config).await.unwrap();
+        FullStream(tokio::spawn(async move {
+            loop {
+                let _ = jetstream.update_stream(&config).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }))
+    }
+
+    async fn end(self, stack: &Stack) {
+        self.0.abort();
+        let _ = self.0.await;
+        let jetstream = async_nats::jetstream::new(stack.nats_as("ops").await);
+        let stream = jetstream.get_stream("EVENTS").await.unwrap();
+        let config = async_nats::jetstream::stream::Config { max_messages: -1, ..stream.cached_info().config.clone() };
+        jetstream.update_stream(&config).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn while_the_broker_takes_no_events_commands_go_on_until_the_outbox_is_full() {
+    let stack = Stack::start_with(&[("OUTBOX_MAX", "8")]).await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 1, "500.00").await;
+    let line = id(&lines(&call)[0], "id");
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    office.manager.until(&metrics, |metrics| metrics["called"] == "500.00").await;
+    let full = FullStream::of(&stack).await;
+    let path = format!("/call-lines/{line}/payments");
+    let (mut accepted, mut refused) = (0, None);
+    for number in 0..500 {
+        let reply = office.treasurer.post_as(&path, &format!("k{number}"), payment("1.00", &format!("r{number}"))).await;
+        if reply.status == 429 {
+            assert!(reply.text("detail").contains("wait for the broker"), "{:#}", reply.body);
+            refused = Some(reply.refused(429));
+            break;
+        }
+        reply.expect(201);
+        accepted += 1;
+    }
+    assert_eq!(refused.as_deref(), Some("overloaded"));
+    assert!(accepted > 3, "{accepted} were accepted while events waited");
+    let health = "/services/capital-calls/health";
+    let waits = office.auditor.until(health, |health| health["waiting_seconds"].as_i64() > Some(3)).await;
+    assert!(waits["events_waiting"].as_i64() > Some(8), "{waits:#}");
+    let page = office.auditor.page("/services/banner").await;
+    assert!(page.contains("capital-calls takes nothing new for now") && page.contains("events wait for the broker"), "{page}");
+    let ready: Value = reqwest::get(format!("{}/readyz", stack.replicas["capital-calls"].url())).await.unwrap().json().await.unwrap();
+    assert!(ready["outbox_depth"].as_i64() > Some(8), "{ready:#}");
+    full.end(&stack).await;
+    let paid = format!("{accepted}.00");
+    office.manager.until(&metrics, |metrics| metrics["paid_in"] == paid.as_str()).await;
+    let taken = testkit::wait::until(Duration::from_secs(20), || async {
+        office.treasurer.post_as(&path, "after", payment("1.00", "after")).await.status == 201
+    });
+    assert!(taken.await, "payments are taken again");
+    office.auditor.until(health, |health| health["events_waiting"] == 0 && health["overload"].is_null()).await;
+    assert!(!office.auditor.page("/services/banner").await.contains("problem"));
+}
+
+#[tokio::test]
+async fn more_requests_than_the_gateway_may_answer_at_once_are_refused_and_the_others_answered() {
+    const AT_ONCE: usize = 8;
+    let stack = Stack::start_with(&[("REQUESTS_MAX", "8")]).await;
+    let office = Office::of(&stack);
+    let (fund, _, _) = office.open_call(&stack, 1, "100.00").await;
+    let pid = stack.replicas["fund-metrics"].process.pid();
+    let path = format!("/funds/{}/metrics", fund.id);
+    testkit::process::signal(pid, "STOP");
+    let asked: Vec<_> = (0..3 * AT_ONCE).map(|_| office.manager.get(&path)).collect();
+    let statuses = join_all(asked).await.into_iter().map(|reply| reply.status).collect::<Vec<_>>();
+    testkit::process::signal(pid, "CONT");
+    let count = |status: u16| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!((count(503), count(429)), (AT_ONCE, 2 * AT_ONCE), "{statuses:?}");
+    office.manager.until(&path, |metrics| metrics["called"] == "100.00").await;
+}
+
 #[tokio::test]
 async fn a_service_that_hangs_is_silent_and_only_its_own_resources_are_unavailable() {
     let stack = Stack::start().await;

@@ -24,12 +24,13 @@ pub fn shell(heading: &str, actor: Option<&Actor>, body: Markup) -> Markup {
             body {
                 header {
                     strong { "Tranche" }
-                    nav aria-label="Main" { @if actor.is_some() { a href="/" { "Funds" } a href="/approvals" { "Approvals" } a href="/api/docs/" { "API" } } }
+                    nav aria-label="Main" { @if actor.is_some() { a href="/" { "Funds" } a href="/approvals" { "Approvals" } a href="/services" { "Services" } a href="/api/docs/" { "API" } } }
                     @if let Some(actor) = actor {
                         span.note { (actor.user) " (" (actor.roles.join(", ")) ")" }
                         form method="post" action="/sign-out" { button.quiet { "Sign out" } }
                     }
                 }
+                @if actor.is_some() { div hx-get="/services/banner" hx-trigger="load, every 10s" {} }
                 main { (body) }
             }
         }
