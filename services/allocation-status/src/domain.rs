@@ -24,7 +24,7 @@ pub fn check_fund(command: &RegisterFund) -> Result<Amount, Rejection> {
     if !VINTAGE_YEARS.contains(&command.vintage_year) {
         return Err(Reason::ImplausibleDate.with(format!("vintage_year {} is not between 1950 and 2100", command.vintage_year)));
     }
-    calendar::known_calendar(&command.calendar)?;
+    calendar::known_calendars(&command.calendar)?;
     calendar::timezone(&command.timezone)?;
     Ok(Money::positive(command.size, command.currency)?.amount())
 }
