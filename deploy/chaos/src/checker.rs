@@ -6,7 +6,6 @@ use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
 use crate::journal::{Entry, Operation, Outcome};
-use crate::projections;
 
 /// Findings that are told in words; the rest is counted.
 const TOLD_MAX: usize = 40;
@@ -198,9 +197,4 @@ pub async fn commands(database: &PgPool, journal: &[Entry], set_backs: &[SetBack
         }
     }
     Ok(findings)
-}
-
-/// Everything: the journal, and every table against the logs.
-pub async fn check(database: &PgPool, journal: &[Entry], set_backs: &[SetBack]) -> Result<Findings, String> {
-    Ok(commands(database, journal, set_backs).await?.and(projections::compare(database).await?))
 }

@@ -175,11 +175,11 @@ fn settle(entry: &mut Entry, acknowledged: &mut Option<Value>, answer: Answer, f
     match answer {
         Answer::Acknowledged(body) => {
             let id = body[field].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
-            match &entry.outcome {
-                Outcome::Acknowledged { id: first } => entry.contradicted |= *first != id,
-                _ => entry.outcome = Outcome::Acknowledged { id },
+            match acknowledged {
+                Some(first) => entry.contradicted |= *first != body,
+                None => *acknowledged = Some(body),
             }
-            *acknowledged = Some(body);
+            entry.outcome = Outcome::Acknowledged { id };
         }
         Answer::Refused(code) => match &entry.outcome {
             Outcome::Acknowledged { .. } => entry.contradicted = true,

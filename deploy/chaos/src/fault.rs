@@ -146,8 +146,9 @@ impl Fault {
             Fault::Freeze(service) => struck.felt = freeze(world.replica(service)?.process.pid()).await,
             Fault::Terminate(service) => {
                 let since = Instant::now();
-                world.replica(service)?.process.stop("TERM");
-                struck.felt = true;
+                let process = &mut world.replica(service)?.process;
+                process.stop("TERM");
+                struck.felt = !process.is_running();
                 if since.elapsed() > STOP_WITHIN {
                     return Err(format!("{service} did not end within {} s of SIGTERM", STOP_WITHIN.as_secs()));
                 }
@@ -174,7 +175,7 @@ impl Fault {
             Fault::KillPostgres => {
                 let mut postgres = world.postgres.take().ok_or("postgres is down already")?;
                 postgres.process().stop("QUIT");
-                struck.felt = true;
+                struck.felt = sqlx::query("select 1").execute(&world.database).await.is_err();
             }
             Fault::FreezePostgres => struck.felt = signal_postgres(world, "STOP") > 1,
             Fault::Cut(..) | Fault::Refuse(..) | Fault::Stall(..) | Fault::HalfOpen(..) => struck.before = strike_lane(self, world)?,
@@ -184,8 +185,9 @@ impl Fault {
             }
             Fault::FillDisk => struck.felt = fill_disk(world)?,
             Fault::AddReplica(service) => {
+                let before = world.replicas.len();
                 world.add_replica(service).await?;
-                struck.felt = true;
+                struck.felt = world.replicas.len() > before && world.newest_answers(service).await;
             }
             Fault::CrashPoint(point, service) => {
                 world.replica(service)?.process.kill();

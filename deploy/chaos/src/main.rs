@@ -28,7 +28,7 @@ struct Line {
     /// Chooses the faults' order and times and the clients' operations; drawn if not given
     #[arg(long)]
     seed: Option<u64>,
-    /// Minutes in all, shared by the scenarios; each fault is made once at least, however long that takes
+    /// Minutes in all, shared by the scenarios; each fault of a scenario is made once at least, however long that takes (of `everything` a part)
     #[arg(long, default_value_t = 1)]
     minutes: u64,
     /// Only these; several with commas

@@ -3,12 +3,16 @@
 
 use sqlx::PgPool;
 use testkit::database::schema_of;
+use uuid::Uuid;
 
 use crate::checker::Findings;
 use crate::means::POISON;
 
 /// Services with an event log.
 const OWNERS: [&str; 6] = ["workflow", "allocation-status", "capital-calls", "fund-metrics", "notifications", "audit"];
+
+/// The streams that events of the logs are published to.
+const STREAMS: [&str; 5] = ["EVENTS", "DEALS", "ACCESS", "NOTICES", "DEAD_LETTERS"];
 
 /// What a row that is not as it must be means.
 #[derive(Clone, Copy)]
@@ -167,30 +171,65 @@ fn sums() -> Vec<(String, Means, String)> {
             ),
         ),
         sum(
-            "the totals of funds and of the portfolio are those of the lines",
+            "what is called of commitments and for allocations is what the lines and calls say",
+            "select (select count(*) from capital_calls.commitments as commitment
+                     left join (select fund_id, investor_id, sum(amount) as amount from capital_calls.call_lines group by fund_id, investor_id)
+                          as line using (fund_id, investor_id)
+                     where commitment.called <> coalesce(line.amount, 0))
+                  + (select count(*) from capital_calls.allocations as allocation
+                     left join (select (purpose->>'allocation_id')::uuid as id, sum((purpose->>'amount')::numeric) as amount
+                                from capital_calls.capital_calls cross join jsonb_array_elements(purposes) as purpose
+                                where decision = 'issued' group by 1) as purpose using (id)
+                     where allocation.called <> coalesce(purpose.amount, 0))"
+                .into(),
+        ),
+        sum(
+            "the totals of funds and of the portfolio are those of lines, commitments and allocations",
             format!(
-                "with newest as ({lines}), line as (
-                    select (state->>'fund_id')::uuid as fund_id, (state->>'amount')::numeric as amount, (state->>'paid')::numeric as paid from newest
-                 ), computed as (
-                    select 'fund' as holder, fund_id as holder_id, sum(amount) as called, sum(paid) as paid, count(*) as lines from line group by fund_id
+                "with line as ({lines}), commitment as ({}), allocation as ({}), fact as (
+                    select state->>'fund_id' as fund_id, state->>'currency' as currency, (state->>'amount')::numeric as called,
+                           (state->>'paid')::numeric as paid, (state->>'impact_on_unfunded')::numeric as impact,
+                           (state->>'unapplied')::numeric as unapplied, 1 as lines,
+                           ((state->>'paid')::numeric >= (state->>'amount')::numeric)::int as lines_paid,
+                           0 as committed, 0 as commitments, 0 as allocated, 0 as allocations
+                    from line
                     union all
-                    select 'portfolio', '00000000-0000-0000-0000-000000000000', sum(amount), sum(paid), count(*) from line
+                    select state->>'fund_id', state->>'currency', 0, 0, 0, 0, 0, 0, (state->>'amount')::numeric, 1, 0, 0 from commitment
+                    union all
+                    select state->>'fund_id', state->>'currency', 0, 0, 0, 0, 0, 0, 0, 0, (state->>'amount')::numeric, 1 from allocation
+                    where state->>'decision' = 'active'
+                 ), computed as (
+                    select holder, holder_id, currency, array[sum(called), sum(paid), sum(impact), sum(unapplied), sum(lines), sum(lines_paid),
+                           sum(committed), sum(commitments), sum(allocated), sum(allocations)] as figures
+                    from fact cross join lateral (values ('fund', fund_id::uuid), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+                         as holder (holder, holder_id)
+                    group by holder, holder_id, currency
+                 ), kept as (
+                    select holder, holder_id, currency, array[called, paid_in, impact, unapplied, lines, lines_paid, committed, commitments,
+                           allocated, allocations] as figures
+                    from fund_metrics.totals
                  )
-                 select count(*) from computed full join fund_metrics.totals as kept using (holder, holder_id)
-                 where (coalesce(kept.called, 0), coalesce(kept.paid_in, 0), coalesce(kept.lines, 0))
-                       <> (coalesce(computed.called, 0), coalesce(computed.paid, 0), coalesce(computed.lines, 0))"
+                 select count(*) from computed full join kept using (holder, holder_id, currency)
+                 where computed.figures is distinct from kept.figures and not (computed.figures is null and 0 = all(kept.figures))",
+                newest("capital_calls", "commitment"),
+                newest("allocation_status", "allocation"),
             ),
         ),
         sum(
             "the totals of due dates are those of the lines",
             format!(
-                "with newest as ({lines}), computed as (
-                    select (state->>'fund_id')::uuid as holder_id, (state->>'due_on')::date as due_on, sum((state->>'amount')::numeric) as called,
-                           sum((state->>'paid')::numeric) as paid from newest group by 1, 2
+                "with line as ({lines}), computed as (
+                    select holder, holder_id, state->>'currency' as currency, (state->>'due_on')::date as due_on,
+                           array[sum((state->>'amount')::numeric), sum((state->>'paid')::numeric),
+                                 count(*) filter (where (state->>'paid')::numeric < (state->>'amount')::numeric)] as figures
+                    from line cross join lateral (values ('fund', (state->>'fund_id')::uuid), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+                         as holder (holder, holder_id)
+                    group by 1, 2, 3, 4
+                 ), kept as (
+                    select holder, holder_id, currency, due_on, array[called, paid_in, lines_open] as figures from fund_metrics.due_totals
                  )
-                 select count(*) from computed full join (select * from fund_metrics.due_totals where holder = 'fund' and called > 0) as kept
-                        using (holder_id, due_on)
-                 where (kept.called, kept.paid_in) is distinct from (computed.called, computed.paid)"
+                 select count(*) from computed full join kept using (holder, holder_id, currency, due_on)
+                 where computed.figures is distinct from kept.figures and not (computed.figures is null and 0 = all(kept.figures))"
             ),
         ),
     ]
@@ -217,6 +256,23 @@ fn records() -> Vec<(String, Means, String)> {
             "no event is recorded twice",
             Means::Doubled,
             "select count(*) from (select from audit.records where subject like 'tranche.%' group by source_id having count(*) > 1) as twice",
+        ),
+        check(
+            "each record is hashed over the one before",
+            Means::Diverged,
+            "select count(*) from (
+                select *, lag(hash, 1, decode(repeat('00', 32), 'hex')) over (order by n) as previous, row_number() over (order by n) as place
+                from audit.records
+             ) as record
+             where n <> place or hash <> sha256(previous
+                || int8send(8) || int8send(n) || int8send(16) || uuid_send(source_id)
+                || int8send(octet_length(subject)) || convert_to(subject, 'UTF8')
+                || int8send(octet_length(aggregate)) || convert_to(aggregate, 'UTF8')
+                || int8send(16) || uuid_send(aggregate_id) || int8send(4) || int4send(epoch) || int8send(8) || int8send(version)
+                || int8send(octet_length(actor)) || convert_to(actor, 'UTF8')
+                || int8send(octet_length(correlation_id)) || convert_to(correlation_id, 'UTF8')
+                || int8send(8) || int8send((extract(epoch from at) * 1000000)::bigint)
+                || int8send(octet_length(body)) || body)",
         ),
         check(
             "the versions of each aggregate are recorded without a gap",
@@ -260,6 +316,24 @@ fn records() -> Vec<(String, Means, String)> {
         ),
     ]);
     checks
+}
+
+/// Every event of the logs is in its stream: whoever reads from outside has nothing else.
+pub async fn in_streams(database: &PgPool, ops: &async_nats::Client) -> Result<Findings, String> {
+    let mut findings = Findings::default();
+    for stream in STREAMS {
+        let there = testkit::nats::event_ids(ops, stream).await?;
+        for owner in OWNERS.map(schema_of) {
+            let logged: Vec<Uuid> = sqlx::query_scalar(&format!("select event_id from {owner}.event_log where stream = $1"))
+                .bind(stream)
+                .fetch_all(database)
+                .await
+                .map_err(|error| format!("{owner}: {error}"))?;
+            let missing = logged.iter().filter(|id| !there.contains(id)).count();
+            findings.lost(missing as u64, &format!("events of {owner} that the stream {stream} does not have"));
+        }
+    }
+    Ok(findings)
 }
 
 /// Runs every comparison; the findings say what differs.

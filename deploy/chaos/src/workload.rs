@@ -167,10 +167,17 @@ impl Workload {
             59..67 => self.pay_many(chance, manner).await,
             67..77 => self.reverse(chance, manner).await,
             77..85 => self.call(&fund, manner).await,
-            85..89 => drop(self.allocate(fund.id, SMALL_ALLOCATION, manner).await),
-            89..93 => drop(self.allocate(fund.id, LARGE_ALLOCATION, manner).await),
+            85..89 => self.allocate_to_call(fund.id, SMALL_ALLOCATION, manner).await,
+            89..93 => self.allocate_to_call(fund.id, LARGE_ALLOCATION, manner).await,
             93..95 => self.join(fund.id, manner).await,
             _ => self.pay_wrongly(chance, manner).await,
+        }
+    }
+
+    /// An allocation that later calls are for.
+    async fn allocate_to_call(&self, fund: Uuid, least: i64, manner: Manner) {
+        if let Some(allocation) = self.allocate(fund, least, manner).await {
+            self.known(|known| known.funds.push(Fund { id: fund, allocation }));
         }
     }
 

@@ -208,6 +208,13 @@ impl World {
         Ok(())
     }
 
+    /// Whether the replica of a service that was started last says that it is ready.
+    pub async fn newest_answers(&self, service: &str) -> bool {
+        let newest = self.replicas.iter().rev().find(|replica| replica.service == service);
+        let Some(replica) = newest else { return false };
+        testkit::client::readiness(&replica.url()).await.is_some_and(|ready| ready["status"] == "ready")
+    }
+
     /// Kills the replica of a service that was started last, and forgets it.
     pub fn kill_newest_replica(&mut self, service: &str) -> Result<(), String> {
         let place =

@@ -34,13 +34,10 @@ impl Follow<CallLine> for AllocationStatus {
 
 /// Adds to what allocations are called and paid; their new states are published as summaries.
 async fn add_funding(tx: &mut Tx, changed: &BTreeMap<Uuid, (Amount, Amount)>) -> Result<(), Fault> {
-    if store::add_funding(tx, changed).await? < changed.len() {
-        // purposes are checked against active allocations, so the allocation is there; if this
-        // database was set back it is not, and must not be forgotten
-        return Err(Fault::Transient("a call line names an allocation that is not known yet".into()));
-    }
-    for allocation_id in changed.keys() {
-        tx.summarise_later::<Allocation>(*allocation_id);
+    // purposes are checked against active allocations, so the allocation is there; if this database was set back it is not, and
+    // never comes back under its id: its shares are kept, and `verify --recompute` goes on naming them
+    for allocation_id in store::add_funding(tx, changed).await? {
+        tx.summarise_later::<Allocation>(allocation_id);
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ pub const ALLOCATIONS: &str = "select id, version from allocations";
 pub const LINES: &str = "select distinct line_id as id, epoch, version from line_shares";
 
 /// What is kept beside its rows.
-pub const TOTALS: [chassis::Total; 2] = [
+pub const TOTALS: [chassis::Total; 3] = [
     (
         "allocated of funds",
         "select funds.id::text, allocated::text, coalesce(computed, 0)::text
@@ -40,6 +40,14 @@ pub const TOTALS: [chassis::Total; 2] = [
          from allocations left join (select allocation_id as id, sum(called) as called, sum(paid) as paid from line_shares group by allocation_id)
               as shares using (id)
          where (allocations.called, allocations.paid) is distinct from (coalesce(shares.called, 0), coalesce(shares.paid, 0))",
+    ),
+    (
+        "allocations that cash is called for",
+        "select allocation_id::text, 'forgotten', format('%s called, %s paid', sum(called), sum(paid))
+         from line_shares
+         where called <> 0 and allocation_id <> '00000000-0000-0000-0000-000000000000'
+           and not exists (select from allocations where id = allocation_id)
+         group by allocation_id",
     ),
 ];
 
@@ -397,26 +405,27 @@ fn changed_funding(rows: &[PgRow]) -> Result<BTreeMap<Uuid, (Amount, Amount)>, F
     Ok(changed)
 }
 
-/// Adds to what allocations are called and paid; returns how many of them there are. They are locked in the order of their ids.
-pub async fn add_funding(tx: &mut Tx, changed: &BTreeMap<Uuid, (Amount, Amount)>) -> Result<usize, Fault> {
+/// Adds to what allocations are called and paid; returns those that there are. They are locked in the order of their ids.
+pub async fn add_funding(tx: &mut Tx, changed: &BTreeMap<Uuid, (Amount, Amount)>) -> Result<Vec<Uuid>, Fault> {
     if changed.is_empty() {
-        return Ok(0);
+        return Ok(vec![]);
     }
-    let done = sqlx::query(
+    let known = sqlx::query_scalar(
         "with locked as materialized (
             select id, new.called, new.paid
             from unnest($1::uuid[], $2::numeric[], $3::numeric[]) as new (id, called, paid) join allocations using (id)
             order by id for no key update of allocations
          )
          update allocations set called = allocations.called + locked.called, paid = allocations.paid + locked.paid
-         from locked where allocations.id = locked.id",
+         from locked where allocations.id = locked.id
+         returning allocations.id",
     )
     .bind(changed.keys().copied().collect::<Vec<_>>())
     .bind(changed.values().map(|(called, _)| called.decimal()).collect::<Vec<_>>())
     .bind(changed.values().map(|(_, paid)| paid.decimal()).collect::<Vec<_>>())
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    Ok(known)
 }
 
 #[cfg(test)]

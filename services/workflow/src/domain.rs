@@ -114,6 +114,23 @@ pub fn end_forgotten(workflow: &mut Workflow, decided: Decided, now: DateTime<Ut
     }
 }
 
+/// Has the step that decided about the subject done once more; whether the workflow had ended.
+pub fn reopen(workflow: &mut Workflow) -> bool {
+    if !matches!(workflow.status, WorkflowStatus::Completed | WorkflowStatus::Failed) {
+        return false;
+    }
+    let decides = |step: &&mut Step| {
+        matches!(step.name, StepName::Activate | StepName::Issue | StepName::GiveBack)
+            && matches!(step.status, StepStatus::Done | StepStatus::Failed)
+    };
+    // what was given back was not activated: the last one decided
+    let Some(step) = workflow.steps.iter_mut().rev().find(decides) else { return false };
+    (step.status, step.finished_at, step.attempts) = (StepStatus::Pending, None, 0);
+    step.note = Some("again: its owner has forgotten it, its database was set back".into());
+    derive(workflow);
+    true
+}
+
 /// Writes the derived parts of a workflow.
 pub fn derive(workflow: &mut Workflow) {
     let ended = |step: &&Step| matches!(step.status, StepStatus::Done | StepStatus::Skipped | StepStatus::Failed);

@@ -30,6 +30,8 @@ struct Request {
     requested_by: String,
     created_at: DateTime<Utc>,
     subject: Subject,
+    /// The epoch of the owner.
+    epoch: i32,
     /// What the owner has decided already: then its workflow has ended, and is only made where it was forgotten.
     decided: Option<Decided>,
 }
@@ -52,6 +54,7 @@ impl Follow<Allocation> for WorkflowService {
                     currency: state.currency,
                     content_hash: hash(content.as_bytes()),
                 },
+                epoch: seen.epoch,
                 decided: match state.decision {
                     AllocationDecision::PendingApproval => None,
                     AllocationDecision::Active => Some(Decided::Granted),
@@ -81,6 +84,7 @@ impl Follow<CapitalCall> for WorkflowService {
                     currency: state.currency,
                     content_hash: state.content_hash.clone(),
                 },
+                epoch: seen.epoch,
                 decided: match state.decision {
                     CallDecision::PendingApproval => None,
                     CallDecision::Issued => Some(Decided::Granted),
@@ -133,7 +137,32 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
             approvals.push(approval);
         }
     }
-    store::insert_approvals(tx, &approvals).await
+    store::insert_approvals(tx, &approvals).await?;
+    decide_again(tx, &requests).await
+}
+
+/// Has subjects decided again that are pending in a newer epoch of their owner although their workflow has ended: the owner's
+/// database was set back, and has forgotten the decision.
+async fn decide_again(tx: &mut Tx, requests: &[(&Context, Request)]) -> Result<(), Fault> {
+    // whoever was never set back is in its first epoch
+    let met =
+        requests.iter().filter(|(_, request)| request.epoch > 1).map(|(_, request)| (ids::workflow_id(request.subject_id), request.epoch));
+    let met: Vec<(Uuid, i32)> = met.collect();
+    if met.is_empty() {
+        return Ok(());
+    }
+    let mut reopened = Vec::new();
+    for mut instance in store::meet_epochs(tx, &met).await? {
+        let of_subject = |(_, request): &&(&Context, Request)| request.subject_id == instance.workflow.subject_id;
+        let Some((context, _)) = requests.iter().filter(of_subject).find(|(_, request)| request.decided.is_none()) else { continue };
+        if domain::reopen(&mut instance.workflow) {
+            instance.workflow.version += 1;
+            instance.due_at = Some(tx.system_now());
+            tx.emit(context, &instance.workflow, WorkflowChange::Advanced)?;
+            reopened.push(instance);
+        }
+    }
+    store::save(tx, &reopened.iter().collect::<Vec<_>>()).await
 }
 
 fn workflow_of(tx: &Tx, request: &Request) -> Workflow {
@@ -156,7 +185,13 @@ fn workflow_of(tx: &Tx, request: &Request) -> Workflow {
 fn forgotten(tx: &Tx, context: &Context, request: &Request, decided: Decided) -> Instance {
     let mut workflow = workflow_of(tx, request);
     domain::end_forgotten(&mut workflow, decided, tx.now());
-    Instance { workflow, correlation_id: context.correlation_id.clone(), subject: request.subject.clone(), due_at: None }
+    Instance {
+        workflow,
+        correlation_id: context.correlation_id.clone(),
+        subject: request.subject.clone(),
+        due_at: None,
+        subject_epoch: request.epoch,
+    }
 }
 
 fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Option<ApprovalTier>, Rejection>) -> Instance {
@@ -175,7 +210,13 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Opti
     }
     domain::derive(&mut workflow);
     let due_at = (workflow.status == WorkflowStatus::Running).then(|| tx.system_now());
-    Instance { workflow, correlation_id: context.correlation_id.clone(), subject: request.subject.clone(), due_at }
+    Instance {
+        workflow,
+        correlation_id: context.correlation_id.clone(),
+        subject: request.subject.clone(),
+        due_at,
+        subject_epoch: request.epoch,
+    }
 }
 
 fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {

@@ -33,6 +33,8 @@ pub struct Instance {
     pub subject: Subject,
     /// When the runner shall act, by the system's own time.
     pub due_at: Option<DateTime<Utc>>,
+    /// The epoch of the subject's owner.
+    pub subject_epoch: i32,
 }
 
 // ---- workflows
@@ -52,15 +54,22 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
         status: WorkflowStatus::Running,
     };
     domain::derive(&mut workflow);
-    Ok(Instance { workflow, correlation_id: row.try_get("correlation_id")?, subject: row.json("subject")?, due_at: row.try_get("due_at")? })
+    Ok(Instance {
+        workflow,
+        correlation_id: row.try_get("correlation_id")?,
+        subject: row.json("subject")?,
+        due_at: row.try_get("due_at")?,
+        subject_epoch: row.try_get("subject_epoch")?,
+    })
 }
 
 /// Adds workflows that are not there yet; returns the ids of those added.
 pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fault> {
     let added = sqlx::query_scalar(
-        "insert into workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, error, status, due_at)
+        "insert into workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, error, status, due_at,
+                                subject_epoch)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
-                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[])
+                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[])
          on conflict do nothing
          returning id",
     )
@@ -77,9 +86,27 @@ pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fa
     .bind(column(instances, |instance| instance.workflow.error.as_ref().map(Json)))
     .bind(column(instances, |instance| row::name(&instance.workflow.status)))
     .bind(column(instances, |instance| instance.due_at))
+    .bind(column(instances, |instance| instance.subject_epoch))
     .fetch_all(&mut **tx)
     .await?;
     Ok(added)
+}
+
+/// Notes the epochs of subjects' owners, by workflow; returns the workflows that had heard of them in an older one only, locked.
+pub async fn meet_epochs(tx: &mut Tx, met: &[(Uuid, i32)]) -> Result<Vec<Instance>, Fault> {
+    let instances = sqlx::query(
+        "with older as materialized (
+            select workflows.id, met.epoch from unnest($1::uuid[], $2::int[]) as met (id, epoch) join workflows using (id)
+            where subject_epoch < met.epoch order by id for no key update of workflows
+         )
+         update workflows set subject_epoch = older.epoch from older where workflows.id = older.id returning workflows.*",
+    )
+    .bind(column(met, |(id, _)| *id))
+    .bind(column(met, |(_, epoch)| *epoch))
+    .try_map(|row| instance(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(instances)
 }
 
 /// The workflows that are due, oldest first, locked; those that another replica holds are left out.

@@ -194,9 +194,11 @@ impl Handle<RedriveDeadLetters> for DeadLetters {
                 continue;
             }
             let statement = format!(
-                "update dead_letters set status = 'released', version = version + 1, decided_by = $4
-                 where status = 'parked' and (cardinality($1::uuid[]) = 0 or id = any($1))
-                   and ($2::text is null or reaction = $2) and ($3::text is null or {CAUSE} = $3)
+                "update dead_letters set status = 'released', version = version + 1, decided_by = $4, attempts = 0
+                 where id in (select id from dead_letters
+                              where status = 'parked' and (cardinality($1::uuid[]) = 0 or id = any($1))
+                                and ($2::text is null or reaction = $2) and ($3::text is null or {CAUSE} = $3)
+                              order by created_at, id limit $5 for no key update skip locked)
                  returning *"
             );
             let released = sqlx::query(&statement)
@@ -205,6 +207,7 @@ impl Handle<RedriveDeadLetters> for DeadLetters {
                 .bind(&body.reaction)
                 .bind(&body.cause)
                 .bind(&context.actor.user)
+                .bind(limits::VERSIONS_MAX as i64)
                 .try_map(|row| letter(&row, self.service))
                 .fetch_all(&mut **tx)
                 .await?;
@@ -244,7 +247,7 @@ async fn discard(
     }
     let discarded = sqlx::query(
         "update dead_letters set status = 'discarded', version = version + 1, decided_by = $2, note = $3
-         where id = $1 and status = 'parked' returning *",
+         where id = $1 and status in ('parked', 'released') returning *",
     )
     .bind(dead_letter_id)
     .bind(&context.actor.user)
@@ -310,6 +313,18 @@ pub(crate) async fn redrive<S: Send + Sync + 'static>(
     }
 }
 
+/// The oldest released letter and which attempt this is, counted before it is made: one that kills the process is given up at last.
+async fn count_attempt(database: &Database) -> Result<Option<(Uuid, i32)>, Fault> {
+    let counted = sqlx::query_as(
+        "update dead_letters set attempts = attempts + 1
+         where id = (select id from dead_letters where status = 'released' order by created_at limit 1 for no key update skip locked)
+         returning id, attempts",
+    )
+    .fetch_optional(&database.pool())
+    .await?;
+    Ok(counted)
+}
+
 /// Handles the oldest released letter, if there is one. When patience is over, a fault that might pass parks it too, so that
 /// it does not hold up the others.
 async fn redrive_one<S>(
@@ -319,14 +334,17 @@ async fn redrive_one<S>(
     reactions: &[(&'static str, Again<S>)],
     patient: bool,
 ) -> Result<bool, Fault> {
+    let Some((id, attempts)) = count_attempt(database).await? else { return Ok(false) };
     let mut tx = database.begin().await?;
-    let released =
-        sqlx::query("select * from dead_letters where status = 'released' order by created_at limit 1 for no key update skip locked")
-            .try_map(|row: PgRow| Ok((letter(&row, shell.service)?, stored(&row)?)))
-            .fetch_optional(&mut *tx)
-            .await?;
-    let Some((letter, stored)) = released else { return Ok(false) };
+    let released = sqlx::query("select * from dead_letters where id = $1 and status = 'released' for no key update skip locked")
+        .bind(id)
+        .try_map(|row: PgRow| Ok((letter(&row, shell.service)?, stored(&row)?)))
+        .fetch_optional(&mut *tx)
+        .await?;
+    // another replica was faster
+    let Some((letter, stored)) = released else { return Ok(true) };
     let handled = match reactions.iter().find(|(reaction, _)| *reaction == letter.reaction) {
+        _ if attempts > limits::REDRIVES_MAX => Err(Fault::Fatal(format!("given up after {} attempts", attempts - 1))),
         Some((_, again)) => again(service, &mut tx, &stored).await,
         None => Err(Fault::Fatal(format!("the service has no reaction {}", letter.reaction))),
     };

@@ -8,6 +8,7 @@ use domain::{Reason, Rejection};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::amnesia::WRITTEN;
 use crate::batch::{Answers, Batch, Handle, Sent};
 use crate::context::Context;
 use crate::database::Tx;
@@ -103,6 +104,13 @@ impl Show<ListVersions> for Owner {
 
 impl Show<ListLogged> for Owner {
     async fn show(&self, tx: &mut Tx, _: &Context, query: ListLogged) -> Answer<LoggedPage> {
+        // before the events: what is not settled then is looked at again
+        let settled = sqlx::query_scalar(&format!("select {WRITTEN} from (values ($1::int)) as unused (place)"))
+            .bind(0)
+            .bind(limits::LOG_SETTLED.as_secs_f64())
+            .fetch_one(&mut **tx)
+            .await
+            .map_err(Fault::from)?;
         let items: Vec<(i64, Uuid, i32, i64, Uuid)> = sqlx::query_as(
             "select log_id, aggregate_id, epoch, version, event_id from event_log
              where log_id > $1 order by log_id limit $2",
@@ -114,7 +122,7 @@ impl Show<ListLogged> for Owner {
         .map_err(Fault::from)?;
         let next = items.last().map(|last| last.0).filter(|_| items.len() == limits::VERSIONS_MAX);
         let logged = |(log_id, aggregate_id, epoch, version, event_id)| Logged { log_id, aggregate_id, epoch, version, event_id };
-        Ok(LoggedPage { items: items.into_iter().map(logged).collect(), next })
+        Ok(LoggedPage { items: items.into_iter().map(logged).collect(), next, settled, epoch: tx.epoch() })
     }
 }
 

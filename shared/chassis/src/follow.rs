@@ -228,19 +228,41 @@ pub(crate) async fn serve<A: Aggregate, S: Follow<A>>(service: Arc<S>, shell: Ar
     let mut epoch = None;
     while let Some(messages) = reader.next().await {
         let newest = messages.iter().filter_map(|message| get(message.headers.as_ref(), "ce-epoch")?.parse::<i32>().ok()).max();
-        if epoch.is_some() && newest > epoch {
-            // the owner's database was set back: what it has forgotten is found by comparing
-            shell.compare.notify_one();
-        }
-        epoch = newest.max(epoch);
         let mut attempt = 0;
-        while let Err(fault) = handle_suspects_last::<A, S>(&*service, &shell, &database, &messages).await {
+        while let Err(fault) = async {
+            let met = epochs_met(&database, A::KIND, epoch, newest).await?;
+            if epoch.is_some_and(|known| known < met) {
+                // the owner's database was set back: what it has forgotten is found by comparing
+                shell.compare.notify_one();
+            }
+            epoch = Some(met);
+            handle_suspects_last::<A, S>(&*service, &shell, &database, met, &messages).await
+        }
+        .await
+        {
             tracing::warn!(kind = A::KIND, %fault, "reaction is tried again");
             hold(&messages, attempt).await;
             attempt += 1;
             if shell.is_stopped() {
                 return;
             }
+        }
+    }
+}
+
+/// The newest epoch of a kind that any replica has met, with what has arrived now; asked of the database when it is not known, and
+/// kept there when it is raised.
+async fn epochs_met(database: &Database, kind: &str, known: Option<i32>, newest: Option<i32>) -> Result<i32, Fault> {
+    match (known, newest) {
+        (Some(known), newest) if newest.is_none_or(|newest| newest <= known) => Ok(known),
+        (_, newest) => {
+            let met = sqlx::query_scalar(
+                "insert into epochs_met as known (kind, epoch) values ($1, $2)
+                 on conflict (kind) do update set epoch = greatest(known.epoch, excluded.epoch) returning epoch",
+            )
+            .bind(kind)
+            .bind(newest.unwrap_or(0));
+            database.within(async { Ok(met.fetch_one(&database.pool()).await?) }).await
         }
     }
 }
@@ -276,19 +298,20 @@ async fn handle_suspects_last<A: Aggregate, S: Follow<A>>(
     service: &S,
     shell: &Shell,
     database: &Database,
+    epoch: i32,
     messages: &[Message],
 ) -> Result<(), Fault> {
     let delivered = messages.iter().map(|message| Delivered { message, times: message.info().map_or(1, |info| info.delivered) });
     let (mut suspects, good): (Vec<Delivered>, Vec<Delivered>) =
         delivered.partition(|delivered| delivered.times > limits::DELIVERIES_TOGETHER);
     if !good.is_empty() {
-        handle::<A, S>(service, shell, database, &good).await?;
+        handle::<A, S>(service, shell, database, epoch, &good).await?;
     }
     if suspects.iter().any(|delivered| delivered.times % 2 == 0) {
         suspects.reverse();
     }
     for suspect in &suspects {
-        handle::<A, S>(service, shell, database, std::slice::from_ref(suspect)).await?;
+        handle::<A, S>(service, shell, database, epoch, std::slice::from_ref(suspect)).await?;
     }
     Ok(())
 }
@@ -297,6 +320,7 @@ async fn handle<A: Aggregate, S: Follow<A>>(
     service: &S,
     shell: &Shell,
     database: &Database,
+    epoch: i32,
     delivered: &[Delivered<'_>],
 ) -> Result<(), Fault> {
     let mut readable = Vec::with_capacity(delivered.len());
@@ -308,7 +332,10 @@ async fn handle<A: Aggregate, S: Follow<A>>(
         };
         match seen {
             Ok(seen) => {
-                newest.see(seen);
+                // an owner that was set back has published all that it has in its new epoch: the rest it may have forgotten
+                if seen.epoch >= epoch {
+                    newest.see(seen);
+                }
                 readable.push(Delivered { message, times });
             }
             Err(reason) => {
@@ -335,7 +362,7 @@ async fn handle<A: Aggregate, S: Follow<A>>(
         // one event spoils the others: handle each by itself
         Err(Fault::Fatal(_)) => {
             for one in &readable {
-                Box::pin(handle::<A, S>(service, shell, database, std::slice::from_ref(one))).await?;
+                Box::pin(handle::<A, S>(service, shell, database, epoch, std::slice::from_ref(one))).await?;
             }
             Ok(())
         }

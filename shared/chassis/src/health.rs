@@ -29,14 +29,14 @@ pub(crate) struct Own {
 
 impl Show<GetServiceHealth> for Own {
     async fn show(&self, tx: &mut Tx, _: &Context, _: GetServiceHealth) -> Answer<ServiceHealth> {
-        let (events_waiting, age) = relay::depth(tx).await?;
+        let waits = relay::depth(tx).await?;
         let parked = "select count(*) from dead_letters where status = 'parked'";
         let dead_letters = sqlx::query_scalar(parked).fetch_one(&mut **tx).await.map_err(Fault::from)?;
         Ok(ServiceHealth {
             service: self.shell.service.into(),
             epoch: tx.epoch(),
-            events_waiting,
-            waiting_seconds: age.unwrap_or_default() as i64,
+            events_waiting: waits.events,
+            waiting_seconds: waits.seconds as i64,
             readers_lag_millis: u64::try_from(self.shell.lag().as_millis()).unwrap_or(u64::MAX),
             dead_letters,
             overload: self.shell.overload(),

@@ -2,7 +2,9 @@
 //! the event log and its relay, reactions, errands, dead letters, health and the command line.
 //! All I/O of a service happens here or in its `store.rs`, once.
 
+mod amnesia;
 pub mod batch;
+mod cli;
 pub mod clock;
 pub mod config;
 pub mod context;
@@ -19,6 +21,7 @@ pub mod follow;
 pub mod health;
 pub mod limits;
 pub mod live;
+mod logs;
 pub mod nats;
 mod outcome;
 mod pressure;

@@ -113,13 +113,21 @@ pub const RECOMPUTE_EVERY: Duration = Duration::from_secs(24 * 3_600);
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 /// Differences that are named in a report; the rest is counted.
 pub const EXAMPLES_MAX: usize = 20;
-/// A transaction that commits late may write below what others have written, by this many places of the log at most: 256
-/// blocks.
-pub const LOG_OVERLAP: i64 = 256 << 12;
+/// A transaction writes its events last, and is given up after [`DATABASE_WITHIN`]: what was written to the log before this time
+/// is all there.
+pub const LOG_SETTLED: Duration = Duration::from_secs(30);
+/// The whole log is put into the outbox within this time when the broker forgot: tens of millions of events.
+pub const REPLAY_WITHIN: Duration = Duration::from_secs(600);
+/// A digest of everything that an owner has, and the page of a bucket, are answered within this time.
+pub const DIGEST_WITHIN: Duration = Duration::from_secs(120);
+/// A dead letter is handled again so often before it is parked once more, also when it kills the process.
+pub const REDRIVES_MAX: i32 = 10;
 /// Characters of a reason that are kept.
 pub const REASON_CHARACTERS_MAX: usize = 2_000;
 /// Characters of a dead letter's body that are shown; all of it is kept.
 pub const PAYLOAD_CHARACTERS_MAX: usize = 10_000;
+/// What a replica of a stream does not have yet is looked for so often again.
+pub const DIRECT_READS_AGAIN: u32 = 5;
 /// Longest idempotency key.
 pub const KEY_CHARACTERS_MAX: usize = 200;
 

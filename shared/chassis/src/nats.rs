@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::stream::{Config as StreamConfig, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, kv};
 use async_nats::{Client, ConnectOptions};
 
@@ -71,4 +72,15 @@ pub async fn ensure_streams(jetstream: &jetstream::Context, replicas: usize) -> 
         jetstream.create_or_update_key_value(config).await.map_err(|error| Fault::Transient(format!("bucket {bucket}: {error}")))?;
     }
     Ok(())
+}
+
+/// Takes a consumer away, if it is there: whoever reads next reads from the beginning.
+pub(crate) async fn forget_consumer(stream: &jetstream::stream::Stream, name: &str) -> Result<(), Fault> {
+    match stream.delete_consumer(name).await {
+        Ok(_) => Ok(()),
+        Err(error) => match error.kind() {
+            ConsumerErrorKind::JetStream(error) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND => Ok(()),
+            _ => Err(Fault::Transient(format!("consumer {name}: {error}"))),
+        },
+    }
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::{AckPolicy, Info as Consumer};
 use futures::TryStreamExt;
 use tokio::time::Instant;
 
@@ -129,8 +130,11 @@ async fn places(shell: &Shell) -> Result<Vec<(String, Place)>, Fault> {
     let fault = |error: &dyn std::fmt::Display| Fault::Transient(format!("readers: {error}"));
     let stream = shell.jetstream.get_stream_no_info("EVENTS").await.map_err(|error| fault(&error))?;
     let consumers: Vec<_> = stream.consumers().try_collect().await.map_err(|error| fault(&error))?;
-    let durable = consumers.into_iter().filter(|consumer| consumer.config.durable_name.is_some());
-    Ok(durable
+    // one that reads without acknowledging, to make a read model anew, is in nobody's way
+    let is_reader = |consumer: &Consumer| consumer.config.durable_name.is_some() && consumer.config.ack_policy == AckPolicy::Explicit;
+    Ok(consumers
+        .into_iter()
+        .filter(is_reader)
         .map(|consumer| {
             let waiting = consumer.num_pending + consumer.num_ack_pending as u64;
             (consumer.name, Place { handled: consumer.ack_floor.stream_sequence, waiting })

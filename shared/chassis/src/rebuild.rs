@@ -15,6 +15,7 @@ use sqlx::{Connection, PgConnection};
 use crate::database::{Database, Tx};
 use crate::fault::Fault;
 use crate::limits;
+use crate::nats;
 use crate::reconcile::{Comparisons, Copied, Reconciler};
 
 /// A read model that can be made anew.
@@ -26,6 +27,22 @@ pub struct ReadModel {
     /// ones have that no event brings back, such as versions of summaries.
     pub carry_over: &'static [&'static str],
 }
+
+/// The tables that every service has.
+const SHELLS_TABLES: [&str; 12] = [
+    "_sqlx_migrations",
+    "dead_letters",
+    "epochs_met",
+    "event_log",
+    "idempotency",
+    "inbox",
+    "log_positions",
+    "outbox_pending",
+    "relay_state",
+    "service_state",
+    "summaries_due",
+    "timers",
+];
 
 /// Handles messages of one kind again.
 pub(crate) type Refill<S> = for<'a> fn(&'a S, &'a mut Tx, &'a [Message]) -> BoxFuture<'a, Result<(), Fault>>;
@@ -100,6 +117,7 @@ pub(crate) async fn run<S>(
     if !is_alone {
         return Err(Fault::Fatal("another rebuild is running".into()));
     }
+    check_tables(&mut owner, &live, model).await?;
     let shadow = format!("{live}_rebuild");
     for table in model.tables {
         copy_table(&mut owner, &live, &shadow, table).await?;
@@ -134,9 +152,22 @@ pub(crate) async fn run<S>(
     }
     for source in sources {
         let stream = jetstream.get_stream(source.copied.stream).await.map_err(|error| Fault::Transient(error.to_string()))?;
-        let _ = stream.delete_consumer(&source.consumer.cached_info().name).await;
+        nats::forget_consumer(&stream, &source.consumer.cached_info().name).await?;
     }
     Ok(rebuilt)
+}
+
+/// Refuses when the service has a table that is neither the shell's nor of the read model: handlers would write it a second time.
+async fn check_tables(owner: &mut PgConnection, live: &str, model: ReadModel) -> Result<(), Fault> {
+    let others: Vec<String> = sqlx::query_scalar(
+        "select relname::text from pg_class
+         where relnamespace = to_regnamespace($1) and relkind in ('r', 'p') and not relispartition and relname <> all($2)",
+    )
+    .bind(live)
+    .bind([SHELLS_TABLES.as_slice(), model.tables].concat())
+    .fetch_all(owner)
+    .await?;
+    if others.is_empty() { Ok(()) } else { Err(Fault::Fatal(format!("the read model does not name the tables {}", others.join(", ")))) }
 }
 
 /// Makes an empty table with the columns, settings, constraints and indexes of a live one, under their names.
@@ -186,7 +217,7 @@ async fn read_from_the_beginning(
     };
     let stream = jetstream.get_stream(stream).await.map_err(|error| fault(&error))?;
     // left by one that was killed
-    let _ = stream.delete_consumer(name).await;
+    nats::forget_consumer(&stream, name).await?;
     let consumer = stream.create_consumer(config).await.map_err(|error| fault(&error))?;
     let messages = consumer.stream().max_messages_per_batch(limits::FOLLOW_MAX).messages().await.map_err(|error| fault(&error))?;
     Ok((consumer, messages))
@@ -282,9 +313,11 @@ async fn exchange<S>(
         tables.join(", ")
     );
     sqlx::raw_sql(&lock).execute(&mut *transaction).await?;
-    // all that the live tables have was in the stream before they were locked
+    // all that the live tables have was in the stream before they were locked; who waits for them does not wait for long
     for source in sources.iter_mut() {
-        rebuilt.messages += drain(service, beside, source).await?;
+        let drained = tokio::time::timeout(limits::DATABASE_WITHIN / 4, drain(service, beside, source)).await;
+        rebuilt.messages +=
+            drained.unwrap_or_else(|_| Err(Fault::Transient("more arrives than can be read while the tables wait".into())))?;
     }
     for statement in model.carry_over {
         let statement = format!("set local search_path = {shadow}, {live}; {}", statement.replace("{live}", live));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_nats::jetstream;
-use domain::messages::chassis::{Digest, Divergence, DivergenceChange, GetDigest, ListLogged, ListVersions, Logged, Resend};
+use domain::messages::chassis::{Digest, Divergence, DivergenceChange, GetDigest, ListVersions, Resend};
 use domain::{Command, Query};
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -22,8 +22,6 @@ use crate::database::{Database, Tx};
 use crate::digest::{Copies, digest};
 use crate::fault::Fault;
 use crate::limits;
-use crate::nats::STREAMS;
-use crate::record::Record;
 use crate::shell::Shell;
 
 /// Takes back what is kept of aggregates.
@@ -61,7 +59,7 @@ pub(crate) struct Compared {
 }
 
 impl Compared {
-    fn note(&mut self, example: String) {
+    pub(crate) fn note(&mut self, example: String) {
         self.differed += 1;
         if self.examples.len() < limits::EXAMPLES_MAX {
             self.examples.push(example);
@@ -112,10 +110,13 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(service: Arc<S>, shell: Arc<
                 recomputed = Instant::now();
                 found.extend(reconciler.totals(comparisons.totals).await);
             }
-            Ok(found)
+            found
         };
         let found = tokio::select! {
-            found = database.within_time(limits::RECONCILE_WITHIN, all) => found.unwrap_or_else(|fault: Fault| vec![Err(fault)]),
+            // no sign of a silent database: there is much to compare
+            found = tokio::time::timeout(limits::RECONCILE_WITHIN, all) => found.unwrap_or_else(|_| {
+                vec![Err(Fault::Transient(format!("not all was compared within {} s", limits::RECONCILE_WITHIN.as_secs())))]
+            }),
             () = shell.stopped() => return,
         };
         let is_whole = |one: &Result<Compared, Fault>| one.as_ref().is_ok_and(|compared| compared.repaired == compared.differed);
@@ -134,15 +135,22 @@ pub(crate) async fn serve<S: Send + Sync + 'static>(service: Arc<S>, shell: Arc<
 /// Compares what one service keeps.
 #[derive(Clone)]
 pub(crate) struct Reconciler {
-    database: Database,
+    pub(crate) database: Database,
     jetstream: jetstream::Context,
     courier: Courier,
+    /// Whether it waits for its turn while another replica compares; else it leaves the comparison to that one.
+    patient: bool,
 }
 
 impl Reconciler {
     pub(crate) fn new(database: Database, jetstream: jetstream::Context) -> Reconciler {
         let courier = Courier::new(jetstream.client());
-        Reconciler { database, jetstream, courier }
+        Reconciler { database, jetstream, courier, patient: false }
+    }
+
+    /// One that compares everything itself.
+    pub(crate) fn patient(self) -> Reconciler {
+        Reconciler { patient: true, ..self }
     }
 
     /// Copies and records.
@@ -297,7 +305,7 @@ impl Reconciler {
     }
 
     /// Waits until these consumers have read what was in their streams a little after now.
-    async fn settle(&self, consumers: &[(&str, String)]) -> Result<(), Fault> {
+    pub(crate) async fn settle(&self, consumers: &[(&str, String)]) -> Result<(), Fault> {
         let fault = |error: &dyn std::fmt::Display| Fault::Transient(format!("consumer: {error}"));
         tokio::time::sleep(2 * limits::LEFT_OVER_AFTER).await;
         let since = Instant::now();
@@ -324,9 +332,21 @@ impl Reconciler {
         Ok(())
     }
 
-    /// A connection that holds the turn to compare this until it is dropped; none when another replica has it.
-    async fn turn(&self, what: &str) -> Result<Option<PgConnection>, Fault> {
+    /// A connection that holds the turn to compare this until it is dropped; none when another replica has it, and there is no
+    /// patience to wait for it.
+    pub(crate) async fn turn(&self, what: &str) -> Result<Option<PgConnection>, Fault> {
         let mut connection = self.database.pool().acquire().await?.detach();
+        if self.patient {
+            sqlx::query("select set_config('lock_timeout', $1, false)")
+                .bind(limits::RECONCILE_WITHIN.as_millis().to_string())
+                .execute(&mut connection)
+                .await?;
+            sqlx::query("select pg_advisory_lock(hashtextextended(current_schema() || ' compares ' || $1, 0))")
+                .bind(what)
+                .execute(&mut connection)
+                .await?;
+            return Ok(Some(connection));
+        }
         let has_turn = sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended(current_schema() || ' compares ' || $1, 0))")
             .bind(what)
             .fetch_one(&mut connection)
@@ -334,7 +354,7 @@ impl Reconciler {
         Ok(Some(connection).filter(|_| has_turn))
     }
 
-    async fn report(&self, compared: &Compared) -> Result<(), Fault> {
+    pub(crate) async fn report(&self, compared: &Compared) -> Result<(), Fault> {
         if compared.differed == 0 {
             return Ok(());
         }
@@ -355,11 +375,11 @@ impl Reconciler {
         tx.commit().await
     }
 
-    async fn query<Q: Query>(&self, service: &str, query: &Q) -> Result<Q::Reply, Fault> {
+    pub(crate) async fn query<Q: Query>(&self, service: &str, query: &Q) -> Result<Q::Reply, Fault> {
         self.ask(&Q::SUBJECT.replace("{service}", service), None, query).await
     }
 
-    async fn command<C: Command>(&self, service: &str, command: &C) -> Result<C::Reply, Fault> {
+    pub(crate) async fn command<C: Command>(&self, service: &str, command: &C) -> Result<C::Reply, Fault> {
         let key = self.database.new_id().to_string();
         self.ask(&C::SUBJECT.replace("{service}", service), Some(&key), command).await
     }
@@ -367,7 +387,7 @@ impl Reconciler {
     async fn ask<R: serde::de::DeserializeOwned>(&self, subject: &str, key: Option<&str>, body: &impl Serialize) -> Result<R, Fault> {
         let context = Context::of_service(self.database.service, self.database.new_id());
         let body = serde_json::to_vec(body)?.into();
-        let answered = self.courier.send(subject, key, &context, body, limits::REQUEST_TIMEOUT).await;
+        let answered = self.courier.send(subject, key, &context, body, limits::DIGEST_WITHIN).await;
         match answered.map_err(|unanswered| Fault::Transient(unanswered.why))?.result {
             Ok(reply) => Ok(serde_json::from_slice(&reply)?),
             Err(rejection) => Err(Fault::Transient(format!("{subject}: {rejection}"))),
@@ -375,79 +395,8 @@ impl Reconciler {
     }
 }
 
-fn named(what: &str, fault: Fault) -> Fault {
+pub(crate) fn named(what: &str, fault: Fault) -> Fault {
     Fault::Transient(format!("{what}: {fault}"))
-}
-
-/// Compares the records with the log of each owner, from where it ended the last time.
-pub(crate) async fn logs<S: Record>(service: Arc<S>, reconciler: Reconciler) -> Vec<Result<Compared, Fault>> {
-    let (service, reconciler) = (&*service, &reconciler);
-    let logs = S::OWNERS.iter().map(|owner| async move { log(service, reconciler, owner).await.map_err(|fault| named(owner, fault)) });
-    futures::future::join_all(logs).await
-}
-
-async fn log<S: Record>(service: &S, reconciler: &Reconciler, owner: &str) -> Result<Compared, Fault> {
-    let mut compared = Compared { what: format!("log of {owner}"), ..Compared::default() };
-    let Some(_turn) = reconciler.turn(&compared.what).await? else { return Ok(compared) };
-    let pool = &reconciler.database.pool();
-    let position: Option<i64> =
-        sqlx::query_scalar("select position from log_positions where owner = $1").bind(owner).fetch_optional(pool).await?;
-    let mut asked = ListLogged { after: (position.unwrap_or(0) - limits::LOG_OVERLAP).max(0) };
-    loop {
-        let mut missing: Vec<Logged> = Vec::new();
-        let is_last = loop {
-            let page = reconciler.query(owner, &asked).await?;
-            asked.after = page.items.last().map_or(asked.after, |last| last.log_id);
-            missing.extend(service.missing(&mut reconciler.database.begin().await?, page.items).await?);
-            if page.next.is_none() || missing.len() >= limits::VERSIONS_MAX {
-                break page.next.is_none();
-            }
-        };
-        if !missing.is_empty() {
-            send_again(service, reconciler, owner, missing, &mut compared).await?;
-        }
-        // what is still missing is looked at again
-        if compared.repaired == compared.differed {
-            sqlx::query("insert into log_positions values ($1, $2) on conflict (owner) do update set position = excluded.position")
-                .bind(owner)
-                .bind(asked.after)
-                .execute(pool)
-                .await?;
-        }
-        if is_last {
-            break;
-        }
-    }
-    reconciler.report(&compared).await?;
-    Ok(compared)
-}
-
-/// Has events sent again that are still missing when everything was read.
-async fn send_again<S: Record>(
-    service: &S,
-    reconciler: &Reconciler,
-    owner: &str,
-    missing: Vec<Logged>,
-    compared: &mut Compared,
-) -> Result<(), Fault> {
-    let consumers: Vec<(&str, String)> =
-        STREAMS.iter().map(|(stream, _)| (*stream, format!("{}__record", reconciler.database.service))).collect();
-    reconciler.settle(&consumers).await?;
-    let lost = service.missing(&mut reconciler.database.begin().await?, missing).await?;
-    if lost.is_empty() {
-        return Ok(());
-    }
-    for event in &lost {
-        compared.note(format!("{}: {}/{} was not recorded", event.aggregate_id, event.epoch, event.version));
-    }
-    for events in lost.chunks(limits::VERSIONS_MAX) {
-        let log_ids = events.iter().map(|event| event.log_id).collect();
-        reconciler.command(owner, &Resend { ids: vec![], log_ids }).await?;
-    }
-    reconciler.settle(&consumers).await?;
-    let count = lost.len();
-    compared.repaired += count - service.missing(&mut reconciler.database.begin().await?, lost).await?.len();
-    Ok(())
 }
 
 #[cfg(test)]

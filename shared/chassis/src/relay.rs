@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
-use domain::delivery::StreamMark;
 use futures::{FutureExt, StreamExt};
 use serde::Deserialize;
 use sqlx::Row;
@@ -16,12 +15,13 @@ use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::amnesia::{check_streams, compare_first, connection, publish_unsettled};
 use crate::context::put;
 use crate::crash;
 use crate::database::{Database, LoggedEvent};
 use crate::fault::Fault;
 use crate::limits;
-use crate::nats::{STREAMS, ensure_streams, stream_of};
+use crate::nats::{STREAMS, stream_of};
 use crate::outcome::{Handed, Range};
 use crate::shell::Shell;
 
@@ -51,25 +51,31 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
                 if !committed.is_empty() {
                     shell.published.begin(handed.since);
                 }
-                let done = publish_and_forget(&shell, &database, handed).await;
+                let done = match compare_first(&shell, &database, &mut compared_on).await {
+                    Ok(()) => publish_and_forget(&shell, &database, compared_on, handed).await,
+                    // they wait in the outbox, as they do anyway
+                    Err(fault) => Err(fault),
+                };
                 shell.published.end();
                 done
             }
             _ = poll.tick() => {
-                if connection(&shell) != compared_on {
-                    check.reset_immediately();
-                }
                 // what waits in memory was committed after what was taken last; the poll leaves it alone
                 let newer = if committed.is_empty() { Duration::ZERO } else { taken.elapsed() };
-                publish_left_over(&shell, &database, limits::LEFT_OVER_AFTER + newer).await
-            }
-            _ = check.tick() => match check_streams(&shell, &database, compared_on).await {
-                Ok(connection) => {
-                    compared_on = connection;
-                    Ok(())
+                let waited = limits::LEFT_OVER_AFTER + newer;
+                match compare_first(&shell, &database, &mut compared_on).await {
+                    Ok(()) => match publish_left_over(&shell, &database, compared_on, waited).await {
+                        // what is committed meanwhile takes turns with it
+                        Ok(true) => {
+                            poll.reset_immediately();
+                            Ok(())
+                        }
+                        done => done.map(drop),
+                    },
+                    Err(fault) => Err(fault),
                 }
-                Err(fault) => Err(fault),
-            },
+            }
+            _ = check.tick() => check_streams(&shell, &database, compared_on).await.map(|connection| compared_on = connection),
             () = shell.stopped() => break,
         };
         if let Err(fault) = done {
@@ -78,7 +84,7 @@ pub(crate) async fn run(shell: Arc<Shell>, database: Database, mut committed: mp
     }
     committed.close();
     while let Some(handed) = committed.recv().await {
-        if let Err(fault) = publish_and_forget(&shell, &database, handed).await {
+        if let Err(fault) = publish_and_forget(&shell, &database, compared_on, handed).await {
             tracing::warn!(%fault, "relay, while stopping");
         }
     }
@@ -95,8 +101,8 @@ fn together(parts: impl Iterator<Item = Handed>) -> Handed {
 }
 
 /// Publishes events and deletes the rows under which they waited. A row goes when all of its events are acknowledged; if the
-/// process dies before that, all of them are published again.
-async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) -> Result<(), Fault> {
+/// process dies before that, or the connection on which the streams were compared is gone, all of them are published again.
+async fn publish_and_forget(shell: &Shell, database: &Database, compared_on: u64, handed: Handed) -> Result<(), Fault> {
     for (stream, _) in STREAMS {
         let of_stream: Vec<&LoggedEvent> = handed.events.iter().filter(|event| event.stream == stream).collect();
         let ranges: Vec<&Range> = handed.ranges.iter().filter(|range| range.stream == stream).collect();
@@ -104,7 +110,7 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
             if !ranges.is_empty() {
                 // their month was put aside
                 tracing::error!(stream, ?ranges, "events that wait for the broker are no longer in the log; they are given up");
-                database.within(forget(database, &ranges, stream, 0, &[])).await?;
+                database.within(forget(database, &ranges, stream, &Place::default(), &[])).await?;
             }
             continue;
         }
@@ -113,12 +119,12 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
             of_stream.chunks(limits::PUBLISH_MAX).map(|batch| publish_or_single_out(&shell.jetstream, batch).boxed()).collect();
         let published: Vec<Result<Acknowledged, Fault>> =
             futures::stream::iter(publishes).buffered(limits::PUBLISHES_AT_ONCE).collect().await;
-        let mut last_seq = 0;
+        let mut last = Place::default();
         let mut refused = Vec::new();
         for result in published {
             match result {
                 Ok(published) => {
-                    last_seq = last_seq.max(published.last_seq);
+                    last = last.max(published.last);
                     refused.extend(published.refused.iter().map(|event| event.log_id));
                 }
                 Err(fault) => {
@@ -127,24 +133,36 @@ async fn publish_and_forget(shell: &Shell, database: &Database, handed: Handed) 
                 }
             }
         }
-        if stream == "EVENTS" && last_seq > 0 && shell.published.note(last_seq) {
-            tracing::warn!(stream, last_seq, "the broker acknowledges below what it had acknowledged");
-            database.within(publish_unsettled(database, stream)).await?;
+        if stream == "EVENTS" && last.sequence > 0 && shell.published.note(last.sequence) {
+            tracing::warn!(stream, last.sequence, "the broker acknowledges below what it had acknowledged");
+            database.within_time(limits::REPLAY_WITHIN, publish_unsettled(database, stream)).await?;
             shell.compare.notify_one();
         }
+        if connection(shell) != compared_on {
+            return Err(Fault::Transient("the connection is a new one; what was published waits for the comparison".into()));
+        }
         crash::point("publish-after");
-        database.within(forget(database, &ranges, stream, last_seq, &refused)).await?;
+        database.within(forget(database, &ranges, stream, &last, &refused)).await?;
         crash::point("publish-after-delete");
         metrics::counter!("tranche_events_published_total").increment(of_stream.len() as u64);
     }
     Ok(())
 }
 
+/// Where an event stands in its stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The stream's sequence.
+    pub sequence: u64,
+    /// The subject.
+    pub subject: String,
+}
+
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub struct Acknowledged<'a> {
-    /// The stream's sequence of the last event.
-    pub last_seq: u64,
+    /// Where the last event stands.
+    pub last: Place,
     /// The events that the broker refused.
     pub refused: Vec<&'a LoggedEvent>,
 }
@@ -154,15 +172,15 @@ pub async fn publish_or_single_out<'a>(jetstream: &jetstream::Context, batch: &[
     if batch.len() > limits::PUBLISH_SINGLY_MAX {
         match publish(jetstream, batch).await {
             Err(Fault::Fatal(why)) => tracing::error!(%why, "the broker refused a batch"),
-            done => return done.map(|last_seq| Acknowledged { last_seq, refused: vec![] }),
+            done => return done.map(|last| Acknowledged { last, refused: vec![] }),
         }
     }
     let singly: Vec<_> = batch.iter().map(|event| publish(jetstream, std::slice::from_ref(event)).boxed()).collect();
-    let acks: Vec<Result<u64, Fault>> = futures::stream::iter(singly).buffered(limits::PUBLISH_SINGLY_MAX).collect().await;
+    let acks: Vec<Result<Place, Fault>> = futures::stream::iter(singly).buffered(limits::PUBLISH_SINGLY_MAX).collect().await;
     let mut done = Acknowledged::default();
     for (event, ack) in batch.iter().zip(acks) {
         match ack {
-            Ok(seq) => done.last_seq = done.last_seq.max(seq),
+            Ok(place) => done.last = done.last.max(place),
             Err(Fault::Transient(why)) => return Err(Fault::Transient(why)),
             Err(fault) => {
                 tracing::error!(subject = event.subject, log_id = event.log_id, %fault, "the broker does not take an event");
@@ -206,9 +224,9 @@ struct PublishAck {
 }
 
 /// Publishes events of one stream: one by itself, several as an atomic batch (all or none; four
-/// syncs to disk a batch instead of one a message). Returns the stream's sequence of the last one. The
+/// syncs to disk a batch instead of one a message). Returns where the last one stands. The
 /// fault is fatal when the broker has refused what it was given.
-async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) -> Result<u64, Fault> {
+async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) -> Result<Place, Fault> {
     let fault = |error: &dyn std::fmt::Display| Fault::Transient(format!("publish: {error}"));
     let client = jetstream.client();
     let batch_id = client.new_inbox();
@@ -229,14 +247,14 @@ async fn publish(jetstream: &jetstream::Context, events: &[&LoggedEvent]) -> Res
             }
             let reply =
                 client.request_with_headers(event.subject.clone(), headers, event.body.clone()).await.map_err(|error| fault(&error))?;
-            last = Some(reply);
+            last = Some((reply, event.subject.clone()));
         }
     }
-    let Some(reply) = last else { return Ok(0) };
+    let Some((reply, subject)) = last else { return Ok(Place::default()) };
     let ack: PublishAck = serde_json::from_slice(&reply.payload).map_err(|error| fault(&error))?;
     match ack.error {
         Some(error) => Err(Fault::Fatal(format!("publish: {error}"))),
-        None => Ok(ack.seq),
+        None => Ok(Place { sequence: ack.seq, subject }),
     }
 }
 
@@ -246,7 +264,7 @@ fn keys<'a>(ranges: &[&'a Range]) -> (Vec<i64>, Vec<&'a str>) {
 
 /// Deletes the rows of what was published, but none that has grown since it was read: more waits under it now. What was
 /// refused waits on, each event under a row of its own.
-async fn forget(database: &Database, ranges: &[&Range], stream: &str, last_seq: u64, refused: &[i64]) -> Result<(), Fault> {
+async fn forget(database: &Database, ranges: &[&Range], stream: &str, last: &Place, refused: &[i64]) -> Result<(), Fault> {
     // if this is lost in a crash of the server the events are published again: no need to wait for its disk
     let delete = sqlx::query(
         "with lazily as materialized (select set_config('synchronous_commit', 'off', true)),
@@ -254,12 +272,13 @@ async fn forget(database: &Database, ranges: &[&Range], stream: &str, last_seq: 
             delete from outbox_pending as waiting using unnest($1::bigint[], $4::bigint[]) as done (first_log_id, last_log_id)
             where waiting.first_log_id = done.first_log_id and waiting.last_log_id = done.last_log_id and stream = $2
          )
-         update relay_state set last_seq = greatest(last_seq, $3) from lazily where stream = $2",
+         update relay_state set last_seq = $3, last_subject = $5 from lazily where stream = $2 and last_seq < $3",
     )
     .bind(keys(ranges).0)
     .bind(stream)
-    .bind(i64::try_from(last_seq).unwrap_or(i64::MAX))
-    .bind(ranges.iter().map(|range| range.last).collect::<Vec<_>>());
+    .bind(i64::try_from(last.sequence).unwrap_or(i64::MAX))
+    .bind(ranges.iter().map(|range| range.last).collect::<Vec<_>>())
+    .bind(&last.subject);
     if refused.is_empty() {
         delete.execute(&database.pool()).await?;
         return Ok(());
@@ -312,39 +331,48 @@ pub(crate) fn logged(row: &PgRow) -> Result<LoggedEvent, sqlx::Error> {
     })
 }
 
-/// Publishes what has waited for longer than this: left by a crash, an outage or a full queue.
-async fn publish_left_over(shell: &Shell, database: &Database, longer_than: Duration) -> Result<(), Fault> {
-    let (depth, age) = database
+/// Publishes some of what has waited for longer than this: left by a crash, an outage or a full queue. Whether there was any.
+async fn publish_left_over(shell: &Shell, database: &Database, compared_on: u64, longer_than: Duration) -> Result<bool, Fault> {
+    let waits = database
         .within(async {
             let mut connection = database.pool().acquire().await?;
             depth(&mut connection).await
         })
         .await?;
-    shell.outbox_depth.store(depth, std::sync::atomic::Ordering::Relaxed);
-    metrics::gauge!("tranche_outbox_depth").set(depth as f64);
-    metrics::gauge!("tranche_outbox_oldest_seconds").set(age.unwrap_or_default());
-    if depth == 0 {
-        return Ok(());
+    shell.outbox_depth.store(waits.new, std::sync::atomic::Ordering::Relaxed);
+    metrics::gauge!("tranche_outbox_depth").set(waits.events as f64);
+    metrics::gauge!("tranche_outbox_oldest_seconds").set(waits.seconds);
+    if waits.events == 0 {
+        return Ok(false);
     }
-    loop {
-        let handed = database.within(left_over(database, longer_than)).await?;
-        if handed.ranges.is_empty() {
-            return Ok(());
-        }
-        publish_and_forget(shell, database, handed).await?;
+    let handed = database.within(left_over(database, longer_than)).await?;
+    if handed.ranges.is_empty() {
+        return Ok(false);
     }
+    publish_and_forget(shell, database, compared_on, handed).await?;
+    Ok(true)
 }
 
-/// How many events wait for the broker, and for how many seconds the oldest has.
-pub(crate) async fn depth(connection: &mut sqlx::PgConnection) -> Result<(i64, Option<f64>), Fault> {
-    let depth = sqlx::query_as(
-        "select coalesce(sum(events), 0)::bigint,
-                extract(epoch from clock_timestamp() - (select at from event_log where log_id = min(first_log_id)))::float8
+/// What waits for the broker.
+pub(crate) struct Waits {
+    /// How many events.
+    pub events: i64,
+    /// How many of them were never with the broker.
+    pub new: i64,
+    /// For how many seconds the oldest has waited.
+    pub seconds: f64,
+}
+
+/// What waits for the broker.
+pub(crate) async fn depth(connection: &mut sqlx::PgConnection) -> Result<Waits, Fault> {
+    let (events, new, seconds) = sqlx::query_as(
+        "select coalesce(sum(events), 0)::bigint, coalesce(sum(events) filter (where not again), 0)::bigint,
+                coalesce(extract(epoch from clock_timestamp() - min(since)), 0)::float8
          from outbox_pending",
     )
     .fetch_one(connection)
     .await?;
-    Ok(depth)
+    Ok(Waits { events, new, seconds })
 }
 
 /// The oldest ranges that have waited, at least one, with about as many events as are published at once.
@@ -377,117 +405,4 @@ async fn left_over(database: &Database, longer_than: Duration) -> Result<Handed,
     let range = |(first, last, stream): &(i64, i64, String)| Some(Range { first: *first, last: *last, stream: known(stream)? });
     let ranges = ranges.iter().filter_map(range).collect();
     Ok(Handed { ranges, ..Handed::of(events) })
-}
-
-/// The number of the connection to the broker: it grows with every new one.
-fn connection(shell: &Shell) -> u64 {
-    shell.jetstream.client().statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
-}
-
-/// Compares the streams with what is known of them, on a connection. On another one than the last time what the broker had
-/// acknowledged lately is published again, and what readers keep is compared. Returns the connection.
-async fn check_streams(shell: &Shell, database: &Database, compared_on: u64) -> Result<u64, Fault> {
-    database.within(database.make_partitions()).await?;
-    ensure_streams(&shell.jetstream, shell.config.nats_replicas).await?;
-    let now_on = connection(shell);
-    for (name, _) in STREAMS {
-        database.within(compare_stream(shell, database, name)).await?;
-        if now_on != compared_on {
-            database.within(publish_unsettled(database, name)).await?;
-        } else if connection(shell) == now_on {
-            database.within(settle(database, name)).await?;
-        }
-    }
-    // a service compares when it starts, anyway
-    if now_on != compared_on && compared_on != 0 {
-        shell.compare.notify_one();
-    }
-    Ok(now_on)
-}
-
-/// Compares a stream with what the relay knows of it. A stream that was made anew, that ends below what was acknowledged, or
-/// that has fewer messages than before means that the broker forgot: all its events wait again.
-async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Result<(), Fault> {
-    // what is known is read before the stream, so that a publish in between cannot look like a loss
-    let known: Option<(String, i64, i64)> = sqlx::query_as("select created_at, last_seq, messages from relay_state where stream = $1")
-        .bind(name)
-        .fetch_optional(&database.pool())
-        .await?;
-    let stream = shell.jetstream.get_stream(name).await.map_err(|error| Fault::Transient(error.to_string()))?;
-    let stands = StreamMark {
-        created: stream.cached_info().created.to_rfc3339(),
-        last_seq: i64::try_from(stream.cached_info().state.last_sequence).unwrap_or(i64::MAX),
-        messages: i64::try_from(stream.cached_info().state.messages).unwrap_or(i64::MAX),
-    };
-    let known = known.map(|(created, last_seq, messages)| StreamMark { created, last_seq, messages });
-    if known.as_ref().is_some_and(|known| known.holds(&stands)) {
-        sqlx::query("update relay_state set messages = $2 where stream = $1 and messages < $2")
-            .bind(name)
-            .bind(stands.messages)
-            .execute(&database.pool())
-            .await?;
-        return Ok(());
-    }
-    if known.is_some() {
-        tracing::warn!(stream = name, "the broker forgot; publishing again from the event log");
-        metrics::counter!("tranche_broker_forgot_total").increment(1);
-        publish_again(database, name, 0).await?;
-    }
-    // last: if the process dies before this, the broker is found to have forgotten once more
-    sqlx::query(
-        "insert into relay_state (stream, created_at, last_seq, messages) values ($1, $2, $3, $4)
-         on conflict (stream) do update
-         set created_at = excluded.created_at, last_seq = excluded.last_seq, messages = excluded.messages",
-    )
-    .bind(name)
-    .bind(stands.created)
-    .bind(stands.last_seq)
-    .bind(stands.messages)
-    .execute(&database.pool())
-    .await?;
-    if known.is_some() {
-        shell.compare.notify_one();
-    }
-    Ok(())
-}
-
-/// Has the events of a stream from a position of the log on wait for the broker again.
-async fn publish_again(database: &Database, stream: &str, from: i64) -> Result<(), Fault> {
-    sqlx::query(
-        "insert into outbox_pending (first_log_id, last_log_id, stream, events)
-         select min(log_id), max(log_id), $1, count(*)
-         from (select log_id, (row_number() over (order by log_id) - 1) / $3 as part
-               from event_log where stream = $1 and log_id >= $2) as parts
-         group by part
-         on conflict (first_log_id, stream) do update
-         set last_log_id = greatest(outbox_pending.last_log_id, excluded.last_log_id),
-             events = greatest(outbox_pending.events, excluded.events)",
-    )
-    .bind(stream)
-    .bind(from)
-    .bind(limits::PUBLISH_MAX as i64)
-    .execute(&database.pool())
-    .await?;
-    Ok(())
-}
-
-/// The same for what the broker has acknowledged since the stream was last found whole on an unbroken connection.
-async fn publish_unsettled(database: &Database, stream: &str) -> Result<(), Fault> {
-    let settled: Option<i64> =
-        sqlx::query_scalar("select settled from relay_state where stream = $1").bind(stream).fetch_optional(&database.pool()).await?;
-    publish_again(database, stream, settled.unwrap_or(0)).await
-}
-
-/// Notes how far the log is acknowledged: as far as nothing waits, less what transactions may still write below.
-async fn settle(database: &Database, stream: &str) -> Result<(), Fault> {
-    sqlx::query(
-        "update relay_state set settled = greatest(settled, coalesce(
-            (select min(first_log_id) from outbox_pending where stream = $1), (select max(log_id) from event_log), 0) - $2)
-         where stream = $1",
-    )
-    .bind(stream)
-    .bind(limits::LOG_OVERLAP)
-    .execute(&database.pool())
-    .await?;
-    Ok(())
 }

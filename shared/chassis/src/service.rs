@@ -1,43 +1,39 @@
 //! A service: a card and a table of what it answers, shows, follows and runs.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use async_nats::jetstream;
 use async_nats::service::ServiceExt;
 use axum::Router;
-use clap::{Parser, Subcommand};
 use domain::messages::chassis::{
     DiscardDeadLetter, GetDeadLetter, GetDigest, GetServiceHealth, GroupDeadLetters, ListDeadLetters, ListLogged, ListVersions,
     RedriveDeadLetters, Resend,
 };
-use domain::{Actor, Aggregate, Command, Query};
+use domain::{Aggregate, Command, Query};
 use futures::future::BoxFuture;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
-use crate::batch::{self, Answers, Batch, Handle, Sent};
+use crate::batch::{self, Handle};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::context::Context;
-use crate::database::{self, Database};
+use crate::database::Database;
 use crate::dead_letters::{Again, DeadLetters};
 use crate::digest::{Copies, Owner};
 use crate::errand::{self, Errand};
 use crate::fault::Fault;
 use crate::follow::{self, Follow};
 use crate::outcome::Handed;
-use crate::query::{self, Answer, Miss, Show};
-use crate::rebuild::{self, ReadModel, Refill};
-use crate::reconcile::{self, Comparisons, Copied, Reconciler, Total};
+use crate::query::{self, Show};
+use crate::rebuild::{ReadModel, Refill};
+use crate::reconcile::{self, Comparisons, Copied, Total};
 use crate::record::{self, Record};
 use crate::rules::RuleSource;
 use crate::shell::Shell;
 use crate::summary::{self, Summarise};
-use crate::{crash, dead_letters, epoch, health, limits, nats, pressure, relay, rules, telemetry};
+use crate::{crash, dead_letters, health, limits, logs, nats, pressure, relay, rules, telemetry};
 
 /// What a service is called and owns.
 pub struct Card {
@@ -54,14 +50,14 @@ type Pages<S> = Box<dyn FnOnce(Arc<S>, Arc<Shell>) -> Router + Send>;
 
 /// A service while its table is written.
 pub struct Service<S> {
-    card: Card,
-    handlers: S,
+    pub(crate) card: Card,
+    pub(crate) handlers: S,
     tasks: Vec<Task<S>>,
     owner: Owner,
-    comparisons: Comparisons<S>,
+    pub(crate) comparisons: Comparisons<S>,
     reactions: Vec<(&'static str, Again<S>)>,
-    refills: Vec<(&'static str, String, Refill<S>)>,
-    read_model: Option<ReadModel>,
+    pub(crate) refills: Vec<(&'static str, String, Refill<S>)>,
+    pub(crate) read_model: Option<ReadModel>,
     rules: Option<Task<S>>,
     pages: Option<Pages<S>>,
 }
@@ -149,7 +145,7 @@ impl<S: Send + Sync + 'static> Service<S> {
         S: Record,
     {
         self.reactions.push(("record", |service, tx, stored| Box::pin(record::again(service, tx, stored))));
-        self.comparisons.recorder = Some(Box::new(|service, reconciler| Box::pin(reconcile::logs(service, reconciler))));
+        self.comparisons.recorder = Some(Box::new(|service, reconciler| Box::pin(logs::compare(service, reconciler))));
         self.task(move |service, shell, database| record::serve(service, shell, database, stream, filter))
     }
     /// Runs errands.
@@ -170,127 +166,8 @@ impl<S: Send + Sync + 'static> Service<S> {
         self
     }
 
-    /// Runs the command line: `serve` (the default), `migrate`, `verify`, `rebuild`, `new-epoch`, `dead-letters`, `health`.
-    pub fn main(self) -> ExitCode {
-        let line = CommandLine::parse();
-        let config = match Config::read() {
-            Ok(config) => config,
-            Err(why) => return fail(&why),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(config.worker_threads.get()).enable_all().build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(&format!("runtime: {error}")),
-        };
-        let done = runtime.block_on(async {
-            match line.command.unwrap_or(Sub::Serve) {
-                Sub::Serve => self.serve(config).await,
-                Sub::Migrate => self.migrate(config).await,
-                Sub::DeadLetters { what } => self.dead_letters(config, what.unwrap_or(LettersSub::List)).await,
-                Sub::NewEpoch => self.new_epoch(config).await,
-                Sub::Verify { recompute } => self.verify(config, recompute).await,
-                Sub::Rebuild => self.rebuild(config).await,
-                Sub::Health => health::ask(config.http_addr).await,
-            }
-            .map_err(|fault| fault.to_string())
-        });
-        match done {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(why) => fail(&why),
-        }
-    }
-
-    async fn migrate(self, config: Config) -> Result<(), Fault> {
-        let Some(migrations) = &self.card.migrations else { return Ok(()) };
-        let url =
-            config.migrate_database_url.or(config.database_url).ok_or_else(|| Fault::Fatal("MIGRATE_DATABASE_URL is not set".into()))?;
-        database::migrate(&url, migrations).await
-    }
-
-    /// Shows and decides dead letters by hand.
-    async fn dead_letters(self, config: Config, what: LettersSub) -> Result<(), Fault> {
-        let (database, _) = self.connect(&config).await?;
-        let letters = DeadLetters { service: self.card.name };
-        let mut tx = database.begin().await?;
-        let context = Context { actor: Actor { user: "ops".into(), ..Actor::default() }, ..tx.own_context() };
-        match what {
-            LettersSub::List => print(&shown(letters.show(&mut tx, &context, ListDeadLetters::default()).await)?),
-            LettersSub::Groups => print(&shown(letters.show(&mut tx, &context, GroupDeadLetters {}).await)?),
-            LettersSub::Show { id } => print(&shown(letters.show(&mut tx, &context, GetDeadLetter { dead_letter_id: id }).await)?),
-            LettersSub::Redrive { ids, reaction, cause } => {
-                let batch = by_hand(context, RedriveDeadLetters { ids, reaction, cause });
-                let released = letters.handle(&mut tx, &batch).await?;
-                tx.commit().await?;
-                print(&answered(released)?)
-            }
-            LettersSub::Discard { id, reason } => {
-                let batch = by_hand(context, DiscardDeadLetter { dead_letter_id: id, reason });
-                let discarded = letters.handle(&mut tx, &batch).await?;
-                tx.commit().await?;
-                print(&answered(discarded)?)
-            }
-        }
-    }
-
-    /// Raises the epoch. What this service knows of outsiders it reads again from the beginning; what it knows of other services
-    /// it compares with them when it starts.
-    async fn new_epoch(self, config: Config) -> Result<(), Fault> {
-        let (database, jetstream) = self.connect(&config).await?;
-        for copied in self.comparisons.copied.iter().filter(|copied| copied.copies.select().is_none()) {
-            let stream = jetstream.get_stream(copied.stream).await.map_err(|error| Fault::Transient(error.to_string()))?;
-            // one that is not there reads from the beginning anyway
-            let _ = stream.delete_consumer(&format!("{}__{}", self.card.name, copied.kind)).await;
-        }
-        let (epoch, states) = epoch::raise(&database).await?;
-        println!("epoch {epoch}: {states} states are published in it when {} serves", self.card.name);
-        Ok(())
-    }
-
-    /// The service's connections, for what is done by hand.
-    async fn connect(&self, config: &Config) -> Result<(Database, jetstream::Context), Fault> {
-        let url = config.database_url.as_ref().ok_or_else(|| Fault::Fatal("DATABASE_URL is not set".into()))?;
-        let (database, _) = Database::connect(self.card.name, url, &config.tranche_env, Clock::default()).await?;
-        Ok((database, jetstream::new(nats::connect(config, self.card.name).await?)))
-    }
-
-    /// Compares by hand; an error when something differed and could not be repaired.
-    async fn verify(self, config: Config, recompute: bool) -> Result<(), Fault> {
-        let (database, jetstream) = self.connect(&config).await?;
-        let reconciler = Reconciler::new(database, jetstream);
-        let found = if recompute {
-            reconciler.totals(self.comparisons.totals).await
-        } else {
-            reconciler.forget_positions().await?;
-            reconciler.all(&self.comparisons, &Arc::new(self.handlers)).await
-        };
-        let mut wrong = 0;
-        for compared in found {
-            match compared {
-                Ok(compared) => {
-                    wrong += compared.differed - compared.repaired;
-                    println!("{}", serde_json::to_string_pretty(&compared)?);
-                }
-                Err(fault) => {
-                    wrong += 1;
-                    println!("{}", serde_json::json!({"error": fault.to_string()}));
-                }
-            }
-        }
-        if wrong == 0 { Ok(()) } else { Err(Fault::Fatal(format!("{wrong} comparisons or differences are left"))) }
-    }
-
-    /// Makes the read model anew.
-    async fn rebuild(self, config: Config) -> Result<(), Fault> {
-        let Some(model) = self.read_model else {
-            return Err(Fault::Fatal(format!("{} keeps no read model; its copies are compared and mended by verify", self.card.name)));
-        };
-        let owner = config.migrate_database_url.clone().ok_or_else(|| Fault::Fatal("MIGRATE_DATABASE_URL is not set".into()))?;
-        let (database, jetstream) = self.connect(&config).await?;
-        let rebuilt = rebuild::run(&self.handlers, &database, &owner, &jetstream, model, self.refills, &self.comparisons).await?;
-        print(&rebuilt)
-    }
-
-    async fn serve(self, config: Config) -> Result<(), Fault> {
+    /// Serves until SIGTERM.
+    pub(crate) async fn serve(self, config: Config) -> Result<(), Fault> {
         let _crash_points = crash::armed();
         telemetry::start_logs(&config.log_format);
         let metrics = telemetry::start_metrics().map_err(Fault::Fatal)?;
@@ -409,88 +286,6 @@ async fn start_with_rules<S>(handlers: Arc<S>, shell: Arc<Shell>, database: Data
     } else {
         tracing::error!(?first, "a task of the service ended by itself");
     }
-}
-
-#[derive(Parser)]
-#[command(version, about)]
-struct CommandLine {
-    #[command(subcommand)]
-    command: Option<Sub>,
-}
-
-#[derive(Subcommand)]
-enum Sub {
-    /// Serve until SIGTERM (the default)
-    Serve,
-    /// Bring the schema up to date, as its owner
-    Migrate,
-    /// Show and decide messages that could not be handled
-    DeadLetters {
-        #[command(subcommand)]
-        what: Option<LettersSub>,
-    },
-    /// Compare the copies and records with their owners, and have what was lost sent again; needs the services to run
-    Verify {
-        /// Compare the kept totals with their rows instead
-        #[arg(long)]
-        recompute: bool,
-    },
-    /// Make the read model anew, as the owner of the schema, and put it in the place of the old one; the service may serve
-    Rebuild,
-    /// After the database was set back to an older copy: raise the epoch and publish every state in it
-    NewEpoch,
-    /// Ask the service that runs here whether it is ready; for the health check of a container
-    Health,
-}
-
-#[derive(Subcommand)]
-enum LettersSub {
-    /// Print the newest ones (the default)
-    List,
-    /// Print how many are parked of each reaction and cause
-    Groups,
-    /// Print one
-    Show { id: Uuid },
-    /// Have parked ones handled again: these, or all of a reaction, with this cause only if one is given
-    Redrive {
-        ids: Vec<Uuid>,
-        #[arg(long)]
-        reaction: Option<String>,
-        #[arg(long)]
-        cause: Option<String>,
-    },
-    /// Decide that one is not handled
-    Discard {
-        id: Uuid,
-        #[arg(long)]
-        reason: String,
-    },
-}
-
-fn print(value: &impl serde::Serialize) -> Result<(), Fault> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
-fn shown<R>(answer: Answer<R>) -> Result<R, Fault> {
-    answer.map_err(|miss| match miss {
-        Miss::Refused(rejection) => Fault::Fatal(rejection.to_string()),
-        Miss::Failed(fault) => fault,
-    })
-}
-
-fn by_hand<C>(context: Context, body: C) -> Batch<C> {
-    Batch::new(vec![Sent { context, key: String::new(), body }])
-}
-
-fn answered<R>(answers: Answers<R>) -> Result<R, Fault> {
-    let first = answers.into_iter().next().ok_or_else(|| Fault::Fatal("no answer".into()))?;
-    first.map_err(|rejection| Fault::Fatal(rejection.to_string()))
-}
-
-fn fail(why: &str) -> ExitCode {
-    eprintln!("error: {why}");
-    ExitCode::FAILURE
 }
 
 async fn connect_patiently(

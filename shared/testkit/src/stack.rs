@@ -202,6 +202,11 @@ impl Stack {
         crate::nats::connect(&self.nats.url(user)).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// The ids of all events that a stream has.
+    pub async fn event_ids(&self, stream: &str) -> std::collections::HashSet<Uuid> {
+        crate::nats::event_ids(&self.nats_as("ops").await, stream).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// A connection to the database as its superuser.
     pub async fn database(&self) -> sqlx::PgPool {
         sqlx::PgPool::connect(&self.settings.database).await.unwrap_or_else(|error| panic!("database: {error}"))

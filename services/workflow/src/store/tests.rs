@@ -32,7 +32,7 @@ fn instance_of(tx: &Tx, due: bool) -> Instance {
     };
     domain::derive(&mut workflow);
     let subject = Subject { deal_id: Some(tx.new_id()), amount: usd(5_000), currency: "USD".parse().unwrap(), content_hash: "h".into() };
-    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()) }
+    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()), subject_epoch: 1 }
 }
 
 #[tokio::test]

@@ -262,7 +262,7 @@ impl Command for RedriveDeadLetters {
 /// The answer to [`RedriveDeadLetters`].
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Released {
-    /// How many are handled again.
+    /// How many are handled again: at most 5,000 at once, ask again for the others.
     pub dead_letters: i64,
 }
 
@@ -369,6 +369,12 @@ pub struct LoggedPage {
     pub items: Vec<Logged>,
     /// Ask again after this place; none when these are all.
     pub next: Option<i64>,
+    /// Below this place nobody writes any more.
+    #[serde(default)]
+    pub settled: i64,
+    /// The epoch that the owner writes in.
+    #[serde(default)]
+    pub epoch: i32,
 }
 
 /// What names one event of a log.

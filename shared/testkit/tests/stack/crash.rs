@@ -104,6 +104,7 @@ async fn what_was_accepted_while_the_broker_lost_everything_is_published_again()
     // what the two of them publish, readers need: the rules come back as well
     stack.restart("fund-metrics").await;
     office.manager.until(&metrics, |metrics| metrics["paid_in"] == "50.00").await;
+    all_are_in_the_stream(&stack).await;
 }
 
 /// A payment that fund-metrics has read and one that it has not; and the path of its fund's metrics.
@@ -123,6 +124,23 @@ async fn goes_on(stack: &mut Stack, office: &Office, line: Uuid, metrics: &str) 
     office.manager.until(metrics, |metrics| metrics["paid_in"] == "50.00").await;
     office.pay(line, "7.00", "after").await;
     office.manager.until(metrics, |metrics| metrics["paid_in"] == "57.00").await;
+    all_are_in_the_stream(stack).await;
+}
+
+/// Readers have each other way to get what they lack; those outside have the stream only.
+async fn all_are_in_the_stream(stack: &Stack) {
+    let database = stack.database().await;
+    let complete = testkit::wait::until(Duration::from_secs(30), || async {
+        let in_stream = stack.event_ids("EVENTS").await;
+        let mut lacking = Vec::new();
+        for owner in ["workflow", "allocation_status", "capital_calls", "fund_metrics"] {
+            let logged = format!("select event_id from {owner}.event_log where stream = 'EVENTS'");
+            let logged: Vec<Uuid> = sqlx::query_scalar(&logged).fetch_all(&database).await.unwrap();
+            lacking.extend(logged.into_iter().filter(|id| !in_stream.contains(id)));
+        }
+        lacking.is_empty()
+    });
+    assert!(complete.await, "the stream lacks events of the logs");
 }
 
 #[tokio::test]

@@ -73,12 +73,20 @@ async fn a_message_that_is_handled_again_counts_once_and_one_that_fails_again_is
     admin.until(&format!("{LETTERS}/{deal_id}"), |letter| letter["status"] == "redriven" && letter["version"] == 3).await;
     let failed = format!("{LETTERS}/{}", id(&letters[0], "id"));
     admin.until(&failed, |letter| letter["status"] == "parked" && letter["version"] == 3).await;
+    // one that has killed its process again and again is given up, and may be discarded
+    sqlx::query("update allocation_status.dead_letters set status = 'released', attempts = 10 where id = $1")
+        .bind(id(&letters[0], "id"))
+        .execute(&database)
+        .await
+        .unwrap();
+    let given_up = |letter: &serde_json::Value| letter["status"] == "parked" && letter["reason"] == "given up after 10 attempts";
+    admin.until(&failed, given_up).await;
     // by hand as well
     let mut command = stack.settings.command("allocation-status", 0);
     let output = command.args(["dead-letters", "redrive", &id(&letters[0], "id").to_string()]).output().unwrap();
     assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("\"dead_letters\": 1"), "{output:?}");
     assert!(
-        testkit::wait::until(Duration::from_secs(20), || async { admin.get(&failed).await.expect(200)["version"] == 5 }).await,
+        testkit::wait::until(Duration::from_secs(20), || async { admin.get(&failed).await.expect(200)["version"] == 6 }).await,
         "released and parked once more"
     );
 }

@@ -288,7 +288,8 @@ async fn while_the_broker_takes_no_events_commands_go_on_until_the_outbox_is_ful
     });
     assert!(taken.await, "payments are taken again");
     office.auditor.until(health, |health| health["events_waiting"] == 0 && health["overload"].is_null()).await;
-    assert!(!office.auditor.page("/services/banner").await.contains("problem"));
+    let quiet = testkit::wait::until(Duration::from_secs(20), || async { office.auditor.page("/services/banner").await.is_empty() });
+    assert!(quiet.await, "{}", office.auditor.page("/services/banner").await);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ::domain::delivery::{StreamMark, is_news};
+use ::domain::delivery::{StreamMark, is_news, is_there};
 use ::domain::ids::event_id;
 
 use super::*;
@@ -12,7 +12,9 @@ use super::*;
 const SEEDS: u64 = 3_000;
 /// Steps of each before everything heals.
 const STEPS: usize = 120;
-/// Lines that are paid.
+/// Owners that publish to one stream.
+const OWNERS: usize = 2;
+/// Lines of each that are paid.
 const LINES: u128 = 3;
 /// Of so many times something goes wrong once.
 const LUCK: usize = 6;
@@ -43,6 +45,10 @@ struct Owner {
     log: Vec<CallLine>,
     outbox: BTreeSet<usize>,
     known: Option<StreamMark>,
+    /// The line whose event was acknowledged last, and the sequence.
+    last: Option<(Uuid, i64)>,
+    /// Whether the stream was compared on this connection.
+    compared: bool,
 }
 
 impl Owner {
@@ -71,12 +77,18 @@ struct Broker {
 
 impl Broker {
     fn mark(&self) -> StreamMark {
-        StreamMark { created: self.made.to_string(), last_seq: self.last_seq, messages: self.messages.len() as i64 }
+        let first_seq = self.messages.keys().next().copied().unwrap_or(self.last_seq + 1);
+        StreamMark { created: self.made.to_string(), first_seq, last_seq: self.last_seq, messages: self.messages.len() as i64 }
     }
 
     fn keep(&mut self, event: CallLine) {
         self.last_seq += 1;
         self.messages.insert(self.last_seq, event);
+    }
+
+    /// Each line has a subject.
+    fn last_of(&self, line: Uuid) -> Option<i64> {
+        self.messages.iter().rev().find(|(_, event)| event.id == line).map(|(seq, _)| *seq)
     }
 }
 
@@ -109,12 +121,12 @@ impl Reader {
 
 struct World {
     chance: Chance,
-    owner: Owner,
+    owners: Vec<Owner>,
     broker: Broker,
     older: Broker,
     reader: Reader,
     /// Requests by key that a client has no answer to.
-    open: BTreeMap<usize, (u128, i128)>,
+    open: BTreeMap<usize, (usize, u128, i128)>,
     heard: BTreeMap<usize, PaymentApplied>,
     keys: usize,
     /// How often the broker lost its store or its newest messages.
@@ -125,21 +137,23 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let mut owner = Owner::default();
-        for id in 1..=LINES {
-            owner.lines.insert(id, CallLine { id: Uuid::from_u128(id), ..line(2_000) });
-        }
+        let owner = |number: usize| {
+            let lines = (1..=LINES).map(|id| (id, CallLine { id: Uuid::from_u128((number as u128) * 1_000 + id), ..line(2_000) }));
+            Owner { lines: lines.collect(), ..Owner::default() }
+        };
+        let owners = (0..OWNERS).map(owner).collect();
         let (broker, reader) = (Broker::default(), Reader { total: usd(0), ..Reader::default() });
         let (open, heard) = (BTreeMap::new(), BTreeMap::new());
-        World { chance: Chance(seed), owner, older: broker.clone(), broker, reader, open, heard, keys: 0, lost: 0, lost_silently: 0 }
+        World { chance: Chance(seed), owners, older: broker.clone(), broker, reader, open, heard, keys: 0, lost: 0, lost_silently: 0 }
     }
 
     fn step(&mut self) {
+        let owner = self.chance.below(OWNERS);
         match self.chance.below(12) {
             0..4 => self.ask(),
-            4..6 => self.publish(),
+            4..6 => self.publish(owner),
             6..9 => self.read(),
-            9 => self.check(),
+            9 => self.check(owner),
             10 => self.older = self.broker.clone(),
             _ => self.fail(),
         }
@@ -154,35 +168,42 @@ impl World {
                 self.keys += 1;
                 let line = 1 + self.chance.below(usize::try_from(LINES).unwrap()) as u128;
                 let cents = 1 + self.chance.below(400) as i128;
-                self.open.insert(self.keys, (line, cents));
+                let owner = self.chance.below(OWNERS);
+                self.open.insert(self.keys, (owner, line, cents));
                 self.keys
             }
         };
         if self.chance.goes_wrong() {
             return;
         }
-        let (line, cents) = self.open[&key];
-        let answer = self.owner.record(key, line, cents);
+        let (owner, line, cents) = self.open[&key];
+        let answer = self.owners[owner].record(key, line, cents);
         if !self.chance.goes_wrong() {
             self.open.remove(&key);
             assert_eq!(*self.heard.entry(key).or_insert(answer), answer, "a key has one answer");
         }
     }
 
-    /// The relay publishes what waits, in any order; it may die before it forgets that.
-    fn publish(&mut self) {
-        let mut waiting: Vec<usize> = self.owner.outbox.iter().copied().collect();
+    /// The relay publishes what waits, in any order, after it has compared the stream on this connection; it may die before it forgets
+    /// that.
+    fn publish(&mut self, owner: usize) {
+        if !self.owners[owner].compared {
+            self.check(owner);
+        }
+        let mut waiting: Vec<usize> = self.owners[owner].outbox.iter().copied().collect();
         while !waiting.is_empty() {
             let position = waiting.swap_remove(self.chance.below(waiting.len()));
-            self.broker.keep(self.owner.log[position].clone());
+            let event = self.owners[owner].log[position].clone();
+            let line = event.id;
+            self.broker.keep(event);
             if self.chance.goes_wrong() {
                 return;
             }
-            self.owner.outbox.remove(&position);
-            match &mut self.owner.known {
-                Some(known) if known.last_seq < self.broker.last_seq => known.last_seq = self.broker.last_seq,
-                // acknowledged below what was acknowledged before: nothing that was is certain
-                known => *known = None,
+            let owner = &mut self.owners[owner];
+            owner.outbox.remove(&position);
+            if let Some(known) = owner.known.as_mut().filter(|known| known.last_seq < self.broker.last_seq) {
+                known.last_seq = self.broker.last_seq;
+                owner.last = Some((line, self.broker.last_seq));
             }
         }
     }
@@ -206,23 +227,33 @@ impl World {
     }
 
     /// The relay compares the stream with what it knows of it.
-    fn check(&mut self) {
-        let stands = self.broker.mark();
-        match &mut self.owner.known {
-            Some(known) if known.holds(&stands) => known.messages = stands.messages,
+    fn check(&mut self, owner: usize) {
+        let (stands, broker, owner) = (self.broker.mark(), &self.broker, &mut self.owners[owner]);
+        let acknowledged = owner.known.as_ref().map_or(0, |known| known.last_seq);
+        let has_last = owner.last.is_none_or(|(line, _)| is_there(acknowledged, broker.last_of(line)));
+        owner.compared = true;
+        match &mut owner.known {
+            Some(known) if known.holds(&stands) && has_last => known.messages = stands.messages,
             known => {
                 *known = Some(stands);
-                self.owner.outbox = (0..self.owner.log.len()).collect();
+                owner.last = None;
+                owner.outbox = (0..owner.log.len()).collect();
             }
         }
     }
 
-    /// The broker loses its store, its newest messages, or one without a sign. Consumers go with it, or stand past its end and
+    /// The broker loses its store, its newest messages, all messages, or one without a sign. Consumers go with it, or stand past its end and
     /// are made anew.
     fn fail(&mut self) {
-        match self.chance.below(3) {
+        match self.chance.below(4) {
             0 => self.broker = Broker { made: 1 + self.lost, ..Broker::default() },
             1 => self.broker = self.older.clone(),
+            // connections and consumers stay as they are
+            2 => {
+                self.broker.messages.clear();
+                self.lost += 1;
+                return;
+            }
             _ => {
                 let all: Vec<i64> = self.broker.messages.keys().copied().collect();
                 if let Some(seq) = all.get(self.chance.below(all.len().max(1))) {
@@ -234,17 +265,23 @@ impl World {
         }
         self.lost += 1;
         self.reader.acknowledged.clear();
+        for owner in &mut self.owners {
+            owner.compared = false;
+        }
     }
 
     /// Nothing fails any more: clients ask until they are answered, the relay looks and publishes, the reader reads and compares.
     fn heal(&mut self) {
-        for (key, (line, cents)) in std::mem::take(&mut self.open) {
-            let answer = self.owner.record(key, line, cents);
+        for (key, (owner, line, cents)) in std::mem::take(&mut self.open) {
+            let answer = self.owners[owner].record(key, line, cents);
             assert_eq!(*self.heard.entry(key).or_insert(answer), answer, "a key has one answer");
         }
-        self.check();
-        for position in std::mem::take(&mut self.owner.outbox) {
-            self.broker.keep(self.owner.log[position].clone());
+        for owner in 0..OWNERS {
+            self.check(owner);
+            let owner = &mut self.owners[owner];
+            for position in std::mem::take(&mut owner.outbox) {
+                self.broker.keep(owner.log[position].clone());
+            }
         }
         let waiting: Vec<CallLine> = self.broker.messages.values().cloned().collect();
         self.reader.follow(&waiting);
@@ -253,9 +290,7 @@ impl World {
         }
         // what was lost without a sign: the owner sends the newest state of each line that is behind
         let behind: Vec<CallLine> = self
-            .owner
-            .lines
-            .values()
+            .lines()
             .filter(|line| {
                 line.version > 1
                     && is_news(self.reader.copies.get(&line.id).map(|(epoch, version, _)| (*epoch, *version)), (1, line.version))
@@ -265,23 +300,33 @@ impl World {
         self.reader.follow(&behind);
     }
 
+    fn lines(&self) -> impl Iterator<Item = &CallLine> {
+        self.owners.iter().flat_map(|owner| owner.lines.values())
+    }
+
     fn check_reader(&self) {
-        let paid: Amount = self.owner.lines.values().map(|line| line.paid).sum::<Amount>() + usd(0);
+        let paid: Amount = self.lines().map(|line| line.paid).sum::<Amount>() + usd(0);
         assert_eq!(self.reader.total, paid, "the reader's total");
-        for line in self.owner.lines.values().filter(|line| line.version > 1) {
+        for line in self.lines().filter(|line| line.version > 1) {
             assert_eq!(self.reader.copies.get(&line.id), Some(&(1, line.version, line.paid)), "the reader's copy");
         }
     }
 
     fn check_all(&self) {
-        let applied: Amount = self.owner.payments.iter().map(|payment| payment.applied).sum::<Amount>() + usd(0);
-        let paid: Amount = self.owner.lines.values().map(|line| line.paid).sum::<Amount>() + usd(0);
+        let payments = || self.owners.iter().flat_map(|owner| &owner.payments);
+        let applied: Amount = payments().map(|payment| payment.applied).sum::<Amount>() + usd(0);
+        let paid: Amount = self.lines().map(|line| line.paid).sum::<Amount>() + usd(0);
         assert_eq!(applied, paid, "paid is what was applied");
-        assert_eq!(self.owner.payments.len(), self.keys, "each key is one payment");
+        assert_eq!(payments().count(), self.keys, "each key is one payment");
         assert_eq!(self.heard.len(), self.keys, "each key is answered");
         self.check_reader();
-        let ids: BTreeSet<Uuid> = self.owner.log.iter().map(|line| event_id(line.id, 1, line.version)).collect();
-        assert_eq!(ids.len(), self.owner.log.len(), "each version is one event");
+        let log = || self.owners.iter().flat_map(|owner| &owner.log);
+        let ids: BTreeSet<Uuid> = log().map(|line| event_id(line.id, 1, line.version)).collect();
+        assert_eq!(ids.len(), log().count(), "each version is one event");
+        if self.lost_silently == 0 {
+            let there: BTreeSet<(Uuid, i64)> = self.broker.messages.values().map(|line| (line.id, line.version)).collect();
+            assert!(log().all(|line| there.contains(&(line.id, line.version))), "every event is in the stream");
+        }
     }
 }
 
