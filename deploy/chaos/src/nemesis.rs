@@ -27,6 +27,8 @@ const SET_BACK_HOLD: u64 = 6_000;
 const ROUNDS: usize = 6;
 /// Everything has come together within this time after the last fault, or is reported.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(150);
+/// A fault that others hid, because nobody used what it struck meanwhile, strikes alone so often again.
+const STRIKES_AGAIN: usize = 3;
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(250);
 /// The streams whose readers are waited for.
@@ -88,7 +90,20 @@ pub async fn run(scenario: &Scenario, seed: u64, time: Duration) -> Result<Repor
 }
 
 impl Run {
+    /// The rounds of a scenario; what was not felt among others strikes alone at the end.
     async fn rounds(&mut self, scenario: &Scenario, time: Duration) -> Result<(), String> {
+        self.rounds_together(scenario, time).await?;
+        for fault in &scenario.faults {
+            for _ in 0..STRIKES_AGAIN {
+                if self.counts.get(&fault.to_string()).is_some_and(|count| count.felt == 0) {
+                    self.round(vec![*fault]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn rounds_together(&mut self, scenario: &Scenario, time: Duration) -> Result<(), String> {
         let began = Instant::now();
         let mut waiting: Vec<Fault> = Vec::new();
         for round in 1.. {
