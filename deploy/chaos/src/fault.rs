@@ -7,7 +7,7 @@ use testkit::wait;
 
 use crate::means::{
     copy_schema, copy_store, felt_on, fill_disk, filler, freeze, jetstream, lose_messages, send_poison, set_back_schema, set_back_store,
-    signal_all, signal_postgres, strike_lane, thaw, wipe, wipe_alive, written_ahead,
+    signal_all, signal_postgres, stream_that_is_there, strike_lane, thaw, wipe, wipe_alive, written_ahead,
 };
 use crate::world::World;
 
@@ -161,9 +161,12 @@ impl Fault {
             Fault::WipeBroker => struck.felt = wipe(world)?,
             Fault::WipeBrokerAlive => struck.felt = wipe_alive(world).await,
             Fault::SetBackBroker => struck.felt = copy_store(world).await?,
-            Fault::DeleteStream(name) => struck.felt = jetstream(world).delete_stream(name).await.is_ok_and(|done| done.success),
+            Fault::DeleteStream(name) => {
+                stream_that_is_there(world, name).await?;
+                struck.felt = jetstream(world).delete_stream(name).await.is_ok_and(|done| done.success);
+            }
             Fault::EmptyStream(name) => {
-                let stream = jetstream(world).get_stream(name).await.map_err(|error| error.to_string())?;
+                let stream = stream_that_is_there(world, name).await?;
                 struck.felt = stream.purge().await.map_err(|error| error.to_string())?.purged > 0;
             }
             Fault::LoseMessages => struck.felt = lose_messages(world).await? > 0,

@@ -18,6 +18,8 @@ pub const POISON: &str = "no deal at all";
 const LOST_AT_ONCE: u64 = 5;
 /// A file that fills the broker's disk is written in pieces of this size.
 const PIECE: usize = 64 << 10;
+/// Services look at their streams every ten seconds, and publish then.
+const STREAM_WITHIN: Duration = Duration::from_secs(20);
 /// A process that is told to stand still does so within this time, and files that are deleted again and again are gone.
 const FREEZES_WITHIN: Duration = Duration::from_secs(2);
 
@@ -54,6 +56,15 @@ pub fn signal_postgres(world: &mut World, name: &str) -> usize {
 /// The broker's streams, as one who may do anything.
 pub fn jetstream(world: &World) -> jetstream::Context {
     jetstream::new(world.ops.clone())
+}
+
+/// A stream; one that was struck before is waited for until a service has made it anew.
+pub async fn stream_that_is_there(world: &World, name: &str) -> Result<jetstream::stream::Stream, String> {
+    wait::until(STREAM_WITHIN, || async {
+        jetstream(world).get_stream(name).await.is_ok_and(|stream| stream.cached_info().state.messages > 0)
+    })
+    .await;
+    jetstream(world).get_stream(name).await.map_err(|error| error.to_string())
 }
 
 /// Kills the broker and takes its store away; whether there was one.
@@ -95,7 +106,7 @@ pub fn set_back_store(world: &mut World) -> Result<(), String> {
 
 /// Takes some of the newest messages out of the stream of events; returns how many.
 pub async fn lose_messages(world: &World) -> Result<u64, String> {
-    let stream = jetstream(world).get_stream("EVENTS").await.map_err(|error| error.to_string())?;
+    let stream = stream_that_is_there(world, "EVENTS").await?;
     let last = stream.cached_info().state.last_sequence;
     let mut lost = 0;
     for sequence in (1..=last).rev().take(LOST_AT_ONCE as usize) {

@@ -22,6 +22,9 @@ pub const LEASE: Duration = Duration::from_secs(20);
 const CLAIM_MAX: i64 = 64;
 /// Longest pause between two attempts of a step.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// What a step's owner does not know it may not know yet: its copies are compared within a minute. A step that was refused for so many
+/// attempts, more than a minute in all, names something that was forgotten, because a database was set back.
+const COPY_ATTEMPTS: i32 = 10;
 /// The stage that we ask the deal system for after an allocation.
 const STAGE_AFTER_ALLOCATION: &str = "committed";
 
@@ -38,7 +41,7 @@ pub enum Outcome {
     Unanswered(String),
 }
 
-fn outcome(kind: SubjectKind, step: StepName, answer: Result<Result<(), Rejection>, Unanswered>) -> Outcome {
+fn outcome(kind: SubjectKind, step: StepName, attempts: i32, answer: Result<Result<(), Rejection>, Unanswered>) -> Outcome {
     // the subject's owner made it before the workflow began: it has forgotten it, its database was set back
     let forgotten = match kind {
         SubjectKind::Allocation => Reason::UnknownAllocation,
@@ -48,6 +51,7 @@ fn outcome(kind: SubjectKind, step: StepName, answer: Result<Result<(), Rejectio
         Ok(Ok(())) => Outcome::Done(format!("{} decided", chassis::row::name(&kind))),
         Ok(Err(rejection)) if rejection.reason == forgotten && step == StepName::GiveBack => Outcome::Done(rejection.to_string()),
         Ok(Err(rejection)) if rejection.reason == forgotten => Outcome::Refused(rejection),
+        Ok(Err(rejection)) if rejection.reason.may_be_behind() && attempts >= COPY_ATTEMPTS => Outcome::Refused(rejection),
         Ok(Err(rejection)) if !rejection.reason.is_final() => Outcome::Unanswered(rejection.to_string()),
         Ok(Err(rejection)) => Outcome::Refused(rejection),
         Err(unanswered) => Outcome::Unanswered(unanswered.why),
@@ -92,6 +96,7 @@ impl Errand for Steps {
         let workflow = &instance.workflow;
         let key = format!("{}/{}", workflow.id, chassis::row::name(step));
         let context = own_context(instance, *step);
+        let attempts = workflow.steps.iter().find(|known| known.name == *step).map_or(0, |known| known.attempts);
         let denied = (*step == StepName::GiveBack)
             .then(|| workflow.error.as_ref().map_or_else(|| "refused".into(), |problem| problem.detail.clone()));
         match (step, workflow.subject_kind) {
@@ -100,7 +105,12 @@ impl Errand for Steps {
             (StepName::Validate | StepName::Approve, _) => Outcome::Done("nothing to do".into()),
             (_, SubjectKind::Allocation) => {
                 let command = DecideAllocation { allocation_id: workflow.subject_id, denied_because: denied };
-                outcome(workflow.subject_kind, *step, courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
+                outcome(
+                    workflow.subject_kind,
+                    *step,
+                    attempts,
+                    courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)),
+                )
             }
             (_, SubjectKind::CapitalCall) => {
                 let command = DecideCapitalCall {
@@ -108,7 +118,12 @@ impl Errand for Steps {
                     content_hash: instance.subject.content_hash.clone(),
                     cancelled_because: denied,
                 };
-                outcome(workflow.subject_kind, *step, courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
+                outcome(
+                    workflow.subject_kind,
+                    *step,
+                    attempts,
+                    courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)),
+                )
             }
         }
     }
@@ -185,9 +200,12 @@ mod tests {
     #[test]
     fn a_subject_that_its_owner_has_forgotten_ends_the_workflow_and_one_that_is_not_there_yet_does_not() {
         let unknown = |reason: Reason| Ok(Err(reason.with("why")));
-        let of = |step, reason| outcome(SubjectKind::CapitalCall, step, unknown(reason));
+        let of = |step, reason| outcome(SubjectKind::CapitalCall, step, 1, unknown(reason));
         assert!(matches!(of(StepName::Issue, Reason::UnknownCapitalCall), Outcome::Refused(_)));
         assert!(matches!(of(StepName::GiveBack, Reason::UnknownCapitalCall), Outcome::Done(_)));
         assert!(matches!(of(StepName::Issue, Reason::UnknownAllocation), Outcome::Unanswered(_)), "a copy may be behind");
+        let later = |reason| outcome(SubjectKind::CapitalCall, StepName::Issue, COPY_ATTEMPTS, unknown(reason));
+        assert!(matches!(later(Reason::UnknownAllocation), Outcome::Refused(_)), "but not for so long");
+        assert!(matches!(later(Reason::ServiceUnavailable), Outcome::Unanswered(_)));
     }
 }
