@@ -1,7 +1,7 @@
 //! What every table must say at the end, computed from the owners' event logs alone. It shares no code with the services: the
 //! formulas are written here a second time, in SQL.
 
-use sqlx::PgPool;
+use sqlx::{PgPool, Row};
 use testkit::database::schema_of;
 use uuid::Uuid;
 
@@ -196,8 +196,9 @@ fn sums() -> Vec<(String, Means, String)> {
                     union all
                     select state->>'fund_id', state->>'currency', 0, 0, 0, 0, 0, 0, (state->>'amount')::numeric, 1, 0, 0 from commitment
                     union all
-                    select state->>'fund_id', state->>'currency', 0, 0, 0, 0, 0, 0, 0, 0, (state->>'amount')::numeric, 1 from allocation
-                    where state->>'decision' = 'active'
+                    select state->>'fund_id', state->>'currency', 0, 0, 0, 0, 0, 0, 0, 0, (state->>'amount')::numeric,
+                           (state->>'decision' = 'active')::int
+                    from allocation where state->>'decision' <> 'denied'
                  ), computed as (
                     select holder, holder_id, currency, array[sum(called), sum(paid), sum(impact), sum(unapplied), sum(lines), sum(lines_paid),
                            sum(committed), sum(commitments), sum(allocated), sum(allocations)] as figures
@@ -209,7 +210,8 @@ fn sums() -> Vec<(String, Means, String)> {
                            allocated, allocations] as figures
                     from fund_metrics.totals
                  )
-                 select count(*) from computed full join kept using (holder, holder_id, currency)
+                 select count(*), min(format('%s %s: %s kept, %s right', holder, holder_id, kept.figures, computed.figures))
+                 from computed full join kept using (holder, holder_id, currency)
                  where computed.figures is distinct from kept.figures and not (computed.figures is null and 0 = all(kept.figures))",
                 newest("capital_calls", "commitment"),
                 newest("allocation_status", "allocation"),
@@ -228,7 +230,8 @@ fn sums() -> Vec<(String, Means, String)> {
                  ), kept as (
                     select holder, holder_id, currency, due_on, array[called, paid_in, lines_open] as figures from fund_metrics.due_totals
                  )
-                 select count(*) from computed full join kept using (holder, holder_id, currency, due_on)
+                 select count(*), min(format('%s %s %s: %s kept, %s right', holder, holder_id, due_on, kept.figures, computed.figures))
+                 from computed full join kept using (holder, holder_id, currency, due_on)
                  where computed.figures is distinct from kept.figures and not (computed.figures is null and 0 = all(kept.figures))"
             ),
         ),
@@ -351,8 +354,11 @@ pub async fn compare(database: &PgPool) -> Result<Findings, String> {
     checks.extend(records());
     let mut findings = Findings::default();
     for (what, means, statement) in checks {
-        let rows: i64 = sqlx::query_scalar(&statement).fetch_one(database).await.map_err(|error| format!("{what}: {error}"))?;
-        let rows = rows.unsigned_abs();
+        let row = sqlx::query(&statement).fetch_one(database).await.map_err(|error| format!("{what}: {error}"))?;
+        let rows = row.try_get::<i64, _>(0).map_err(|error| format!("{what}: {error}"))?.unsigned_abs();
+        // some show one of those that differ
+        let example = row.try_get::<Option<String>, _>(1).ok().flatten();
+        let what = example.map_or(what.clone(), |example| format!("{what}, for example {example}"));
         match means {
             Means::Lost => findings.lost(rows, &what),
             Means::Doubled => findings.doubled(rows, &what),

@@ -254,7 +254,24 @@ async fn publish_deal(office: &Office, row: &Row, size: Amount) -> Result<Uuid, 
 async fn finish(office: &Office, row: &Row, accepted: &Value, what: &str) -> Result<(), String> {
     let workflow_id = id(accepted, "workflow_id")?;
     let subject_id = id(accepted, "allocation_id").or_else(|_| id(accepted, "capital_call_id"))?;
-    let approvals = crate::demo::accepted(office.reader.get(&format!("/approvals?status=pending&subject_id={subject_id}")).await)?;
+    let since = Instant::now();
+    while since.elapsed().as_secs() < WORKFLOW_SECONDS_MAX {
+        let reply = office.reader.get(&format!("/workflows/{workflow_id}")).await;
+        match reply.text("status").as_str() {
+            "completed" => return Ok(()),
+            "failed" => return Err(format!("{what}: {}", reply.body["error"])),
+            "waiting" => vote(office, row, &subject_id, what).await?,
+            // not there yet, or on its way
+            _ => {}
+        }
+        tokio::time::sleep(WORKFLOW_POLL).await;
+    }
+    Err(format!("{what}: workflow {workflow_id} did not end within {WORKFLOW_SECONDS_MAX} s"))
+}
+
+/// Casts the votes that a subject waits for.
+async fn vote(office: &Office, row: &Row, subject_id: &Uuid, what: &str) -> Result<(), String> {
+    let approvals = accepted(office.reader.get(&format!("/approvals?status=pending&subject_id={subject_id}")).await)?;
     for approval in approvals["items"].as_array().into_iter().flatten() {
         for (number, member) in office.committee.iter().enumerate() {
             let path = format!("/approvals/{}/votes", id(approval, "id")?);
@@ -262,14 +279,5 @@ async fn finish(office: &Office, row: &Row, accepted: &Value, what: &str) -> Res
                 .await?;
         }
     }
-    let since = Instant::now();
-    while since.elapsed().as_secs() < WORKFLOW_SECONDS_MAX {
-        let workflow = crate::demo::accepted(office.reader.get(&format!("/workflows/{workflow_id}")).await)?;
-        match workflow["status"].as_str() {
-            Some("completed") => return Ok(()),
-            Some("failed") => return Err(format!("{what}: {}", workflow["error"])),
-            _ => tokio::time::sleep(WORKFLOW_POLL).await,
-        }
-    }
-    Err(format!("{what}: workflow {workflow_id} did not end within {WORKFLOW_SECONDS_MAX} s"))
+    Ok(())
 }

@@ -31,6 +31,24 @@ enum Sub {
     Down,
     /// Show each process, its health and its lag
     Status,
+    /// Stop all replicas of a service of the local stack, and leave it stopped
+    Stop {
+        /// Its name
+        service: String,
+    },
+    /// Start a service again that was stopped
+    Start {
+        /// Its name
+        service: String,
+    },
+    /// Run a service's binary in the environment that it serves in, for example `exec capital-calls verify`
+    Exec {
+        /// Its name
+        service: String,
+        /// Words for the binary
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Print a bearer token for the local stack
     Token(TokenLine),
     /// Play the real commitments of two pension systems and compare the metrics with what they published
@@ -104,6 +122,9 @@ fn main() -> ExitCode {
             Sub::Up(up) => supervise::up(up).await,
             Sub::Down => supervise::down(),
             Sub::Status => status::status().await,
+            Sub::Stop { service } => supervise::hold(&service),
+            Sub::Start { service } => supervise::release(&service),
+            Sub::Exec { service, words } => supervise::exec(&service, &words),
             Sub::Token(line) => token(&line),
             Sub::Demo { rows } => demo::run(&state::State::read()?, rows).await,
             Sub::Clock { days } => set_clock(days).await,

@@ -35,6 +35,9 @@ pub struct State {
     pub password: String,
     /// Secret that tokens are signed with.
     pub jwt_secret: String,
+    /// Folder of the services' binaries.
+    #[serde(default)]
+    pub binaries: PathBuf,
 }
 
 /// The folder of the local stack.

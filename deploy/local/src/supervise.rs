@@ -151,6 +151,9 @@ async fn start(up: &Up) -> Result<LocalStack, String> {
         None => (run::secret()?, run::secret()?),
     };
     std::fs::write(&secrets, format!("{password}\n{jwt_secret}")).map_err(|error| error.to_string())?;
+    for service in SERVICES {
+        let _ = std::fs::remove_file(held(service));
+    }
     let mut state = State { supervisor: std::process::id(), password: password.clone(), jwt_secret, ..State::default() };
     let (postgres, nats) = {
         let _step = Step::begin("postgres and nats-server");
@@ -165,12 +168,10 @@ async fn start(up: &Up) -> Result<LocalStack, String> {
         nats.ready().await?;
         (postgres, nats)
     };
+    let profile = if up.release { "release" } else { "debug" };
+    state.binaries = testkit::binaries()?.parent().map(std::path::PathBuf::from).unwrap_or_default().join(profile);
     let mut settings = Settings {
-        binaries: testkit::binaries()?.parent().map(std::path::PathBuf::from).unwrap_or_default().join(if up.release {
-            "release"
-        } else {
-            "debug"
-        }),
+        binaries: state.binaries.clone(),
         logs: folder.clone(),
         database: state.database.clone(),
         nats: state.nats.clone(),
@@ -244,6 +245,8 @@ impl LocalStack {
             for (position, replica) in self.replicas.iter_mut().enumerate() {
                 if replica.process.is_running() {
                     ended_at.remove(&position);
+                } else if is_held(&replica.service) {
+                    // somebody stopped it, and starts it again
                 } else if ended_at.entry(position).or_insert_with(Instant::now).elapsed() >= RESTART_PAUSE {
                     eprintln!("{} ended; starting it again", replica.service);
                     ended_at.remove(&position);
@@ -270,6 +273,65 @@ impl LocalStack {
         self.postgres.stop();
         State::remove();
     }
+}
+
+/// The mark of a service that shall stay stopped.
+fn held(service: &str) -> std::path::PathBuf {
+    state::folder().join(format!("{service}.held"))
+}
+
+fn is_held(service: &str) -> bool {
+    held(service).exists()
+}
+
+fn known(service: &str) -> Result<(), String> {
+    if SERVICES.contains(&service) { Ok(()) } else { Err(format!("{service:?} is not one of {}", SERVICES.join(", "))) }
+}
+
+/// Stops all replicas of a service and leaves it stopped.
+pub fn hold(service: &str) -> Result<(), String> {
+    known(service)?;
+    let state = State::read()?;
+    std::fs::write(held(service), "").map_err(|error| format!("{}: {error}", held(service).display()))?;
+    let of_service =
+        |name: &str| name == service || name.strip_prefix(service).is_some_and(|rest| rest.trim_start_matches('-').parse::<u32>().is_ok());
+    for process in state.processes.iter().filter(|process| of_service(&process.name)) {
+        signal(process.pid, "TERM");
+        let since = Instant::now();
+        while is_alive(process.pid, service) && since.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(LOOK);
+        }
+    }
+    println!("{service} is stopped; `cargo xtask start {service}` starts it again");
+    Ok(())
+}
+
+/// Has a service started again that was stopped.
+pub fn release(service: &str) -> Result<(), String> {
+    known(service)?;
+    State::read()?;
+    if !is_held(service) {
+        return Err(format!("{service} was not stopped"));
+    }
+    std::fs::remove_file(held(service)).map_err(|error| format!("{}: {error}", held(service).display()))
+}
+
+/// Runs a service's binary by hand, in its environment.
+pub fn exec(service: &str, words: &[String]) -> Result<(), String> {
+    known(service)?;
+    let state = State::read()?;
+    let settings = Settings {
+        binaries: state.binaries.clone(),
+        logs: state::folder(),
+        database: state.database.clone(),
+        nats: state.nats.clone(),
+        password: state.password.clone(),
+        jwt_secret: state.jwt_secret.clone(),
+        environment: "development".into(),
+        variables: vec![],
+    };
+    let status = settings.command(service, 0).args(words).status().map_err(|error| format!("{service}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{service} {}: {status}", words.join(" "))) }
 }
 
 async fn asked_to_stop() {

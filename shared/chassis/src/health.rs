@@ -79,7 +79,8 @@ async fn read_ready(address: SocketAddr) -> Result<(), Fault> {
 
 async fn ready(State(health): State<Health>) -> (StatusCode, Json<Value>) {
     let shell = &health.shell;
-    let nats = shell.is_connected();
+    // asked, because a broker that hangs is still connected
+    let nats = tokio::time::timeout(limits::READY_WITHIN, shell.jetstream.query_account()).await.is_ok_and(|asked| asked.is_ok());
     let postgres = match &shell.database {
         Some(database) => {
             let pool = database.pool();

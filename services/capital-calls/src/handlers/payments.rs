@@ -33,7 +33,8 @@ impl Handle<RecordPayments> for CapitalCalls {
         for Sent { context, body, .. } in batch.iter() {
             if !fits(body) {
                 let why = format!("the request has {} payments, expected 1 to {PAYMENTS_MAX}", body.payments.len());
-                answers.push(Err(Reason::RequestTooLarge.with(why)));
+                let reason = if body.payments.is_empty() { Reason::MalformedRequest } else { Reason::RequestTooLarge };
+                answers.push(Err(reason.with(why)));
                 continue;
             }
             let mut answer = PaymentsRecorded { accepted: 0, refused: 0, outcomes: Vec::with_capacity(body.payments.len()) };

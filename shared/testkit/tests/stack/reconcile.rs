@@ -83,6 +83,10 @@ async fn a_total_that_is_not_the_sum_of_its_rows_is_found() {
     }
     office.manager.until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["paid_in"] == "15.00").await;
     office.manager.until(&format!("/allocations/{allocation}"), |allocation| allocation["paid"] == "15.00").await;
+    // one that waits for votes holds its amount
+    let waits = json!({"deal_id": office.deal(&stack).await, "fund_id": fund.id, "amount": "1000000", "security_type": "equity"});
+    office.analyst.post("/allocations", waits).await.expect(202);
+    office.manager.until(&format!("/funds/{}/metrics", fund.id), |metrics| metrics["allocated"] == "1500000.00").await;
     let services = ["capital-calls", "allocation-status", "fund-metrics"];
     for service in services {
         let (right, printed) = run(&stack, service, &["verify", "--recompute"]);

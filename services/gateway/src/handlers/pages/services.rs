@@ -24,7 +24,7 @@ impl Seen {
     /// What somebody should know; none when all is well.
     fn trouble(&self) -> Option<String> {
         match &self.health {
-            Err(why) => Some(format!("{} is not available: {why}. What was accepted is kept, what it is asked waits", self.service)),
+            Err(_) => Some(format!("{} does not answer. What it has accepted is kept; ask again when it is back", self.service)),
             Ok(health) if health.overload.is_some() => {
                 Some(format!("{} takes nothing new for now: {}", self.service, health.overload.as_deref().unwrap_or_default()))
             }
@@ -86,7 +86,12 @@ pub async fn page(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -
 pub async fn banner(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return StatusCode::NO_CONTENT.into_response() };
     let troubles: Vec<String> = if door.shell.is_connected() {
-        visit.all_health().await.iter().filter_map(Seen::trouble).collect()
+        let all = visit.all_health().await;
+        if all.iter().all(|seen| seen.health.is_err()) {
+            vec!["The broker does not answer. What was accepted is kept; nothing can be asked until it does".into()]
+        } else {
+            all.iter().filter_map(Seen::trouble).collect()
+        }
     } else {
         vec!["The broker is not connected. What was accepted is kept; nothing can be asked until it is back".into()]
     };
