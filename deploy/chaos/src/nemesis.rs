@@ -26,7 +26,7 @@ const SET_BACK_HOLD: u64 = 6_000;
 /// Rounds after which the clients are silent and everything must come together.
 const ROUNDS: usize = 6;
 /// Everything has come together within this time after the last fault, or is reported.
-const CONVERGE_WITHIN: Duration = Duration::from_secs(150);
+const CONVERGE_WITHIN: Duration = Duration::from_secs(300);
 /// A fault that others hid, because nobody used what it struck meanwhile, strikes alone so often again.
 const STRIKES_AGAIN: usize = 3;
 /// Pause between two looks.

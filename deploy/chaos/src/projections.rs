@@ -189,8 +189,8 @@ fn sums() -> Vec<(String, Means, String)> {
                 "with line as ({lines}), commitment as ({}), allocation as ({}), fact as (
                     select state->>'fund_id' as fund_id, state->>'currency' as currency, (state->>'amount')::numeric as called,
                            (state->>'paid')::numeric as paid, (state->>'impact_on_unfunded')::numeric as impact,
-                           (state->>'unapplied')::numeric as unapplied, 1 as lines,
-                           ((state->>'paid')::numeric >= (state->>'amount')::numeric)::int as lines_paid,
+                           (state->>'unapplied')::numeric as unapplied, ((state->>'amount')::numeric > 0)::int as lines,
+                           ((state->>'amount')::numeric > 0 and (state->>'paid')::numeric >= (state->>'amount')::numeric)::int as lines_paid,
                            0 as committed, 0 as commitments, 0 as allocated, 0 as allocations
                     from line
                     union all
@@ -315,7 +315,8 @@ fn records() -> Vec<(String, Means, String)> {
         check(
             "a payment is reversed once at most",
             Means::Doubled,
-            "select count(*) from capital_calls.payments where version > 2",
+            "select count(*) from (select from capital_calls.event_log where subject like 'tranche.evt.payment.reversed.%'
+                                   group by aggregate_id, epoch having count(*) > 1) as twice",
         ),
     ]);
     checks

@@ -1,15 +1,26 @@
 //! The decisions of capital calls, as functions of states and nothing else.
 
+use std::collections::HashSet;
+
+use ::domain::calendar::BusinessDays;
 use ::domain::messages::capital_calls::{
-    CallDecision, CallLine, CallStatus, CapitalCall, Commitment, CommitmentStatus, LinePreview, LinePurpose, LineStatus, LineTiming,
-    Payment, PaymentStatus, Purpose, PurposeKind, Reversal,
+    ADJUSTMENTS_MAX, CallContent, CallDecision, CallLine, CallStatus, CapitalCall, Commitment, CommitmentStatus, Disposition, EXCUSES_MAX,
+    LineAdjustment, LineStatus, LineTiming, Payment, PaymentStatus, Priority, Purpose, PurposeKind, Reversal,
 };
 use ::domain::money::same_currency;
 use ::domain::pro_rata::{self, Claim};
+use ::domain::rejection::check_text;
+use ::domain::rules::{NoticeDays, Rules};
 use ::domain::{Amount, Currency, Money, Reason, Rejection};
 use chrono::{Days, NaiveDate};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+mod amend;
+mod split;
+
+pub use amend::{Moved, amend_line, reapply, rescind_line};
+pub use split::{Terms, split_call};
 
 /// Most purposes of one call.
 pub const PURPOSES_MAX: usize = 50;
@@ -25,6 +36,8 @@ pub struct FundCopy {
     pub currency: Currency,
     /// IANA time zone.
     pub timezone: String,
+    /// Calendars of its bank holidays, with `+` between them.
+    pub calendar: String,
 }
 
 /// What capital-calls keeps of an allocation.
@@ -48,7 +61,7 @@ pub fn amount_in(currency: Currency, amount: Amount, given: Option<Currency>) ->
     Ok(Money::positive(amount, currency)?.amount())
 }
 
-/// Checks the purposes of a call and writes their amounts with the currency's decimals. Returns the sum.
+/// Checks the purposes of a call and writes their amounts with the currency's decimals. Returns their sum, less what is returned.
 pub fn check_purposes(
     purposes: &mut [Purpose],
     fund: &FundCopy,
@@ -61,6 +74,9 @@ pub fn check_purposes(
     for position in 0..purposes.len() {
         let purpose = &mut purposes[position];
         purpose.amount = amount_in(fund.currency, purpose.amount, given)?;
+        if purpose.kind == PurposeKind::RecallableReturn && !purpose.inside_commitment {
+            return Err(Reason::PurposeMismatch.with("a recallable return that does not change the unfunded commitments"));
+        }
         let id = match (purpose.kind, purpose.allocation_id) {
             (PurposeKind::Investment, Some(id)) => id,
             (PurposeKind::Investment, None) => return Err(Reason::PurposeMismatch.with("an investment without allocation_id")),
@@ -70,7 +86,10 @@ pub fn check_purposes(
         let wanted: Amount = purposes.iter().filter(|other| other.allocation_id == Some(id)).map(|other| other.amount).sum();
         check_allocation(id, fund, allocation(id), wanted)?;
     }
-    Ok(purposes.iter().map(|purpose| purpose.amount).sum::<Amount>() + fund.currency.zero())
+    let is_return = |purpose: &Purpose| purpose.kind == PurposeKind::RecallableReturn;
+    let signed = purposes.iter().map(|purpose| if is_return(purpose) { -purpose.amount } else { purpose.amount });
+    let amount = signed.sum::<Amount>() + fund.currency.zero();
+    if amount.is_positive() { Ok(amount) } else { Err(Reason::NetCallNotPositive.with(format!("the call comes to {amount}"))) }
 }
 
 fn check_allocation(id: Uuid, fund: &FundCopy, allocation: Option<AllocationCopy>, wanted: Amount) -> Result<(), Rejection> {
@@ -91,70 +110,81 @@ fn check_allocation(id: Uuid, fund: &FundCopy, allocation: Option<AllocationCopy
     Ok(())
 }
 
+/// Checks the adjustments of a call and writes their amounts with the currency's decimals.
+pub fn check_adjustments(adjustments: &mut [LineAdjustment], currency: Currency) -> Result<(), Rejection> {
+    if adjustments.len() > ADJUSTMENTS_MAX {
+        return Err(
+            Reason::AdjustmentMismatch.with(format!("there are {} adjustments, at most {ADJUSTMENTS_MAX} are allowed", adjustments.len()))
+        );
+    }
+    let mut named = HashSet::new();
+    for adjustment in adjustments {
+        check_text("reason of an adjustment", &adjustment.reason, 500)?;
+        let why = |what: &str| Err(Reason::AdjustmentMismatch.with(format!("investor {} {what}", adjustment.investor_id)));
+        if !named.insert(adjustment.investor_id) {
+            return why("is adjusted twice");
+        }
+        match (&mut adjustment.amount, &mut adjustment.cap) {
+            (Some(given), None) | (None, Some(given)) => *given = Money::positive(*given, currency)?.amount(),
+            _ => return why("needs either an amount or a cap"),
+        }
+    }
+    Ok(())
+}
+
 /// The hash of what is approved: any edit gives another one.
-pub fn content_hash(fund_id: Uuid, purposes: &[Purpose], due_on: NaiveDate) -> String {
-    let content = serde_json::json!({"fund_id": fund_id, "purposes": purposes, "due_on": due_on});
+pub fn content_hash(fund_id: Uuid, content: &CallContent) -> String {
+    let CallContent { purposes, amount, due_on, priority, adjustments, rounding, content_hash: _ } = content;
+    let content = serde_json::json!({"fund_id": fund_id, "purposes": purposes, "amount": amount, "due_on": due_on, "priority": priority,
+                                     "adjustments": adjustments, "rounding": rounding});
     let hash = Sha256::digest(content.to_string());
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// One line an investor, pro rata to the commitments.
-///
-/// The part inside the commitments is capped by what each investor has unfunded, the rest goes to
-/// the others; the part outside is not capped. Each investor's totals are fixed first and then
-/// split over the purposes, so that the sums over investors and over purposes are both exact.
-pub fn split_call(purposes: &[Purpose], commitments: &[Commitment], currency: Currency) -> Result<Vec<LinePreview>, Rejection> {
-    if commitments.is_empty() {
-        return Err(Reason::NoCommitments.with("no investor has a commitment to the fund that is effective by the due date"));
+/// What a call says.
+pub fn content_of(call: &CapitalCall) -> CallContent {
+    CallContent {
+        purposes: call.purposes.clone(),
+        amount: call.amount,
+        due_on: call.due_on,
+        priority: call.priority,
+        adjustments: call.adjustments.clone(),
+        rounding: call.rounding,
+        content_hash: call.content_hash.clone(),
     }
-    let inside = split_part(purposes, commitments, currency, true)?;
-    let outside = split_part(purposes, commitments, currency, false)?;
-    let mut lines = Vec::with_capacity(commitments.len());
-    for (position, commitment) in commitments.iter().enumerate() {
-        let mut cells = (inside[position].iter(), outside[position].iter());
-        let parts: Vec<LinePurpose> = purposes
-            .iter()
-            .map(|purpose| {
-                let cell = if purpose.inside_commitment { cells.0.next() } else { cells.1.next() };
-                let amount = currency.from_minor(cell.copied().unwrap_or_default());
-                LinePurpose { kind: purpose.kind, allocation_id: purpose.allocation_id, amount, paid: currency.zero() }
-            })
-            .filter(|part| part.amount.is_positive())
-            .collect();
-        let impact: i128 = inside[position].iter().sum();
-        let amount: Amount = parts.iter().map(|part| part.amount).sum();
-        if amount.is_positive() {
-            lines.push(LinePreview {
-                investor_id: commitment.investor_id,
-                amount,
-                impact_on_unfunded: currency.from_minor(-impact),
-                purposes: parts,
-            });
-        }
-    }
-    Ok(lines)
 }
 
-fn split_part(purposes: &[Purpose], commitments: &[Commitment], currency: Currency, inside: bool) -> Result<Vec<Vec<i128>>, Rejection> {
-    let columns: Vec<i128> =
-        purposes.iter().filter(|purpose| purpose.inside_commitment == inside).map(|purpose| purpose.amount.minor(currency)).collect();
-    let claims: Vec<Claim> = commitments
-        .iter()
-        .map(|commitment| Claim {
-            id: commitment.investor_id,
-            weight: commitment.amount.minor(currency),
-            cap: inside.then(|| commitment.unfunded.minor(currency)),
-        })
-        .collect();
-    let totals = pro_rata::split(columns.iter().sum(), &claims).map_err(|pro_rata::Shortfall(missing)| {
-        Reason::CallExceedsUnfunded.with(format!(
-            "{} {} cannot be placed inside the commitments",
-            currency.from_minor(missing),
-            currency.code()
-        ))
-    })?;
-    let rows: Vec<(Uuid, i128)> = claims.iter().map(|claim| claim.id).zip(totals).collect();
-    Ok(pro_rata::split_rows(&rows, &columns))
+/// Has a call say something else.
+pub fn put_content(call: &mut CapitalCall, content: CallContent) {
+    let CallContent { purposes, amount, due_on, priority, adjustments, rounding, content_hash } = content;
+    (call.purposes, call.amount, call.due_on, call.priority) = (purposes, amount, due_on, priority);
+    (call.adjustments, call.rounding, call.content_hash) = (adjustments, rounding, content_hash);
+}
+
+/// The earliest due date that the rules allow for a call that is issued on a date.
+pub fn earliest_due(fund: &FundCopy, rules: &Rules, priority: Priority, issued_on: NaiveDate) -> Result<NaiveDate, Rejection> {
+    let NoticeDays { normal, high, urgent } = rules.notice_business_days;
+    let days = match priority {
+        Priority::Normal => normal,
+        Priority::High => high,
+        Priority::Urgent => urgent,
+    };
+    BusinessDays::of(&fund.calendar, &rules.closed_on)?.after(issued_on, days)
+}
+
+/// Refuses a due date that leaves less notice than the rules ask for.
+pub fn check_notice(fund: &FundCopy, rules: &Rules, content: &CallContent, issued_on: NaiveDate) -> Result<(), Rejection> {
+    // without a rule a call may be due whenever it is said to be
+    if rules.notice_business_days == NoticeDays::default() {
+        return Ok(());
+    }
+    let earliest = earliest_due(fund, rules, content.priority, issued_on)?;
+    if content.due_on >= earliest {
+        return Ok(());
+    }
+    let (due_on, priority) = (content.due_on, chassis::row::name(&content.priority));
+    Err(Reason::NoticeTooShort
+        .with(format!("a call of {priority} priority issued on {issued_on} is due on {earliest} or later, not on {due_on}")))
 }
 
 /// The commitments to a fund that count for a call due on a date.
@@ -162,12 +192,30 @@ pub fn effective(commitments: &[Commitment], fund_id: Uuid, due_on: NaiveDate) -
     commitments.iter().filter(|commitment| commitment.fund_id == fund_id && commitment.effective_on <= due_on).cloned().collect()
 }
 
-/// Takes an issued line into its commitment.
-pub fn draw(commitment: &mut Commitment, line: &LinePreview) {
+/// Takes what a line calls into its commitment; negative amounts give it back.
+pub fn draw(commitment: &mut Commitment, amount: Amount, impact_on_unfunded: Amount) {
     commitment.version += 1;
-    commitment.called += line.amount;
-    commitment.unfunded += line.impact_on_unfunded;
+    commitment.called += amount;
+    commitment.unfunded += impact_on_unfunded;
     commitment.status = commitment_status(commitment.unfunded);
+}
+
+/// Excuses an investor from an allocation of the fund that it is committed to, once.
+pub fn excuse(commitment: &mut Commitment, allocation_id: Uuid, allocation: Option<&AllocationCopy>) -> Result<(), Rejection> {
+    let allocation = allocation.ok_or_else(|| Reason::UnknownAllocation.with(format!("allocation {allocation_id}")))?;
+    if allocation.fund_id != commitment.fund_id {
+        return Err(Reason::PurposeMismatch.with(format!("allocation {allocation_id} does not belong to fund {}", commitment.fund_id)));
+    }
+    if commitment.excused_from.contains(&allocation_id) || commitment.excused_from.len() >= EXCUSES_MAX {
+        return Err(Reason::AlreadyExcused.with(format!(
+            "investor {} is excused from {} allocations, {allocation_id} among them or one too many",
+            commitment.investor_id,
+            commitment.excused_from.len()
+        )));
+    }
+    commitment.excused_from.push(allocation_id);
+    commitment.version += 1;
+    Ok(())
 }
 
 /// The status of a commitment, from what is unfunded.
@@ -187,6 +235,9 @@ pub struct PaymentApplied {
 /// Applies cash to a line, up to what is outstanding; the excess becomes unapplied credit.
 pub fn pay(line: &CallLine, amount: Amount, given: Option<Currency>) -> Result<PaymentApplied, Rejection> {
     let amount = amount_in(line.currency, amount, given)?;
+    if line.disposition == Disposition::Rescinded {
+        return Err(Reason::CallRescinded.with(format!("call line {} of capital call {}", line.id, line.call_id)));
+    }
     let applied = amount.min(line.outstanding);
     Ok(PaymentApplied { applied: applied + line.currency.zero(), unapplied: amount - applied + line.currency.zero() })
 }
@@ -217,14 +268,15 @@ pub fn derive_line(line: &mut CallLine, today: NaiveDate) {
         .iter()
         .zip(0u128..)
         .map(|(part, position)| {
-            let amount = part.amount.minor(line.currency);
+            let amount = part.amount.minor(line.currency).max(0);
             Claim { id: Uuid::from_u128(position), weight: amount, cap: Some(amount) }
         })
         .collect();
-    // paid never exceeds the amount, which is the sum of the caps
-    let shares = pro_rata::split(line.paid.minor(line.currency), &claims).unwrap_or_default();
+    // what is netted pays like cash; both together never exceed the caps, whose sum is the amount before the return
+    let netted: i128 = line.purposes.iter().map(|part| (-part.amount.minor(line.currency)).max(0)).sum();
+    let shares = pro_rata::split(line.paid.minor(line.currency) + netted, &claims).unwrap_or_default();
     for (part, share) in line.purposes.iter_mut().zip(shares) {
-        part.paid = line.currency.from_minor(share);
+        part.paid = if part.amount.is_positive() { line.currency.from_minor(share) } else { part.amount };
     }
     line.status = line_status(line);
     line.timing = line_timing(line, today);
@@ -253,6 +305,8 @@ fn line_timing(line: &CallLine, today: NaiveDate) -> LineTiming {
 /// The status of a call, from its decision and what is paid.
 pub fn call_status(call: &CapitalCall) -> CallStatus {
     match call.decision {
+        CallDecision::Draft => CallStatus::Draft,
+        CallDecision::Rescinded => CallStatus::Rescinded,
         CallDecision::PendingApproval => CallStatus::PendingApproval,
         CallDecision::Cancelled => CallStatus::Cancelled,
         CallDecision::Issued if call.paid >= call.amount => CallStatus::Funded,

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
-    CallLine, CapitalCall, Commitment, DecideCapitalCall, GetCapitalCall, GetPayment, Investor, ListCallLines, ListCapitalCalls,
-    ListCommitments, ListInvestors, ListPayments, PreviewCapitalCall, RecordCommitment, RecordPayment, RecordPayments, RegisterInvestor,
-    ReversePayment, SubmitCapitalCall,
+    AmendCapitalCall, CallLine, CancelCapitalCall, CapitalCall, Commitment, DecideCapitalCall, ExcuseInvestor, GetCallLine, GetCapitalCall,
+    GetPayment, Investor, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments, PreviewCapitalCall,
+    RecordCommitment, RecordPayment, RecordPayments, RegisterInvestor, RescindCapitalCall, ReversePayment, SubmitCapitalCall, SubmitDraft,
 };
 use chassis::{Card, Copies};
 
@@ -30,8 +30,13 @@ fn main() -> ExitCode {
     chassis::service(CapitalCalls, card)
         .answers::<RegisterInvestor>()
         .answers::<RecordCommitment>()
+        .answers::<ExcuseInvestor>()
         .answers::<SubmitCapitalCall>()
+        .answers::<SubmitDraft>()
+        .answers::<AmendCapitalCall>()
+        .answers::<CancelCapitalCall>()
         .answers::<DecideCapitalCall>()
+        .answers::<RescindCapitalCall>()
         .answers::<RecordPayment>()
         .answers::<RecordPayments>()
         .answers::<ReversePayment>()
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         .shows::<ListCommitments>()
         .shows::<GetCapitalCall>()
         .shows::<ListCapitalCalls>()
+        .shows::<GetCallLine>()
         .shows::<ListCallLines>()
         .shows::<GetPayment>()
         .shows::<ListPayments>()

@@ -74,11 +74,11 @@ pub use payments::*;
 /// Keeps the newest version of each fund.
 pub async fn copy_funds(tx: &mut Tx, funds: &[Seen<Fund>]) -> Result<(), Fault> {
     sqlx::query(
-        "insert into funds (id, epoch, version, fund_type, currency, timezone)
-         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+        "insert into funds (id, epoch, version, fund_type, currency, timezone, calendar)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, fund_type = excluded.fund_type,
-             currency = excluded.currency, timezone = excluded.timezone
+             currency = excluded.currency, timezone = excluded.timezone, calendar = excluded.calendar
          where (excluded.epoch, excluded.version) > (funds.epoch, funds.version)",
     )
     .bind(column(funds, |seen| seen.state.id))
@@ -87,6 +87,7 @@ pub async fn copy_funds(tx: &mut Tx, funds: &[Seen<Fund>]) -> Result<(), Fault> 
     .bind(column(funds, |seen| seen.state.fund_type.as_str()))
     .bind(column(funds, |seen| seen.state.currency.code()))
     .bind(column(funds, |seen| seen.state.timezone.as_str()))
+    .bind(column(funds, |seen| seen.state.calendar.as_str()))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -130,6 +131,7 @@ fn fund(row: &PgRow) -> Result<FundCopy, Error> {
         fund_type: row.try_get("fund_type")?,
         currency: row.parsed("currency")?,
         timezone: row.try_get("timezone")?,
+        calendar: row.try_get("calendar")?,
     })
 }
 
@@ -247,6 +249,7 @@ fn commitment(row: &PgRow) -> Result<Commitment, Error> {
         effective_on: row.try_get("effective_on")?,
         called: row.amount("called", currency)?,
         unfunded,
+        excused_from: row.try_get("excused_from")?,
         status: domain::commitment_status(unfunded),
     })
 }
@@ -306,6 +309,32 @@ pub async fn save_commitments(tx: &mut Tx, commitments: &[&Commitment]) -> Resul
     .bind(column(commitments, |commitment| commitment.version))
     .bind(decimals(commitments, |commitment| commitment.called))
     .bind(decimals(commitments, |commitment| commitment.unfunded))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The commitments with these ids, locked.
+pub async fn lock_commitments_by_id(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Commitment>, Fault> {
+    let commitments = sqlx::query("select * from commitments where id = any($1) order by id for no key update")
+        .bind(ids)
+        .try_map(|row| commitment(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(commitments.into_iter().map(|commitment| (commitment.id, commitment)).collect())
+}
+
+/// Adds excuses, by commitment; several of one commitment come with rising versions.
+pub async fn add_excuses(tx: &mut Tx, excuses: &[(&Commitment, Uuid)]) -> Result<(), Fault> {
+    sqlx::query(
+        "update commitments set version = new.version, excused_from = excused_from || new.allocation_ids
+         from (select id, max(version) as version, array_agg(allocation_id) as allocation_ids
+               from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as excuse (id, version, allocation_id) group by id) as new
+         where commitments.id = new.id",
+    )
+    .bind(column(excuses, |(commitment, _)| commitment.id))
+    .bind(column(excuses, |(commitment, _)| commitment.version))
+    .bind(column(excuses, |(_, allocation_id)| *allocation_id))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -90,14 +90,16 @@ impl Changes {
     pub fn replace_line(&mut self, fund_id: Uuid, currency: &str, before: Option<LineFigures>, after: Option<LineFigures>) {
         for (line, sign) in before.map(|line| (line, -1)).into_iter().chain(after.map(|line| (line, 1))) {
             let signed = |amount: Amount| if sign < 0 { -amount } else { amount };
+            // one of which nothing is called any more is none
+            let is_line = i64::from(line.called.is_positive());
             let open = i64::from(line.paid < line.called);
             let delta = Delta {
                 called: signed(line.called),
                 paid_in: signed(line.paid),
                 impact: signed(line.impact),
                 unapplied: signed(line.unapplied),
-                lines: sign,
-                lines_paid: sign * (1 - open),
+                lines: sign * is_line,
+                lines_paid: sign * (is_line - open),
                 ..Delta::default()
             };
             self.add(fund_id, currency, delta);

@@ -33,7 +33,7 @@ pub const TOTALS: [chassis::Total; 2] = [
                    0 as lines, 0 as lines_paid, 0 as allocated, 0 as allocations
             from commitments
             union all
-            select fund_id, currency, 0, 0, called, paid, impact, unapplied, 1, (paid >= called)::int, 0, 0 from lines
+            select fund_id, currency, 0, 0, called, paid, impact, unapplied, (called > 0)::int, (called > 0 and paid >= called)::int, 0, 0 from lines
             union all
             select fund_id, currency, 0, 0, 0, 0, 0, 0, 0, 0, amount, active from allocations
          ), computed as (
@@ -428,7 +428,7 @@ pub async fn investor_figures(tx: &mut Tx, investor_id: Uuid) -> Result<Vec<Curr
             select currency, sum(amount) as committed, count(*) as commitments from commitments where investor_id = $1 group by currency
          ), asked as (
             select currency, sum(called) as called, sum(paid) as paid_in, sum(impact) as impact, sum(unapplied) as unapplied,
-                   count(*) as lines, count(*) filter (where paid >= called) as lines_paid,
+                   count(*) filter (where called > 0) as lines, count(*) filter (where called > 0 and paid >= called) as lines_paid,
                    sum(called - paid) filter (where due_on < $2) as overdue,
                    count(*) filter (where due_on < $2 and paid < called) as lines_overdue,
                    sum(called) filter (where due_on <= $2) as due_called, sum(paid) filter (where due_on <= $2) as due_paid_in

@@ -13,17 +13,19 @@ const RAISE_MAX: i64 = 500;
 
 impl Follow<CallLine> for Notifications {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CallLine>]) -> Result<(), Fault> {
-        let new = store::keep_lines(tx, batch).await?;
+        let unplanned = store::keep_lines(tx, batch).await?;
+        store::take_back_schedules(tx, &unplanned).await?;
         let mut schedules = Vec::new();
-        // new to this service, whatever its version: the first event may have been overtaken
-        for seen in batch.iter().filter(|seen| new.contains(&seen.state.id)) {
+        // whatever their versions: the first event may have been overtaken
+        for seen in batch.iter().filter(|seen| unplanned.contains(&seen.state.id)) {
             let line = &seen.state;
             let Ok(timezone) = calendar::timezone(&line.timezone) else {
                 return Err(Fault::Fatal(format!("call line {} has the unknown time zone {:?}", line.id, line.timezone)));
             };
             // the merged layers, not the checked rules: a contradiction about amounts holds up no reminder
             let rules = tx.rules().merged(Some(&line.fund_type), Some(line.fund_id));
-            for schedule in domain::schedules(&rules, line.issued_on, line.due_on) {
+            let today = tx.today(timezone);
+            for schedule in domain::schedules(&rules, line, today) {
                 schedules.push((line.id, domain::start_of(schedule.on, timezone), schedule));
             }
         }

@@ -18,17 +18,20 @@ pub const LINES: &str = "select id, epoch, version from lines";
 /// See [`LINES`].
 pub const INVESTORS: &str = "select id, epoch, version from investors";
 
-/// Keeps the newest version of each line; returns the ids of those that were not known before.
+/// Keeps the newest version of each line; returns the ids of those whose notices are to be planned: new ones, and those whose call
+/// was amended or taken back since.
 pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uuid>, Fault> {
     let kept: Vec<(Uuid, bool, bool)> = sqlx::query_as(
-        "insert into lines (id, epoch, version, call_id, fund_id, investor_id, currency, amount, outstanding, due_on, timezone)
+        "insert into lines (id, epoch, version, call_id, fund_id, investor_id, currency, amount, outstanding, due_on, timezone, amendment,
+                            disposition)
          select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
-                              $8::numeric[], $9::numeric[], $10::date[], $11::text[])
+                              $8::numeric[], $9::numeric[], $10::date[], $11::text[], $12::int[], $13::text[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, amount = excluded.amount,
-             outstanding = excluded.outstanding, due_on = excluded.due_on
+             outstanding = excluded.outstanding, due_on = excluded.due_on, amendment = excluded.amendment, disposition = excluded.disposition,
+             is_planned = lines.is_planned and (lines.amendment, lines.disposition) = (excluded.amendment, excluded.disposition)
          where (excluded.epoch, excluded.version) > (lines.epoch, lines.version)
-         returning id, xmax = 0, settled <> (outstanding = 0)",
+         returning id, not is_planned, settled <> (outstanding = 0)",
     )
     .bind(column(lines, |seen| seen.state.id))
     .bind(column(lines, |seen| seen.epoch))
@@ -41,11 +44,30 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uui
     .bind(column(lines, |seen| seen.state.outstanding.decimal()))
     .bind(column(lines, |seen| seen.state.due_on))
     .bind(column(lines, |seen| seen.state.timezone.as_str()))
+    .bind(column(lines, |seen| seen.state.amendment))
+    .bind(column(lines, |seen| row::name(&seen.state.disposition)))
     .fetch_all(&mut **tx)
     .await?;
     let turned: Vec<Uuid> = kept.iter().filter(|(_, _, turned)| *turned).map(|(id, _, _)| *id).collect();
     want_while_outstanding(tx, &turned).await?;
-    Ok(kept.into_iter().filter(|(_, is_new, _)| *is_new).map(|(id, _, _)| id).collect())
+    Ok(kept.into_iter().filter(|(_, unplanned, _)| *unplanned).map(|(id, _, _)| id).collect())
+}
+
+/// Takes back the notices of lines that were planned and not raised: others are planned in their place.
+pub async fn take_back_schedules(tx: &mut Tx, line_ids: &[Uuid]) -> Result<(), Fault> {
+    if line_ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "with planned as (
+            update lines set is_planned = true where id = any($1)
+         )
+         delete from schedules where line_id = any($1) and raised_at is null",
+    )
+    .bind(line_ids)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Nobody is reminded of a line that is paid; when a reversal re-opens it, its reminders are wanted again.

@@ -1,9 +1,11 @@
 //! The decisions about workflows, approvals and votes, as functions of states and nothing else.
 
+use ::domain::messages::capital_calls::Priority;
 use ::domain::messages::workflow::{
     Approval, ApprovalStatus, Step, StepName, StepStatus, SubjectKind, Vote, VoteDecision, Workflow, WorkflowStatus,
 };
 use ::domain::rejection::check_text;
+use ::domain::rules::ApprovalTier;
 use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,15 @@ pub struct Subject {
     pub currency: Currency,
     /// Hash of the content that is approved.
     pub content_hash: String,
+    /// Urgency.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The number of a call's amendment; none for the call itself.
+    #[serde(default)]
+    pub amendment: Option<i32>,
+    /// How often what is asked for was changed; the commands of the steps are other ones then.
+    #[serde(default)]
+    pub asked: u32,
 }
 
 /// The steps of a kind of workflow, in order; `give_back` comes last where one is refused.
@@ -131,6 +142,49 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
     true
 }
 
+/// Has a workflow that has not ended wait for votes once more: what it asks for was changed.
+pub fn ask_again(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<Utc>) {
+    for step in workflow.steps.iter_mut().filter(|step| step.name != StepName::Validate) {
+        (step.status, step.started_at, step.finished_at, step.attempts, step.note) = (StepStatus::Pending, None, None, 0, None);
+    }
+    workflow.error = None;
+    ask(workflow, tier, now);
+}
+
+/// Has a workflow wait for the votes of a tier; without one it goes on.
+pub fn ask(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<Utc>) {
+    match tier {
+        Some(tier) => {
+            if let Some(step) = next_step(workflow) {
+                step.status = StepStatus::Waiting;
+                step.started_at = Some(now);
+                step.note = Some(format!("{} votes of the role {} are needed from {}", tier.votes, tier.role, tier.from_amount));
+            }
+        }
+        None => finish_step(workflow, StepStatus::Skipped, Some("below every approval tier".into()), now),
+    }
+    derive(workflow);
+}
+
+/// Whether the runner has something to do.
+pub fn is_running(workflow: &Workflow) -> bool {
+    workflow.status == WorkflowStatus::Running
+}
+
+/// Ends a workflow whose request was taken back by somebody: there is nothing to give back. Whether it had not ended.
+pub fn withdraw(workflow: &mut Workflow, why: &str, now: DateTime<Utc>) -> bool {
+    if !matches!(workflow.status, WorkflowStatus::Running | WorkflowStatus::Waiting) || is_giving_back(workflow) {
+        return false;
+    }
+    refuse_step(workflow, Reason::Withdrawn.with(why), now);
+    finish_step(workflow, StepStatus::Skipped, Some("nothing is held".into()), now);
+    true
+}
+
+fn is_giving_back(workflow: &Workflow) -> bool {
+    workflow.steps.iter().any(|step| step.name == StepName::GiveBack)
+}
+
 /// Writes the derived parts of a workflow.
 pub fn derive(workflow: &mut Workflow) {
     let ended = |step: &&Step| matches!(step.status, StepStatus::Done | StepStatus::Skipped | StepStatus::Failed);
@@ -174,6 +228,9 @@ pub fn vote(
 
 /// The status of an approval: one vote against it denies it, enough votes for it grant it.
 pub fn approval_status(approval: &Approval) -> ApprovalStatus {
+    if approval.voided {
+        return ApprovalStatus::Voided;
+    }
     let denied = approval.votes.iter().any(|vote| vote.decision == VoteDecision::Deny);
     match approval.votes.len() {
         _ if denied => ApprovalStatus::Denied,

@@ -2,7 +2,7 @@
 
 use ::domain::message::PAGE_MAX;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
-use ::domain::messages::capital_calls::{CallDecision, CapitalCall};
+use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority};
 use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows,
     PutRules, RuleSet, RuleSetChange, RuleSetStatus, RulesView, StepName, StepStatus, SubjectKind, Workflow, WorkflowChange,
@@ -21,9 +21,12 @@ use crate::domain::{Decided, Subject};
 use crate::store::Instance;
 use crate::{WorkflowService, domain, store};
 
+mod changes;
+
 /// A request as its workflow sees it.
 struct Request {
     kind: SubjectKind,
+    workflow_id: Uuid,
     subject_id: Uuid,
     fund_id: Uuid,
     fund_type: String,
@@ -32,6 +35,8 @@ struct Request {
     subject: Subject,
     /// The epoch of the owner.
     epoch: i32,
+    /// The version of the subject.
+    version: i64,
     /// What the owner has decided already: then its workflow has ended, and is only made where it was forgotten.
     decided: Option<Decided>,
 }
@@ -43,6 +48,7 @@ impl Follow<Allocation> for WorkflowService {
             let content = format!("{}/{}/{}/{}/{}", state.deal_id, state.fund_id, state.amount, state.currency.code(), state.security_type);
             let request = Request {
                 kind: SubjectKind::Allocation,
+                workflow_id: ids::workflow_id(state.id),
                 subject_id: state.id,
                 fund_id: state.fund_id,
                 fund_type: state.fund_type.clone(),
@@ -53,8 +59,12 @@ impl Follow<Allocation> for WorkflowService {
                     amount: state.amount,
                     currency: state.currency,
                     content_hash: hash(content.as_bytes()),
+                    priority: Priority::Normal,
+                    amendment: None,
+                    asked: 0,
                 },
                 epoch: seen.epoch,
+                version: state.version,
                 decided: match state.decision {
                     AllocationDecision::PendingApproval => None,
                     AllocationDecision::Active => Some(Decided::Granted),
@@ -69,32 +79,50 @@ impl Follow<Allocation> for WorkflowService {
 
 impl Follow<CapitalCall> for WorkflowService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CapitalCall>]) -> Result<(), Fault> {
-        let requests = batch.iter().map(|seen| {
-            let state = &seen.state;
-            let request = Request {
-                kind: SubjectKind::CapitalCall,
-                subject_id: state.id,
-                fund_id: state.fund_id,
-                fund_type: state.fund_type.clone(),
-                requested_by: state.requested_by.clone(),
-                created_at: state.created_at,
-                subject: Subject {
-                    deal_id: None,
-                    amount: state.amount,
-                    currency: state.currency,
-                    content_hash: state.content_hash.clone(),
-                },
-                epoch: seen.epoch,
-                decided: match state.decision {
-                    CallDecision::PendingApproval => None,
-                    CallDecision::Issued => Some(Decided::Granted),
-                    CallDecision::Cancelled => Some(Decided::Denied),
-                },
-            };
-            (&seen.context, request)
-        });
-        start(tx, requests.collect()).await
+        let requests = batch.iter().flat_map(|seen| requests_of(seen).into_iter().map(|request| (&seen.context, request)));
+        start(tx, requests.collect()).await?;
+        changes::follow(tx, batch).await
     }
+}
+
+/// What a call asks for: itself, and an amendment.
+fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
+    let call = &seen.state;
+    let request = |workflow_id, content_hash: &str, amount, priority, amendment, decided| Request {
+        kind: SubjectKind::CapitalCall,
+        workflow_id,
+        subject_id: call.id,
+        fund_id: call.fund_id,
+        fund_type: call.fund_type.clone(),
+        requested_by: call.requested_by.clone(),
+        created_at: call.created_at,
+        subject: Subject {
+            deal_id: None,
+            amount,
+            currency: call.currency,
+            content_hash: content_hash.to_owned(),
+            priority,
+            amendment,
+            asked: 0,
+        },
+        epoch: seen.epoch,
+        version: call.version,
+        decided,
+    };
+    let of_call = |decided| request(call.workflow_id, &call.content_hash, call.amount, call.priority, None, decided);
+    let mut requests = match call.decision {
+        CallDecision::Draft => vec![],
+        // one that was cancelled as a draft never asked for anything
+        CallDecision::Cancelled if call.submitted_at.is_none() => vec![],
+        CallDecision::PendingApproval => vec![of_call(None)],
+        CallDecision::Issued | CallDecision::Rescinded => vec![of_call(Some(Decided::Granted))],
+        CallDecision::Cancelled => vec![of_call(Some(Decided::Denied))],
+    };
+    if let Some(Amendment { number, content, requested_by, requested_at, workflow_id, .. }) = &call.amending {
+        let amendment = request(*workflow_id, &content.content_hash, content.amount, content.priority, Some(*number), None);
+        requests.push(Request { requested_by: requested_by.clone(), created_at: *requested_at, ..amendment });
+    }
+    requests
 }
 
 fn hash(content: &[u8]) -> String {
@@ -145,15 +173,14 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
 /// database was set back, and has forgotten the decision.
 async fn decide_again(tx: &mut Tx, requests: &[(&Context, Request)]) -> Result<(), Fault> {
     // whoever was never set back is in its first epoch
-    let met =
-        requests.iter().filter(|(_, request)| request.epoch > 1).map(|(_, request)| (ids::workflow_id(request.subject_id), request.epoch));
+    let met = requests.iter().filter(|(_, request)| request.epoch > 1).map(|(_, request)| (request.workflow_id, request.epoch));
     let met: Vec<(Uuid, i32)> = met.collect();
     if met.is_empty() {
         return Ok(());
     }
     let mut reopened = Vec::new();
     for mut instance in store::meet_epochs(tx, &met).await? {
-        let of_subject = |(_, request): &&(&Context, Request)| request.subject_id == instance.workflow.subject_id;
+        let of_subject = |(_, request): &&(&Context, Request)| request.workflow_id == instance.workflow.id;
         let Some((context, _)) = requests.iter().filter(of_subject).find(|(_, request)| request.decided.is_none()) else { continue };
         if domain::reopen(&mut instance.workflow) {
             instance.workflow.version += 1;
@@ -167,7 +194,7 @@ async fn decide_again(tx: &mut Tx, requests: &[(&Context, Request)]) -> Result<(
 
 fn workflow_of(tx: &Tx, request: &Request) -> Workflow {
     Workflow {
-        id: ids::workflow_id(request.subject_id),
+        id: request.workflow_id,
         version: 1,
         created_at: tx.now(),
         subject_kind: request.kind,
@@ -191,6 +218,7 @@ fn forgotten(tx: &Tx, context: &Context, request: &Request, decided: Decided) ->
         subject: request.subject.clone(),
         due_at: None,
         subject_epoch: request.epoch,
+        subject_version: request.version,
     }
 }
 
@@ -198,24 +226,17 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Opti
     let now = tx.now();
     let mut workflow = workflow_of(tx, request);
     match tier {
-        Ok(Some(tier)) => {
-            if let Some(step) = domain::next_step(&mut workflow) {
-                step.status = StepStatus::Waiting;
-                step.started_at = Some(now);
-                step.note = Some(format!("{} votes of the role {} are needed from {}", tier.votes, tier.role, tier.from_amount));
-            }
-        }
-        Ok(None) => domain::finish_step(&mut workflow, StepStatus::Skipped, Some("below every approval tier".into()), now),
+        Ok(tier) => domain::ask(&mut workflow, tier.as_ref(), now),
         Err(rejection) => domain::refuse_step(&mut workflow, rejection.clone(), now),
     }
-    domain::derive(&mut workflow);
-    let due_at = (workflow.status == WorkflowStatus::Running).then(|| tx.system_now());
+    let due_at = domain::is_running(&workflow).then(|| tx.system_now());
     Instance {
         workflow,
         correlation_id: context.correlation_id.clone(),
         subject: request.subject.clone(),
         due_at,
         subject_epoch: request.epoch,
+        subject_version: request.version,
     }
 }
 
@@ -235,6 +256,8 @@ fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
         requested_by: workflow.requested_by.clone(),
         tier,
         votes: vec![],
+        priority: subject.priority,
+        voided: false,
         status: ApprovalStatus::Pending,
     }
 }
@@ -278,6 +301,7 @@ fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &
         ApprovalStatus::Pending => ApprovalChange::Voted,
         ApprovalStatus::Approved => ApprovalChange::Granted,
         ApprovalStatus::Denied => ApprovalChange::Denied,
+        ApprovalStatus::Voided => ApprovalChange::Voided,
     };
     tx.emit(context, approval, change)?;
     let waits = domain::next_step(&mut instance.workflow).is_some_and(|step| step.name == StepName::Approve);
@@ -423,8 +447,9 @@ impl Show<GetApproval> for WorkflowService {
 impl Show<ListApprovals> for WorkflowService {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListApprovals) -> Answer<Page<Approval>> {
         let limit = cursor::limit(query.limit)?;
-        let after = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?.unwrap_or_default();
+        let first = (0, DateTime::UNIX_EPOCH, Uuid::nil());
+        let after = cursor::read::<(i16, DateTime<Utc>, Uuid)>(query.cursor.as_deref())?.unwrap_or(first);
         let approvals = store::list_approvals(tx, context.actor.scope.funds(), query.status, query.subject_id, after, limit + 1).await?;
-        Ok(Page::cut(approvals, limit, |last| cursor::write(&(last.created_at, last.id))))
+        Ok(Page::cut(approvals, limit, |last| cursor::write(&store::place(last))))
     }
 }

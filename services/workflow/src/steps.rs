@@ -94,7 +94,10 @@ impl Errand for Steps {
 
     async fn run(&self, courier: &Courier, (instance, step): &(Instance, StepName)) -> Outcome {
         let workflow = &instance.workflow;
-        let key = format!("{}/{}", workflow.id, chassis::row::name(step));
+        let mut key = format!("{}/{}", workflow.id, chassis::row::name(step));
+        if instance.subject.asked > 0 {
+            key = format!("{key}/{}", instance.subject.asked);
+        }
         let context = own_context(instance, *step);
         let attempts = workflow.steps.iter().find(|known| known.name == *step).map_or(0, |known| known.attempts);
         let denied = (*step == StepName::GiveBack)

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use ::domain::ids;
+use ::domain::messages::capital_calls::Priority;
 use ::domain::messages::workflow::{Approval, ApprovalStatus, RuleSet, RuleSetStatus, Workflow, WorkflowStatus};
 use chassis::row::column;
 use chassis::{Fault, RowExt, Tx, row};
@@ -33,8 +34,10 @@ pub struct Instance {
     pub subject: Subject,
     /// When the runner shall act, by the system's own time.
     pub due_at: Option<DateTime<Utc>>,
-    /// The epoch of the subject's owner.
+    /// The epoch of the subject's owner, and the subject's version, that it heard of last.
     pub subject_epoch: i32,
+    /// See `subject_epoch`.
+    pub subject_version: i64,
 }
 
 // ---- workflows
@@ -60,6 +63,7 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
         subject: row.json("subject")?,
         due_at: row.try_get("due_at")?,
         subject_epoch: row.try_get("subject_epoch")?,
+        subject_version: row.try_get("subject_version")?,
     })
 }
 
@@ -67,9 +71,9 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
 pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fault> {
     let added = sqlx::query_scalar(
         "insert into workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, error, status, due_at,
-                                subject_epoch)
+                                subject_epoch, subject_version)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
-                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[])
+                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[], $15::bigint[])
          on conflict do nothing
          returning id",
     )
@@ -87,9 +91,38 @@ pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fa
     .bind(column(instances, |instance| row::name(&instance.workflow.status)))
     .bind(column(instances, |instance| instance.due_at))
     .bind(column(instances, |instance| instance.subject_epoch))
+    .bind(column(instances, |instance| instance.subject_version))
     .fetch_all(&mut **tx)
     .await?;
     Ok(added)
+}
+
+/// The workflows of these subjects that have not ended, locked.
+pub async fn lock_open(tx: &mut Tx, subject_ids: &[Uuid]) -> Result<Vec<Instance>, Fault> {
+    let instances = sqlx::query(
+        "select * from workflows where subject_id = any($1) and status in ('running', 'waiting') order by id for no key update",
+    )
+    .bind(subject_ids)
+    .try_map(|row| instance(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(instances)
+}
+
+/// Writes what workflows that are locked heard of their subjects.
+pub async fn save_subjects(tx: &mut Tx, instances: &[&Instance]) -> Result<(), Fault> {
+    sqlx::query(
+        "update workflows set subject = new.subject, subject_epoch = new.subject_epoch, subject_version = new.subject_version
+         from unnest($1::uuid[], $2::jsonb[], $3::int[], $4::bigint[]) as new (id, subject, subject_epoch, subject_version)
+         where workflows.id = new.id",
+    )
+    .bind(column(instances, |instance| instance.workflow.id))
+    .bind(column(instances, |instance| Json(&instance.subject)))
+    .bind(column(instances, |instance| instance.subject_epoch))
+    .bind(column(instances, |instance| instance.subject_version))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Notes the epochs of subjects' owners, by workflow; returns the workflows that had heard of them in an older one only, locked.
@@ -204,6 +237,8 @@ fn approval(row: &PgRow) -> Result<Approval, Error> {
         requested_by: row.try_get("requested_by")?,
         tier: row.json("tier")?,
         votes: row.json("votes")?,
+        priority: PRIORITIES[usize::try_from(row.try_get::<i16, _>("priority")?).unwrap_or_default().min(PRIORITIES.len() - 1)],
+        voided: row.try_get("voided")?,
         status: ApprovalStatus::Pending,
     };
     approval.status = domain::approval_status(&approval);
@@ -214,9 +249,9 @@ fn approval(row: &PgRow) -> Result<Approval, Error> {
 pub async fn insert_approvals(tx: &mut Tx, approvals: &[Approval]) -> Result<(), Fault> {
     sqlx::query(
         "insert into approvals (id, version, created_at, workflow_id, subject_kind, subject_id, fund_id, amount, currency,
-                                content_hash, requested_by, tier, status)
+                                content_hash, requested_by, tier, status, priority)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::uuid[], $7::uuid[],
-                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[])",
+                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::smallint[])",
     )
     .bind(column(approvals, |approval| approval.id))
     .bind(column(approvals, |approval| approval.version))
@@ -231,9 +266,29 @@ pub async fn insert_approvals(tx: &mut Tx, approvals: &[Approval]) -> Result<(),
     .bind(column(approvals, |approval| approval.requested_by.as_str()))
     .bind(column(approvals, |approval| Json(&approval.tier)))
     .bind(column(approvals, |approval| row::name(&approval.status)))
+    .bind(column(approvals, |approval| rank(approval.priority)))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// Priorities in the order in which approvals are shown.
+const PRIORITIES: [Priority; 3] = [Priority::Urgent, Priority::High, Priority::Normal];
+
+fn rank(priority: Priority) -> i16 {
+    PRIORITIES.iter().zip(0..).find(|(known, _)| **known == priority).map_or(2, |(_, rank)| rank)
+}
+
+/// The approvals of these workflows that wait for votes, locked.
+pub async fn lock_pending_approvals(tx: &mut Tx, workflow_ids: &[Uuid]) -> Result<Vec<Approval>, Fault> {
+    let approvals = sqlx::query(
+        "select * from approvals where workflow_id = any($1) and status in ('pending', 'approved') order by id for no key update",
+    )
+    .bind(workflow_ids)
+    .try_map(|row| approval(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(approvals)
 }
 
 /// The approvals with these ids, locked: votes are counted one after another.
@@ -246,10 +301,10 @@ pub async fn lock_approvals(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, A
     Ok(approvals.into_iter().map(|approval| (approval.id, approval)).collect())
 }
 
-/// Writes votes.
+/// Writes votes, or that they do not count.
 pub async fn save_approvals(tx: &mut Tx, approvals: &[&Approval]) -> Result<(), Fault> {
     sqlx::query(
-        "update approvals set version = new.version, votes = new.votes, status = new.status
+        "update approvals set version = new.version, votes = new.votes, status = new.status, voided = new.status = 'voided'
          from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::text[]) as new (id, version, votes, status)
          where approvals.id = new.id",
     )
@@ -262,25 +317,30 @@ pub async fn save_approvals(tx: &mut Tx, approvals: &[&Approval]) -> Result<(), 
     Ok(())
 }
 
+/// Where an approval stands in lists.
+pub fn place(approval: &Approval) -> (i16, DateTime<Utc>, Uuid) {
+    (rank(approval.priority), approval.created_at, approval.id)
+}
+
 /// One approval.
 pub async fn find_approval(tx: &mut Tx, id: Uuid) -> Result<Option<Approval>, Fault> {
     Ok(sqlx::query("select * from approvals where id = $1").bind(id).try_map(|row| approval(&row)).fetch_optional(&mut **tx).await?)
 }
 
-/// Approvals, oldest first, after `(created_at, id)`.
+/// Approvals, the most urgent first and the oldest of them, after `(priority, created_at, id)`.
 pub async fn list_approvals(
     tx: &mut Tx,
     scope: Option<&[Uuid]>,
     status: Option<ApprovalStatus>,
     subject_id: Option<Uuid>,
-    after: (DateTime<Utc>, Uuid),
+    after: (i16, DateTime<Utc>, Uuid),
     limit: i64,
 ) -> Result<Vec<Approval>, Fault> {
     let approvals = sqlx::query(
         "select * from approvals
          where ($1::uuid[] is null or fund_id = any($1)) and ($2::text is null or status = $2)
-           and ($3::uuid is null or subject_id = $3) and (created_at, id) > ($4, $5)
-         order by created_at, id limit $6",
+           and ($3::uuid is null or subject_id = $3) and (priority, created_at, id) > ($4, $5, $6)
+         order by priority, created_at, id limit $7",
     )
     .persistent(false)
     .bind(scope)
@@ -288,6 +348,7 @@ pub async fn list_approvals(
     .bind(subject_id)
     .bind(after.0)
     .bind(after.1)
+    .bind(after.2)
     .bind(limit)
     .try_map(|row| approval(&row))
     .fetch_all(&mut **tx)

@@ -46,13 +46,13 @@ fn implausible(date: NaiveDate) -> Rejection {
 }
 
 impl BusinessDays {
-    /// The business days of calendars with `+` between them, without further days that are closed.
+    /// The business days of calendars with `+` between them, without further days that are closed. No calendar: all but weekends.
     ///
     /// # Errors
     /// A calendar that is not one of [`CALENDARS`], or a date before 1901 or after 2199.
     pub fn of(names: &str, closed: &[NaiveDate]) -> Result<BusinessDays, Rejection> {
         let mut days = CalendarBuilder::new(names, Weekend::SAT_SUN);
-        for name in names.split('+') {
+        for name in names.split('+').filter(|_| !names.is_empty()) {
             days = days.union(calendar(name)?);
             if name == "US" {
                 days = days.with_rule(Rule::OneOff(OneOff::new(holidays::FIRST_JUNETEENTH)));
@@ -114,8 +114,8 @@ pub fn timezone(name: &str) -> Result<Tz, Rejection> {
 
 /// Refuses calendars that are not of [`CALENDARS`], or too many of them.
 pub fn known_calendars(names: &str) -> Result<(), Rejection> {
-    if names.split('+').count() > CALENDARS.len() {
-        return Err(Reason::UnknownCalendar.with(format!("{names:?} names more than {} calendars", CALENDARS.len())));
+    if names.is_empty() || names.split('+').count() > CALENDARS.len() {
+        return Err(Reason::UnknownCalendar.with(format!("{names:?} names not 1 to {} calendars", CALENDARS.len())));
     }
     BusinessDays::of(names, &[]).map(drop)
 }

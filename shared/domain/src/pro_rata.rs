@@ -19,6 +19,31 @@ pub struct Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortfall(pub i128);
 
+/// Why a share is what it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Because {
+    /// The fraction of a unit was cut off, if there was one.
+    #[default]
+    RoundedDown,
+    /// One of the units that were left over.
+    RoundedUp,
+    /// The claim is at its cap.
+    Capped,
+}
+
+/// A share, and how it came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// The share, in minor units.
+    pub units: i128,
+    /// Why it is that.
+    pub because: Because,
+    /// What was shared when this share was found: all, less what claims at their caps took.
+    pub of: i128,
+    /// The weight of those who shared it.
+    pub weights: i128,
+}
+
 /// Splits `total` over `claims` by weight, in the order of `claims`.
 ///
 /// Each share is floored to the minor unit and the left-over units go to the largest fractional
@@ -28,7 +53,15 @@ pub struct Shortfall(pub i128);
 /// # Errors
 /// [`Shortfall`] when the caps together are below `total`, or no claim has a weight.
 pub fn split(total: i128, claims: &[Claim]) -> Result<Vec<i128>, Shortfall> {
-    let mut shares = vec![0; claims.len()];
+    split_explained(total, claims).map(|shares| shares.into_iter().map(|share| share.units).collect())
+}
+
+/// The same, with how each share came about.
+///
+/// # Errors
+/// See [`split`].
+pub fn split_explained(total: i128, claims: &[Claim]) -> Result<Vec<Share>, Shortfall> {
+    let mut shares = vec![Share::default(); claims.len()];
     let mut open: Vec<usize> = (0..claims.len()).filter(|&index| claims[index].weight > 0).collect();
     let mut rest = total;
     while rest > 0 {
@@ -36,31 +69,33 @@ pub fn split(total: i128, claims: &[Claim]) -> Result<Vec<i128>, Shortfall> {
             return Err(Shortfall(rest));
         }
         let round = split_uncapped(rest, claims, &open);
-        let over = |&(index, share): &(usize, i128)| claims[index].cap.is_some_and(|cap| share > cap);
+        let over = |&(index, share): &(usize, Share)| claims[index].cap.is_some_and(|cap| share.units > cap);
         if !round.iter().any(over) {
             round.into_iter().for_each(|(index, share)| shares[index] = share);
             return Ok(shares);
         }
-        for (index, _) in round.iter().filter(|entry| over(entry)) {
-            shares[*index] = claims[*index].cap.unwrap_or_default();
-            rest -= shares[*index];
+        for (index, share) in round.iter().filter(|entry| over(entry)) {
+            shares[*index] = Share { units: claims[*index].cap.unwrap_or_default(), because: Because::Capped, ..*share };
+            rest -= shares[*index].units;
         }
         open = round.iter().filter(|entry| !over(entry)).map(|&(index, _)| index).collect();
     }
     Ok(shares)
 }
 
-fn split_uncapped(total: i128, claims: &[Claim], open: &[usize]) -> Vec<(usize, i128)> {
+fn split_uncapped(total: i128, claims: &[Claim], open: &[usize]) -> Vec<(usize, Share)> {
     let weights: i128 = open.iter().map(|&index| claims[index].weight).sum();
-    let mut round: Vec<(usize, i128)> = open.iter().map(|&index| (index, total * claims[index].weight / weights)).collect();
-    let left_over = total - round.iter().map(|(_, share)| share).sum::<i128>();
+    let floor = |index: usize| Share { units: total * claims[index].weight / weights, because: Because::RoundedDown, of: total, weights };
+    let mut round: Vec<(usize, Share)> = open.iter().map(|&index| (index, floor(index))).collect();
+    let left_over = total - round.iter().map(|(_, share)| share.units).sum::<i128>();
     let mut order: Vec<usize> = (0..round.len()).collect();
     order.sort_by_key(|&position| {
         let claim = &claims[round[position].0];
         (-(total * claim.weight % weights), -claim.weight, claim.id)
     });
     for position in order.into_iter().take(usize::try_from(left_over).unwrap_or_default()) {
-        round[position].1 += 1;
+        let share = &mut round[position].1;
+        (share.units, share.because) = (share.units + 1, Because::RoundedUp);
     }
     round
 }

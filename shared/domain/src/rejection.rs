@@ -37,6 +37,7 @@ pub enum Reason {
     UnknownDeal,
     UnknownFund,
     UnknownInvestor,
+    UnknownCommitment,
     UnknownAllocation,
     UnknownCapitalCall,
     UnknownCallLine,
@@ -56,11 +57,21 @@ pub enum Reason {
     DuplicateFund,
     // capital calls and payments
     CommitmentExists,
+    AlreadyExcused,
     NoCommitments,
     PurposeMismatch,
     CallExceedsAllocation,
     CallExceedsUnfunded,
     CallNotPending,
+    CallNotDraft,
+    CallNotIssued,
+    CallNotCancellable,
+    CallRescinded,
+    AmendmentPending,
+    NothingAmended,
+    NoticeTooShort,
+    AdjustmentMismatch,
+    NetCallNotPositive,
     DuplicatePayment,
     PaymentReversed,
     // approvals
@@ -69,6 +80,7 @@ pub enum Reason {
     AlreadyVoted,
     ApprovalDecided,
     ApprovalDenied,
+    Withdrawn,
     // the system
     DeadLetterDecided,
     Overloaded,
@@ -112,6 +124,7 @@ impl Reason {
             R::UnknownDeal => (404, "unknown deal", "check the id; a deal appears once the deal system has published it"),
             R::UnknownFund => (404, "unknown fund", "check the id, or register the fund first"),
             R::UnknownInvestor => (404, "unknown investor", "check the id, or register the investor first"),
+            R::UnknownCommitment => (404, "unknown commitment", "check the id; the fund's commitments are listed under the fund"),
             R::UnknownAllocation => (404, "unknown allocation", "check the id"),
             R::UnknownCapitalCall => (404, "unknown capital call", "check the id"),
             R::UnknownCallLine => (404, "unknown call line", "check the id; lines exist once the call is issued"),
@@ -134,6 +147,7 @@ impl Reason {
             R::AllocationNotActive => (409, "allocation not active", "wait for the allocation's approval before calling capital for it"),
             R::DuplicateFund => (409, "fund exists", "use the fund there is, or register it under another name"),
             R::CommitmentExists => (409, "commitment exists", "the investor has a commitment to this fund; record a change to it instead"),
+            R::AlreadyExcused => (409, "excused before", "look at the commitment; amend calls that were issued before the excuse"),
             R::NoCommitments => (409, "no commitments in force", "record commitments that are effective by the due date first"),
             R::PurposeMismatch => (422, "purpose not consistent", "give an investment its allocation, and other purposes none"),
             R::CallExceedsAllocation => (409, "call exceeds the allocation", "call at most what the allocation has left to call"),
@@ -141,6 +155,27 @@ impl Reason {
                 (409, "call exceeds the unfunded commitments", "lower the amount by the shortfall, or call the rest outside the commitment")
             }
             R::CallNotPending => (409, "capital call not pending", "look at the capital call; it has been decided already"),
+            R::CallNotDraft => (409, "capital call not a draft", "look at the capital call; it has been submitted already"),
+            R::CallNotIssued => {
+                (409, "capital call not issued", "only an issued capital call can be rescinded; cancel it before its issue")
+            }
+            R::CallNotCancellable => (
+                409,
+                "nothing to cancel",
+                "a capital call is cancelled before its issue, an amendment before its approval; rescind an issued call",
+            ),
+            R::CallRescinded => {
+                (409, "capital call rescinded", "look at the capital call; record cash for another line, or refund it to the investor")
+            }
+            R::AmendmentPending => (409, "amendment pending", "wait for the decision about the amendment there is, or cancel it first"),
+            R::NothingAmended => (422, "nothing amended", "give the fields that shall change, with other values than they have"),
+            R::NoticeTooShort => (
+                409,
+                "notice too short",
+                "choose a due date on or after the one named, or a higher priority if the rules allow less notice for it",
+            ),
+            R::AdjustmentMismatch => (422, "adjustment not consistent", "correct the adjustment of the investor named"),
+            R::NetCallNotPositive => (422, "net call not positive", "lower what is returned, or return it without a call"),
             R::DuplicatePayment => {
                 (409, "payment recorded before", "look at the payment named; if this is another one, give it its own reference")
             }
@@ -152,6 +187,7 @@ impl Reason {
             R::AlreadyVoted => (409, "voted before", "each person has one vote; ask another member"),
             R::ApprovalDecided => (409, "approval decided", "no vote is needed any more; look at the approval"),
             R::ApprovalDenied => (409, "approval denied", "talk to those who voted, change the request and submit it again"),
+            R::Withdrawn => (409, "withdrawn", "look at what was asked for; submit it again if it is still wanted"),
             R::Overloaded => (429, "overloaded", "repeat the request after the time in Retry-After, with the same Idempotency-Key"),
             R::ServiceUnavailable => {
                 (503, "service unavailable", "repeat the request after the time in Retry-After, with the same Idempotency-Key")

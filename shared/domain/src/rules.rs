@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::calendar::{self, HOLIDAYS_MAX};
 use crate::money::Amount;
 use crate::rejection::{Reason, Rejection};
 
@@ -29,6 +31,21 @@ pub struct ApprovalTier {
     pub role: String,
 }
 
+/// Business days that lie at least between the issue of a call and its due date, by the call's priority (ILPA recommends ten).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeDays {
+    /// Of a normal call.
+    pub normal: u16,
+    /// Of one with high priority.
+    pub high: u16,
+    /// Of an urgent one.
+    pub urgent: u16,
+}
+
+/// Most business days of notice: a quarter of a year.
+pub const NOTICE_DAYS_MAX: u16 = 63;
+
 /// One layer: what is none is taken from the layer below.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -47,6 +64,10 @@ pub struct RuleLayer {
     pub reminder_days: Option<Vec<u16>>,
     /// Days after the due date on which an unpaid line is escalated.
     pub escalation_days: Option<u16>,
+    /// Business days between the issue of a call and its due date.
+    pub notice_business_days: Option<NoticeDays>,
+    /// Days that are no business days of the fund, besides those of its calendars.
+    pub closed_on: Option<Vec<NaiveDate>>,
 }
 
 /// The rules in force for one fund.
@@ -60,6 +81,8 @@ pub struct Rules {
     pub grace_days: u16,
     pub reminder_days: Vec<u16>,
     pub escalation_days: u16,
+    pub notice_business_days: NoticeDays,
+    pub closed_on: Vec<NaiveDate>,
 }
 
 fn units(amount: i64) -> Amount {
@@ -80,6 +103,8 @@ pub fn built_in() -> RuleLayer {
         grace_days: Some(30),
         reminder_days: Some(vec![7, 3, 1]),
         escalation_days: Some(5),
+        notice_business_days: Some(NoticeDays { normal: 10, high: 5, urgent: 1 }),
+        closed_on: Some(vec![]),
     }
 }
 
@@ -90,6 +115,8 @@ pub fn built_in_environment(environment: &str) -> RuleLayer {
             RuleLayer { allocation_min: Some(units(10_000)), approval_tiers: Some(committee_from(500_000)), ..RuleLayer::default() }
         }
         "staging" => RuleLayer { approval_tiers: Some(committee_from(100_000)), ..RuleLayer::default() },
+        // so that a developer's calls can fall due at once
+        "development" => RuleLayer { notice_business_days: Some(NoticeDays::default()), ..RuleLayer::default() },
         _ => RuleLayer::default(),
     }
 }
@@ -109,6 +136,8 @@ impl RuleLayer {
         over(&mut self.grace_days, &above.grace_days);
         over(&mut self.reminder_days, &above.reminder_days);
         over(&mut self.escalation_days, &above.escalation_days);
+        over(&mut self.notice_business_days, &above.notice_business_days);
+        over(&mut self.closed_on, &above.closed_on);
         self
     }
 
@@ -134,6 +163,17 @@ impl RuleLayer {
         if self.reminder_days.as_ref().is_some_and(|days| days.len() > 10 || days.contains(&0)) {
             return refuse("reminder_days has more than 10 entries or a zero".into());
         }
+        if let Some(NoticeDays { normal, high, urgent }) = self.notice_business_days
+            && (normal.max(high).max(urgent) > NOTICE_DAYS_MAX || normal < high || high < urgent)
+        {
+            return refuse(format!("notice_business_days has more than {NOTICE_DAYS_MAX} days, or more for a higher priority"));
+        }
+        if self.closed_on.as_ref().is_some_and(|days| days.len() > HOLIDAYS_MAX) {
+            return refuse(format!("closed_on has more than {HOLIDAYS_MAX} days"));
+        }
+        for date in self.closed_on.iter().flatten() {
+            calendar::plausible_date("closed_on", *date)?;
+        }
         Ok(())
     }
 
@@ -148,6 +188,8 @@ impl RuleLayer {
             grace_days: full.grace_days.unwrap_or_default(),
             reminder_days: full.reminder_days.unwrap_or_default(),
             escalation_days: full.escalation_days.unwrap_or_default(),
+            notice_business_days: full.notice_business_days.unwrap_or_default(),
+            closed_on: full.closed_on.unwrap_or_default(),
         };
         if rules.allocation_min > rules.allocation_max {
             return Err(Reason::InvalidRules

@@ -136,6 +136,8 @@ fn line(id: u128, version: i64, paid: i128) -> Seen<CallLine> {
         currency: "USD".parse().unwrap(),
         amount: usd(1_000),
         impact_on_unfunded: usd(-1_000),
+        amendment: 0,
+        disposition: Default::default(),
         paid: usd(paid),
         unapplied: usd(0),
         outstanding: usd(1_000 - paid),

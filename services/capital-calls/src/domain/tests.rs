@@ -1,9 +1,10 @@
-use ::domain::messages::capital_calls::Purpose;
+use ::domain::messages::capital_calls::{LinePreview, LinePurpose, Purpose, Rounding};
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 
 use super::*;
 
+mod changes;
 mod simulation;
 
 fn usd(amount: i128) -> Amount {
@@ -30,6 +31,7 @@ fn commitment(id: u128, amount: i128, unfunded: i128) -> Commitment {
         effective_on: date("2026-01-01"),
         called: usd(amount - unfunded),
         unfunded: usd(unfunded),
+        excused_from: vec![],
         status: commitment_status(usd(unfunded)),
     }
 }
@@ -37,6 +39,14 @@ fn commitment(id: u128, amount: i128, unfunded: i128) -> Commitment {
 fn purpose(kind: PurposeKind, amount: i128, inside_commitment: bool) -> Purpose {
     let allocation_id = (kind == PurposeKind::Investment).then(|| Uuid::from_u128(7));
     Purpose { kind, allocation_id, amount: usd(amount), inside_commitment }
+}
+
+fn split(purposes: &[Purpose], commitments: &[Commitment]) -> Result<Vec<LinePreview>, Rejection> {
+    split_call(Terms { purposes, adjustments: &[], rounding: Rounding::PerCall }, commitments, currency())
+}
+
+fn adjusted(investor: u128, amount: Option<i128>, cap: Option<i128>) -> LineAdjustment {
+    LineAdjustment { investor_id: Uuid::from_u128(investor), amount: amount.map(usd), cap: cap.map(usd), reason: "side letter".into() }
 }
 
 fn line(amount: i128) -> CallLine {
@@ -53,6 +63,8 @@ fn line(amount: i128) -> CallLine {
         currency: currency(),
         amount: usd(amount),
         impact_on_unfunded: usd(-amount),
+        amendment: 0,
+        disposition: Disposition::None,
         paid: usd(0),
         unapplied: usd(0),
         outstanding: usd(amount),
@@ -119,7 +131,13 @@ fn payments_that_are_refused() {
 
 #[test]
 fn purposes_that_are_refused() {
-    let fund = FundCopy { id: Uuid::from_u128(900), fund_type: "buyout".into(), currency: currency(), timezone: "UTC".into() };
+    let fund = FundCopy {
+        id: Uuid::from_u128(900),
+        fund_type: "buyout".into(),
+        currency: currency(),
+        timezone: "UTC".into(),
+        calendar: "NYSE".into(),
+    };
     let allocation = |fund_id: u128, active, called| AllocationCopy {
         id: Uuid::from_u128(7),
         fund_id: Uuid::from_u128(fund_id),
@@ -156,27 +174,44 @@ fn purposes_that_are_refused() {
 #[test]
 fn inside_is_capped_by_what_is_unfunded_and_the_rest_goes_to_the_others() {
     let commitments = [commitment(1, 100_000, 1_000), commitment(2, 100_000, 100_000)];
-    let lines = split_call(&[purpose(PurposeKind::Reserve, 10_000, true)], &commitments, currency()).unwrap();
+    let lines = split(&[purpose(PurposeKind::Reserve, 10_000, true)], &commitments).unwrap();
     assert_eq!(lines.iter().map(|line| line.amount).collect::<Vec<_>>(), [usd(1_000), usd(9_000)]);
-    let outside = split_call(&[purpose(PurposeKind::ManagementFee, 10_000, false)], &commitments, currency()).unwrap();
+    let outside = split(&[purpose(PurposeKind::ManagementFee, 10_000, false)], &commitments).unwrap();
     assert_eq!(
         outside.iter().map(|line| (line.amount, line.impact_on_unfunded)).collect::<Vec<_>>(),
         [(usd(5_000), usd(0)), (usd(5_000), usd(0))]
     );
-    let refused = split_call(&[purpose(PurposeKind::Reserve, 101_001, true)], &commitments, currency()).unwrap_err();
+    let refused = split(&[purpose(PurposeKind::Reserve, 101_001, true)], &commitments).unwrap_err();
     assert_eq!((refused.reason, refused.detail.contains("0.01")), (Reason::CallExceedsUnfunded, true), "{refused}");
-    assert_eq!(split_call(&[], &[], currency()).unwrap_err().reason, Reason::NoCommitments);
+    assert_eq!(split(&[], &[]).unwrap_err().reason, Reason::NoCommitments);
 }
 
 #[test]
 fn any_edit_changes_the_hash_of_what_is_approved() {
     let purposes = [purpose(PurposeKind::Reserve, 100, true)];
     let fund = Uuid::from_u128(1);
-    let hash = content_hash(fund, &purposes, date("2026-01-01"));
-    assert_eq!(hash, content_hash(fund, &purposes, date("2026-01-01")));
-    assert_ne!(hash, content_hash(fund, &purposes, date("2026-01-02")));
-    assert_ne!(hash, content_hash(fund, &[purpose(PurposeKind::Reserve, 101, true)], date("2026-01-01")));
-    assert_ne!(hash, content_hash(fund, &[purpose(PurposeKind::Reserve, 100, false)], date("2026-01-01")));
+    let content = CallContent {
+        purposes: purposes.into(),
+        amount: usd(100),
+        due_on: date("2026-01-01"),
+        priority: Priority::Normal,
+        adjustments: vec![],
+        rounding: Rounding::PerCall,
+        content_hash: String::new(),
+    };
+    let hash = content_hash(fund, &content);
+    assert_eq!(hash, content_hash(fund, &CallContent { content_hash: "another".into(), ..content.clone() }));
+    assert_ne!(hash, content_hash(Uuid::from_u128(2), &content));
+    for edited in [
+        CallContent { due_on: date("2026-01-02"), ..content.clone() },
+        CallContent { purposes: vec![purpose(PurposeKind::Reserve, 101, true)], ..content.clone() },
+        CallContent { purposes: vec![purpose(PurposeKind::Reserve, 100, false)], ..content.clone() },
+        CallContent { priority: Priority::Urgent, ..content.clone() },
+        CallContent { adjustments: vec![adjusted(1, Some(1), None)], ..content.clone() },
+        CallContent { rounding: Rounding::Cumulative, ..content.clone() },
+    ] {
+        assert_ne!(hash, content_hash(fund, &edited), "{edited:?}");
+    }
 }
 
 proptest! {
@@ -190,7 +225,7 @@ proptest! {
         let purposes: Vec<Purpose> = parts.iter().map(|&(amount, inside)| purpose(PurposeKind::Reserve, amount, inside)).collect();
         let inside: Amount = purposes.iter().filter(|purpose| purpose.inside_commitment).map(|purpose| purpose.amount).sum();
         let unfunded: Amount = commitments.iter().map(|commitment| commitment.unfunded).sum();
-        match split_call(&purposes, &commitments, currency()) {
+        match split(&purposes, &commitments) {
             Err(rejection) => {
                 prop_assert_eq!(rejection.reason, Reason::CallExceedsUnfunded);
                 prop_assert!(inside > unfunded);
@@ -201,7 +236,7 @@ proptest! {
                 for line in &lines {
                     prop_assert_eq!(line.purposes.iter().map(|part| part.amount).sum::<Amount>(), line.amount);
                     let commitment = commitments.iter_mut().find(|commitment| commitment.investor_id == line.investor_id).unwrap();
-                    draw(commitment, line);
+                    draw(commitment, line.amount, line.impact_on_unfunded);
                     prop_assert!(commitment.unfunded >= usd(0));
                 }
             }

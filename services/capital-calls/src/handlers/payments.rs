@@ -1,6 +1,6 @@
 //! Cash on lines: recorded, taken back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ::domain::messages::capital_calls::{
     CallLine, CallLineChange, CapitalCall, CapitalCallChange, PAYMENTS_MAX, Payment, PaymentChange, PaymentOutcome, PaymentStatus,
@@ -162,10 +162,13 @@ fn record(
 
 impl Handle<ReversePayment> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<ReversePayment>) -> Result<Answers<Payment>, Fault> {
-        let mut payments = store::lock_payments(tx, &batch.ids(|command| command.payment_id)).await?;
+        let mut payments = store::lock_payments_with_credit(tx, &batch.ids(|command| command.payment_id)).await?;
         let mut lines = store::lock_lines(tx, &sorted_ids(payments.values().map(|payment| payment.line_id))).await?;
+        // what was recorded before the lines were locked; nobody adds any now
+        let credited = sorted_ids(lines.values().filter(|line| line.unapplied.is_positive()).map(|line| line.id));
+        payments.extend(store::lock_credit(tx, &credited).await?.into_iter().map(|payment| (payment.id, payment)));
         let mut answers = Answers::new();
-        let mut reversed = Vec::new();
+        let mut cash = Cash::default();
         for sent in batch.iter() {
             let answer = match payments.get_mut(&sent.body.payment_id) {
                 None => Err(Reason::UnknownPayment.with(format!("payment {}", sent.body.payment_id))),
@@ -175,20 +178,72 @@ impl Handle<ReversePayment> for CapitalCalls {
                 let Some(line) = lines.get_mut(&payment.line_id) else {
                     return Err(Fault::Fatal(format!("payment {} has no line", payment.id)));
                 };
-                let today = today_of(tx, line);
-                domain::settle(line, -payment.applied, -payment.unapplied, today);
-                let change =
-                    CallLineChange::PaymentReversed { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
-                tx.emit(&sent.context, line, change)?;
-                tx.emit(&sent.context, payment, PaymentChange::Reversed)?;
-                reversed.push(payment.clone());
+                settle_reversal(tx, &sent.context, payment, line, &mut payments, &mut cash)?;
             }
             answers.push(answer);
         }
+        let reversed: Vec<Payment> = answers.iter().flatten().cloned().collect();
         store::save_reversals(tx, &reversed).await?;
-        save_moved(tx, &[], &moved(&lines, reversed.iter().map(|payment| (payment, -payment.applied)))).await?;
+        store::save_applied(tx, &cash.reapplied(&payments)).await?;
+        let moved = store::Moved { lines: lines.values().filter(|line| cash.lines.contains(&line.id)).collect(), paid: cash.paid };
+        save_moved(tx, &[], &moved).await?;
         Ok(answers)
     }
+}
+
+/// What reversals have moved so far in a batch.
+#[derive(Default)]
+struct Cash {
+    lines: HashSet<Uuid>,
+    paid: BTreeMap<Uuid, Amount>,
+    reapplied: HashSet<Uuid>,
+}
+
+impl Cash {
+    fn reapplied(&self, payments: &HashMap<Uuid, Payment>) -> Vec<Payment> {
+        payments.values().filter(|payment| self.reapplied.contains(&payment.id) && payment.reversal.is_none()).cloned().collect()
+    }
+}
+
+/// Takes a reversed payment off its line, and pays what is outstanding again with the credit that other payments have left there.
+fn settle_reversal(
+    tx: &mut Tx,
+    context: &Context,
+    payment: &Payment,
+    line: &mut CallLine,
+    payments: &mut HashMap<Uuid, Payment>,
+    cash: &mut Cash,
+) -> Result<(), Fault> {
+    domain::settle(line, -payment.applied, -payment.unapplied, today_of(tx, line));
+    let mut of_line: Vec<Payment> =
+        payments.values().filter(|other| other.line_id == line.id && other.reversal.is_none()).cloned().collect();
+    of_line.sort_by_key(|other| other.id);
+    let credit: Amount = of_line.iter().map(|other| other.unapplied).sum();
+    let used = credit.min(line.outstanding);
+    let mut changed = Vec::new();
+    if used.is_positive() {
+        changed = domain::reapply(&mut of_line, used);
+        line.paid += used;
+        line.unapplied -= used;
+        domain::derive_line(line, today_of(tx, line));
+    }
+    let change = CallLineChange::PaymentReversed {
+        payment_id: payment.id,
+        applied: payment.applied,
+        unapplied: payment.unapplied,
+        credit_used: used + line.currency.zero(),
+    };
+    tx.emit(context, line, change)?;
+    tx.emit(context, payment, PaymentChange::Reversed)?;
+    for place in changed {
+        let other = &of_line[place];
+        tx.emit(context, other, PaymentChange::Reapplied)?;
+        cash.reapplied.insert(other.id);
+        payments.insert(other.id, other.clone());
+    }
+    cash.lines.insert(line.id);
+    *cash.paid.entry(line.call_id).or_default() += used - payment.applied;
+    Ok(())
 }
 
 fn take_back(Sent { context, body, .. }: &Sent<ReversePayment>, payment: &mut Payment) -> Result<Payment, Rejection> {

@@ -1,28 +1,38 @@
 //! Answers to queries.
 
 use ::domain::messages::capital_calls::{
-    CallLine, CallPreview, CapitalCall, CapitalCallView, Commitment, GetCapitalCall, GetPayment, Investor, ListCallLines, ListCapitalCalls,
-    ListCommitments, ListInvestors, ListPayments, Payment, PreviewCapitalCall,
+    CallContent, CallLine, CallLineView, CallPreview, CapitalCall, CapitalCallView, Commitment, GetCallLine, GetCapitalCall, GetPayment,
+    Investor, ListCallLines, ListCapitalCalls, ListCommitments, ListInvestors, ListPayments, Payment, PreviewCapitalCall,
 };
-use ::domain::{Page, Reason, calendar};
+use ::domain::{Page, Reason};
 use chassis::{Answer, Context, Show, Tx, cursor};
 use uuid::Uuid;
 
-use super::{allocation_ids, today_of};
+use super::calls::{Firm, allocation_ids, today, written};
+use super::today_of;
+use crate::domain::Terms;
 use crate::{CapitalCalls, domain, store};
 
 impl Show<PreviewCapitalCall> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: PreviewCapitalCall) -> Answer<CallPreview> {
         context.actor.check_fund(query.fund_id)?;
-        calendar::plausible_date("due_on", query.due_on)?;
-        let funds = store::funds(tx, &[query.fund_id]).await?;
-        let fund = funds.get(&query.fund_id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", query.fund_id)))?;
-        let commitments = store::commitments(tx, &[fund.id]).await?;
-        let allocations = store::allocations(tx, &allocation_ids(query.purposes.iter())).await?;
-        let mut purposes = query.purposes;
-        let amount = domain::check_purposes(&mut purposes, fund, None, |id| allocations.get(&id).cloned())?;
-        let lines = domain::split_call(&purposes, &domain::effective(&commitments, fund.id, query.due_on), fund.currency)?;
-        Ok(CallPreview { currency: fund.currency, amount, lines })
+        let firm = Firm::load(tx, &[query.fund_id], &allocation_ids(query.purposes.iter())).await?;
+        let fund = firm.fund(query.fund_id)?;
+        let content = CallContent {
+            purposes: query.purposes,
+            amount: fund.currency.zero(),
+            due_on: query.due_on,
+            priority: query.priority,
+            adjustments: query.adjustments,
+            rounding: query.rounding,
+            content_hash: String::new(),
+        };
+        let content = written(fund, content, None, &firm)?;
+        let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
+        let due_on_earliest = domain::earliest_due(fund, &rules, content.priority, today(tx, fund)?)?;
+        // shown also with a due date that is too early: the earliest stands beside it
+        let lines = domain::split_call(Terms::of(&content), &firm.effective(fund.id, content.due_on), fund.currency)?;
+        Ok(CallPreview { currency: fund.currency, amount: content.amount, due_on_earliest, lines })
     }
 }
 
@@ -58,6 +68,17 @@ impl Show<GetCapitalCall> for CapitalCalls {
             domain::derive_line(line, today_of(tx, line));
         }
         Ok(CapitalCallView { call, lines })
+    }
+}
+
+impl Show<GetCallLine> for CapitalCalls {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: GetCallLine) -> Answer<CallLineView> {
+        let found = store::find_line(tx, query.line_id).await?;
+        let (mut line, entries) = found.ok_or_else(|| Reason::UnknownCallLine.with(format!("call line {}", query.line_id)))?;
+        context.actor.check_fund(line.fund_id)?;
+        let today = today_of(tx, &line);
+        domain::derive_line(&mut line, today);
+        Ok(CallLineView { line, entries })
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use ::domain::ids;
-use ::domain::messages::capital_calls::{CallLine, CallStatus, CapitalCall, LineStatus, LineTiming};
+use ::domain::messages::capital_calls::{CallLine, CallStatus, CapitalCall, LineEntry, LineStatus, LineTiming};
+use ::domain::{Currency, ids};
 use chassis::row::{column, decimals};
 use chassis::{Fault, RowExt, Tx, row};
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
@@ -28,8 +29,15 @@ fn call(row: &PgRow) -> Result<CapitalCall, Error> {
         priority: row.named("priority")?,
         requested_by: row.try_get("requested_by")?,
         workflow_id: ids::workflow_id(id),
+        adjustments: row.json("adjustments")?,
+        rounding: row.named("rounding")?,
         content_hash: row.try_get("content_hash")?,
+        submitted_at: row.try_get("submitted_at")?,
+        amendment: row.try_get("amendment")?,
+        amendments_asked: row.try_get("amendments_asked")?,
+        amending: row.try_get::<Option<Json<_>>, _>("amending")?.map(|Json(amendment)| amendment),
         decision: row.named("decision")?,
+        decided_because: row.try_get("decided_because")?,
         issued_on: row.try_get("issued_on")?,
         line_count: row.try_get("line_count")?,
         paid: row.amount("paid", currency)?,
@@ -43,9 +51,11 @@ fn call(row: &PgRow) -> Result<CapitalCall, Error> {
 pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Fault> {
     sqlx::query(
         "insert into capital_calls (id, version, created_at, fund_id, fund_type, currency, amount, purposes,
-                                    due_on, priority, requested_by, content_hash, decision, paid)
+                                    due_on, priority, requested_by, content_hash, decision, paid, adjustments, rounding,
+                                    submitted_at)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::numeric[],
-                              $8::jsonb[], $9::date[], $10::text[], $11::text[], $12::text[], $13::text[], $14::numeric[])",
+                              $8::jsonb[], $9::date[], $10::text[], $11::text[], $12::text[], $13::text[], $14::numeric[], $15::jsonb[],
+                              $16::text[], $17::timestamptz[])",
     )
     .bind(column(calls, |call| call.id))
     .bind(column(calls, |call| call.version))
@@ -54,16 +64,25 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     .bind(column(calls, |call| call.fund_type.as_str()))
     .bind(column(calls, |call| call.currency.code()))
     .bind(decimals(calls, |call| call.amount))
-    .bind(column(calls, |call| sqlx::types::Json(&call.purposes)))
+    .bind(column(calls, |call| Json(&call.purposes)))
     .bind(column(calls, |call| call.due_on))
     .bind(column(calls, |call| row::name(&call.priority)))
     .bind(column(calls, |call| call.requested_by.as_str()))
     .bind(column(calls, |call| call.content_hash.as_str()))
     .bind(column(calls, |call| row::name(&call.decision)))
     .bind(decimals(calls, |call| call.paid))
+    .bind(column(calls, |call| Json(&call.adjustments)))
+    .bind(column(calls, |call| row::name(&call.rounding)))
+    .bind(column(calls, |call| call.submitted_at))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// The ids of the calls among these that are issued.
+pub async fn issued_calls(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    let issued = "select id from capital_calls where id = any($1) and decision = 'issued'";
+    Ok(sqlx::query_scalar(issued).bind(ids).fetch_all(&mut **tx).await?)
 }
 
 /// The calls with these ids, locked.
@@ -76,18 +95,40 @@ pub async fn lock_calls(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Capit
     Ok(calls.into_iter().map(|call| (call.id, call)).collect())
 }
 
-/// Writes what was decided about calls.
-pub async fn save_decisions(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault> {
+/// Writes calls that are locked.
+pub async fn save_calls(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault> {
     sqlx::query(
-        "update capital_calls set version = new.version, decision = new.decision, issued_on = new.issued_on, line_count = new.line_count
-         from unnest($1::uuid[], $2::bigint[], $3::text[], $4::date[], $5::int[]) as new (id, version, decision, issued_on, line_count)
-         where capital_calls.id = new.id",
+        "update capital_calls
+         set version = new.version, requested_by = new.requested_by, amount = new.amount, purposes = new.purposes, due_on = new.due_on,
+             priority = new.priority, content_hash = new.content_hash, adjustments = new.adjustments, rounding = new.rounding,
+             amendment = new.amendment, amending = new.amending, decision = new.decision, decided_because = new.decided_because,
+             issued_on = new.issued_on, line_count = new.line_count, paid = new.paid, submitted_at = new.submitted_at,
+             amendments_asked = new.amendments_asked
+         from unnest($1::uuid[], $2::bigint[], $3::text[], $4::numeric[], $5::jsonb[], $6::date[], $7::text[], $8::text[], $9::jsonb[],
+                     $10::text[], $11::int[], $12::jsonb[], $13::text[], $14::text[], $15::date[], $16::int[], $17::numeric[], $18::timestamptz[], $19::int[])
+              as new (id, version, requested_by, amount, purposes, due_on, priority, content_hash, adjustments, rounding, amendment,
+                      amending, decision, decided_because, issued_on, line_count, paid, submitted_at, amendments_asked)
+         where capital_calls.id = new.id and capital_calls.version <> new.version",
     )
     .bind(column(calls, |call| call.id))
     .bind(column(calls, |call| call.version))
+    .bind(column(calls, |call| call.requested_by.as_str()))
+    .bind(decimals(calls, |call| call.amount))
+    .bind(column(calls, |call| Json(&call.purposes)))
+    .bind(column(calls, |call| call.due_on))
+    .bind(column(calls, |call| row::name(&call.priority)))
+    .bind(column(calls, |call| call.content_hash.as_str()))
+    .bind(column(calls, |call| Json(&call.adjustments)))
+    .bind(column(calls, |call| row::name(&call.rounding)))
+    .bind(column(calls, |call| call.amendment))
+    .bind(column(calls, |call| call.amending.as_ref().map(Json)))
     .bind(column(calls, |call| row::name(&call.decision)))
+    .bind(column(calls, |call| call.decided_because.as_deref()))
     .bind(column(calls, |call| call.issued_on))
     .bind(column(calls, |call| call.line_count))
+    .bind(decimals(calls, |call| call.paid))
+    .bind(column(calls, |call| call.submitted_at))
+    .bind(column(calls, |call| call.amendments_asked))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -153,6 +194,8 @@ fn line(row: &PgRow) -> Result<CallLine, Error> {
         currency,
         amount: row.amount("amount", currency)?,
         impact_on_unfunded: row.amount("impact_on_unfunded", currency)?,
+        amendment: row.try_get("amendment")?,
+        disposition: row.named("disposition")?,
         paid: row.amount("paid", currency)?,
         unapplied: row.amount("unapplied", currency)?,
         outstanding: row.amount("amount", currency)? - row.amount("paid", currency)?,
@@ -171,10 +214,10 @@ fn line(row: &PgRow) -> Result<CallLine, Error> {
 pub async fn insert_lines(tx: &mut Tx, lines: &[CallLine]) -> Result<(), Fault> {
     sqlx::query(
         "insert into call_lines (id, version, created_at, call_id, fund_id, fund_type, investor_id, currency, amount,
-                                 impact_on_unfunded, paid, unapplied, due_on, issued_on, grace_days, timezone, purposes)
+                                 impact_on_unfunded, paid, unapplied, due_on, issued_on, grace_days, timezone, purposes, amendment)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::uuid[], $8::text[],
                               $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::date[], $14::date[], $15::int[],
-                              $16::text[], $17::jsonb[])",
+                              $16::text[], $17::jsonb[], $18::int[])",
     )
     .bind(column(lines, |line| line.id))
     .bind(column(lines, |line| line.version))
@@ -192,10 +235,68 @@ pub async fn insert_lines(tx: &mut Tx, lines: &[CallLine]) -> Result<(), Fault> 
     .bind(column(lines, |line| line.issued_on))
     .bind(column(lines, |line| line.grace_days))
     .bind(column(lines, |line| line.timezone.as_str()))
-    .bind(column(lines, |line| sqlx::types::Json(&line.purposes)))
+    .bind(column(lines, |line| Json(&line.purposes)))
+    .bind(column(lines, |line| line.amendment))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// Writes lines that are locked, and how they changed.
+pub async fn save_lines(tx: &mut Tx, lines: &[CallLine], entries: &[LineEntry]) -> Result<(), Fault> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update call_lines
+         set version = new.version, amount = new.amount, impact_on_unfunded = new.impact_on_unfunded, paid = new.paid,
+             unapplied = new.unapplied, due_on = new.due_on, purposes = new.purposes, amendment = new.amendment, disposition = new.disposition
+         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[], $7::date[], $8::jsonb[], $9::int[],
+                     $10::text[]) as new (id, version, amount, impact_on_unfunded, paid, unapplied, due_on, purposes, amendment, disposition)
+         where call_lines.id = new.id",
+    )
+    .bind(column(lines, |line| line.id))
+    .bind(column(lines, |line| line.version))
+    .bind(decimals(lines, |line| line.amount))
+    .bind(decimals(lines, |line| line.impact_on_unfunded))
+    .bind(decimals(lines, |line| line.paid))
+    .bind(decimals(lines, |line| line.unapplied))
+    .bind(column(lines, |line| line.due_on))
+    .bind(column(lines, |line| Json(&line.purposes)))
+    .bind(column(lines, |line| line.amendment))
+    .bind(column(lines, |line| row::name(&line.disposition)))
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query(
+        "insert into line_entries (id, line_id, version, at, amount, impact_on_unfunded, paid, reason, recorded_by)
+         select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::numeric[], $6::numeric[], $7::numeric[], $8::text[],
+                              $9::text[])",
+    )
+    .bind(column(entries, |entry| entry.id))
+    .bind(column(entries, |entry| entry.line_id))
+    .bind(column(entries, |entry| entry.version))
+    .bind(column(entries, |entry| entry.at))
+    .bind(decimals(entries, |entry| entry.amount))
+    .bind(decimals(entries, |entry| entry.impact_on_unfunded))
+    .bind(decimals(entries, |entry| entry.paid))
+    .bind(column(entries, |entry| entry.reason.as_str()))
+    .bind(column(entries, |entry| entry.recorded_by.as_str()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The lines of these calls, locked, in the order of their ids.
+pub async fn lock_lines_of_calls(tx: &mut Tx, call_ids: &[Uuid]) -> Result<Vec<CallLine>, Fault> {
+    if call_ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let lines = sqlx::query("select * from call_lines where call_id = any($1) order by id for no key update")
+        .bind(call_ids)
+        .try_map(|row| line(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(lines)
 }
 
 /// The lines with these ids, locked.
@@ -215,6 +316,32 @@ pub async fn lines_of_call(tx: &mut Tx, call_id: Uuid) -> Result<Vec<CallLine>, 
         .try_map(|row| line(&row))
         .fetch_all(&mut **tx)
         .await?)
+}
+
+/// One line, with how it changed since its issue.
+pub async fn find_line(tx: &mut Tx, id: Uuid) -> Result<Option<(CallLine, Vec<LineEntry>)>, Fault> {
+    let found = sqlx::query("select * from call_lines where id = $1").bind(id).try_map(|row| line(&row)).fetch_optional(&mut **tx).await?;
+    let Some(line) = found else { return Ok(None) };
+    let entries = sqlx::query("select * from line_entries where line_id = $1 order by version")
+        .bind(id)
+        .try_map(|row| entry(&row, line.currency))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(Some((line, entries)))
+}
+
+fn entry(row: &PgRow, currency: Currency) -> Result<LineEntry, Error> {
+    Ok(LineEntry {
+        id: row.try_get("id")?,
+        line_id: row.try_get("line_id")?,
+        at: row.try_get("at")?,
+        version: row.try_get("version")?,
+        amount: row.amount("amount", currency)?,
+        impact_on_unfunded: row.amount("impact_on_unfunded", currency)?,
+        paid: row.amount("paid", currency)?,
+        reason: row.try_get("reason")?,
+        recorded_by: row.try_get("recorded_by")?,
+    })
 }
 
 /// Which lines a list shows.

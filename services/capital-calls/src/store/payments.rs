@@ -113,10 +113,13 @@ pub async fn find_payment(tx: &mut Tx, id: Uuid) -> Result<Option<Payment>, Faul
     Ok(found.bind(id).try_map(|row| payment(&row)).fetch_optional(&mut **tx).await?)
 }
 
-/// The payments with these ids, locked.
-pub async fn lock_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Payment>, Fault> {
+/// The payments with these ids, and those of the same lines that have credit, locked.
+pub async fn lock_payments_with_credit(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Payment>, Fault> {
     let payments = sqlx::query(
-        "select *, coalesce(reversal, 'null') as reversal_or_null from payments where id = any($1) order by id for no key update",
+        "select *, coalesce(reversal, 'null') as reversal_or_null from payments
+         where id = any($1)
+            or (unapplied > 0 and reversal is null and line_id = any(select line_id from payments where id = any($1)))
+         order by id for no key update",
     )
     .bind(ids)
     .try_map(|row| payment(&row))
@@ -125,16 +128,69 @@ pub async fn lock_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Pa
     Ok(payments.into_iter().map(|payment| (payment.id, payment)).collect())
 }
 
+/// The payments for these calls that count, locked, in the order in which they were recorded.
+pub async fn lock_payments_of_calls(tx: &mut Tx, call_ids: &[Uuid]) -> Result<Vec<Payment>, Fault> {
+    if call_ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let payments = sqlx::query(
+        "select *, coalesce(reversal, 'null') as reversal_or_null from payments
+         where call_id = any($1) and reversal is null order by id for no key update",
+    )
+    .bind(call_ids)
+    .try_map(|row| payment(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(payments)
+}
+
+/// The payments for these lines that count and have credit, in the order in which they were recorded. The lines are locked.
+pub async fn lock_credit(tx: &mut Tx, line_ids: &[Uuid]) -> Result<Vec<Payment>, Fault> {
+    if line_ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let payments = sqlx::query(
+        "select *, coalesce(reversal, 'null') as reversal_or_null from payments
+         where line_id = any($1) and reversal is null and unapplied > 0 order by id for no key update",
+    )
+    .bind(line_ids)
+    .try_map(|row| payment(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(payments)
+}
+
+/// Writes which parts of payments are applied now.
+pub async fn save_applied(tx: &mut Tx, payments: &[Payment]) -> Result<(), Fault> {
+    if payments.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update payments set version = new.version, applied = new.applied, unapplied = new.unapplied
+         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[]) as new (id, version, applied, unapplied)
+         where payments.id = new.id and payments.version < new.version",
+    )
+    .bind(column(payments, |payment| payment.id))
+    .bind(column(payments, |payment| payment.version))
+    .bind(decimals(payments, |payment| payment.applied))
+    .bind(decimals(payments, |payment| payment.unapplied))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Writes reversals.
 pub async fn save_reversals(tx: &mut Tx, payments: &[Payment]) -> Result<(), Fault> {
     sqlx::query(
-        "update payments set version = new.version, reversal = new.reversal
-         from unnest($1::uuid[], $2::bigint[], $3::jsonb[]) as new (id, version, reversal)
+        "update payments set version = new.version, reversal = new.reversal, applied = new.applied, unapplied = new.unapplied
+         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::numeric[], $5::numeric[]) as new (id, version, reversal, applied, unapplied)
          where payments.id = new.id",
     )
     .bind(column(payments, |payment| payment.id))
     .bind(column(payments, |payment| payment.version))
     .bind(column(payments, |payment| sqlx::types::Json(&payment.reversal)))
+    .bind(decimals(payments, |payment| payment.applied))
+    .bind(decimals(payments, |payment| payment.unapplied))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -43,6 +43,7 @@ fn commitment_of(tx: &Tx, fund_id: Uuid, investor_id: Uuid) -> Commitment {
         effective_on: date("2026-01-01"),
         called: usd(0),
         unfunded: usd(100_000),
+        excused_from: vec![],
         status: domain::commitment_status(usd(100_000)),
     }
 }
@@ -58,13 +59,20 @@ fn call_of(tx: &Tx, fund_id: Uuid) -> CapitalCall {
         fund_type: "buyout".into(),
         currency: "USD".parse().unwrap(),
         amount: usd(1_000),
-        content_hash: domain::content_hash(fund_id, &purposes, date("2026-06-30")),
+        content_hash: "h".into(),
         purposes,
         due_on: date("2026-06-30"),
         priority: Priority::High,
         requested_by: "mia".into(),
         workflow_id: ids::workflow_id(id),
+        adjustments: vec![],
+        rounding: ::domain::messages::capital_calls::Rounding::Cumulative,
+        submitted_at: Some(tx.now()),
+        amendment: 0,
+        amendments_asked: 0,
+        amending: None,
         decision: CallDecision::PendingApproval,
+        decided_because: None,
         issued_on: None,
         line_count: 0,
         paid: usd(0),
@@ -86,6 +94,8 @@ fn line_of(tx: &Tx, call: &CapitalCall, investor_id: Uuid) -> CallLine {
         currency: call.currency,
         amount: call.amount,
         impact_on_unfunded: -call.amount,
+        amendment: 0,
+        disposition: ::domain::messages::capital_calls::Disposition::None,
         paid: usd(0),
         unapplied: usd(0),
         outstanding: call.amount,
@@ -136,7 +146,7 @@ async fn issued(tx: &mut Tx) -> (CapitalCall, CallLine) {
     call.issued_on = Some(date("2026-06-01"));
     call.line_count = 1;
     call.status = domain::call_status(&call);
-    save_decisions(tx, &[&call]).await.unwrap();
+    save_calls(tx, &[&call]).await.unwrap();
     (call, line)
 }
 
@@ -228,7 +238,7 @@ async fn payments_are_found_by_reference_until_they_are_reversed() {
     payment.reversal = Some(Reversal { reason: "bounced".into(), effective_on: date("2026-06-20"), reversed_by: "tom".into() });
     payment.status = domain::payment_status(&payment);
     save_reversals(&mut tx, std::slice::from_ref(&payment)).await.unwrap();
-    assert_eq!(lock_payments(&mut tx, &[payment.id]).await.unwrap()[&payment.id], payment);
+    assert_eq!(lock_payments_with_credit(&mut tx, &[payment.id]).await.unwrap()[&payment.id], payment);
     assert!(payments_with_references(&mut tx, &[(line.id, "RF18")]).await.unwrap().is_empty());
 }
 

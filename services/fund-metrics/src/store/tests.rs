@@ -49,6 +49,8 @@ fn line(id: u128, version: i64, paid: i128, due_on: &str) -> Seen<CallLine> {
         currency: "USD".parse().unwrap(),
         amount: usd(10_000),
         impact_on_unfunded: usd(-10_000),
+        amendment: 0,
+        disposition: Default::default(),
         paid: usd(paid),
         unapplied: usd(0),
         outstanding: usd(10_000 - paid),
@@ -180,6 +182,7 @@ async fn commitments_and_allocations_count_by_their_newest_version() {
     let database = with_funds().await;
     let commitment = |version, amount| Seen {
         state: Commitment {
+            excused_from: vec![],
             id: Uuid::from_u128(70),
             version,
             created_at: chrono::DateTime::UNIX_EPOCH,

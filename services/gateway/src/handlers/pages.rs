@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::domain::messages::capital_calls::{
-    CallLine, CapitalCallView, GetCapitalCall, Investor, ListCallLines, ListCapitalCalls, ListInvestors,
+    CallLine, CapitalCallView, Disposition, GetCapitalCall, Investor, ListCallLines, ListCapitalCalls, ListInvestors,
 };
 use ::domain::messages::fund_metrics::{Figures, GetFundMetrics, GetPortfolioMetrics, ListFundMetrics};
 use ::domain::messages::workflow::{Approval, ApprovalStatus, CastVote, ListApprovals, VoteDecision};
@@ -26,6 +26,7 @@ use super::api::check_key;
 use super::{Door, TOKEN_COOKIE};
 use crate::domain::{COMMITTEE, check_role};
 
+mod changes;
 mod parts;
 mod services;
 
@@ -41,6 +42,7 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/funds/{fund_id}", get(fund))
         .route("/capital-calls/{call_id}", get(call))
         .route("/capital-calls/{call_id}/lines", get(call_lines))
+        .route("/capital-calls/{call_id}/change", post(changes::change))
         .route("/approvals", get(approvals))
         .route("/services", get(services::page))
         .route("/services/banner", get(services::banner))
@@ -87,6 +89,12 @@ impl<'a> Visit<'a> {
         let body = serde_json::to_vec(query).unwrap_or_default();
         let reply = self.door.ask(Q::SUBJECT, None, &self.context, body.into(), REQUEST_TIMEOUT).await?.result?;
         serde_json::from_slice(&reply).map_err(|error| Reason::Internal.with(error.to_string()))
+    }
+
+    /// Sends a command under the key of its form.
+    async fn command<C: Command>(&self, key: &str, command: &C) -> Result<(), Rejection> {
+        let body = serde_json::to_vec(command).unwrap_or_default();
+        self.door.ask(C::SUBJECT, Some(key), &self.context, body.into(), REQUEST_TIMEOUT).await?.result.map(drop)
     }
 
     /// Ends the visit: records it, and shows the page or the problem.
@@ -197,7 +205,7 @@ fn lines_table(lines: &[CallLine], investors: &[Investor]) -> Markup {
                     tr {
                         td { (name(line)) } td { a href={ "/capital-calls/" (line.call_id) } { (line.due_on) } }
                         (amount(line.amount)) (amount(line.paid)) (amount(line.outstanding)) (amount(line.unapplied))
-                        td { (status(&line.status)) } td { (status(&line.timing)) }
+                        td { @if line.disposition == Disposition::None { (status(&line.status)) } @else { (status(&line.disposition)) } } td { (status(&line.timing)) }
                     }
                 }
                 @if lines.is_empty() { tr { td.note colspan="8" { "No line yet." } } }
@@ -213,7 +221,7 @@ async fn load_call(visit: &Visit<'_>, call_id: &str) -> Result<CapitalCallView, 
 
 fn call_body(view: &CapitalCallView, investors: &[Investor]) -> Markup {
     let call = &view.call;
-    let outstanding: Amount = call.amount - call.paid;
+    let outstanding: Amount = view.lines.iter().map(|line| line.outstanding).sum::<Amount>() + call.currency.zero();
     html! {
         dl.cards {
             div.card { dt { "Status" } dd { (status(&call.status)) } }
@@ -237,6 +245,7 @@ async fn call(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: U
             p { a href={ "/funds/" (view.call.fund_id) } { "Back to the fund" } }
             div #lines aria-live="polite" data-live={ "/api/v1/events?fund_id=" (view.call.fund_id) "&about=" (id) }
                 hx-get={ "/capital-calls/" (id) "/lines" } hx-trigger="live" hx-swap="innerHTML" { (call_body(&view, &investors)) }
+            (changes::forms(&view.call, visit.actor(), door.shell.clock.new_id()))
             h2 { "Purposes" }
             div.scroll tabindex="0" role="region" aria-label="Purposes" { table {
                 thead { tr { th scope="col" { "For" } th.number scope="col" { "Amount" } th scope="col" { "Inside the commitment" } } }
@@ -285,11 +294,11 @@ async fn approvals(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) 
 fn approvals_table(approvals: &[&Approval], key: Option<&dyn Fn() -> Uuid>) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Approvals" { table {
-            thead { tr { th scope="col" { "What" } th.number scope="col" { "Amount" } th scope="col" { "Asked by" } th scope="col" { "Votes" } th scope="col" { "Since" } @if key.is_some() { th scope="col" { "My vote" } } } }
+            thead { tr { th scope="col" { "What" } th scope="col" { "Priority" } th.number scope="col" { "Amount" } th scope="col" { "Asked by" } th scope="col" { "Votes" } th scope="col" { "Since" } @if key.is_some() { th scope="col" { "My vote" } } } }
             tbody {
                 @for approval in approvals {
                     tr {
-                        td { (title(&approval.subject_kind)) } td.number { (approval.amount) " " (approval.currency.code()) } td { (approval.requested_by) }
+                        td { (title(&approval.subject_kind)) } td { (title(&approval.priority)) } td.number { (approval.amount) " " (approval.currency.code()) } td { (approval.requested_by) }
                         td { (approval.votes.len()) " of " (approval.tier.votes) } td { (approval.created_at.format("%Y-%m-%d %H:%M")) }
                         @if let Some(key) = key {
                             td { form.votes method="post" action={ "/approvals/" (approval.id) "/vote" } {
@@ -301,7 +310,7 @@ fn approvals_table(approvals: &[&Approval], key: Option<&dyn Fn() -> Uuid>) -> M
                         }
                     }
                 }
-                @if approvals.is_empty() { tr { td.note colspan="6" { "Nothing." } } }
+                @if approvals.is_empty() { tr { td.note colspan="7" { "Nothing." } } }
             }
         } }
     }
@@ -335,9 +344,8 @@ async fn vote(
         Ok(prepared) => prepared,
         Err(rejection) => return visit.end(Err(rejection)).await,
     };
-    let body = serde_json::to_vec(&command).unwrap_or_default();
-    match door.ask(CastVote::SUBJECT, Some(&key), &visit.context, body.into(), REQUEST_TIMEOUT).await.and_then(|answered| answered.result) {
-        Ok(_) => redirect("/approvals"),
+    match visit.command(&key, &command).await {
+        Ok(()) => redirect("/approvals"),
         // workflow has recorded the refusal
         Err(rejection) => visit.problem(&rejection),
     }

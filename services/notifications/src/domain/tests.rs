@@ -1,14 +1,53 @@
+use ::domain::messages::capital_calls::{LineStatus, LineTiming};
+
 use super::*;
 
 fn date(text: &str) -> NaiveDate {
     text.parse().unwrap()
 }
 
+fn line(issued_on: &str, amendment: i32, disposition: Disposition) -> CallLine {
+    let usd: ::domain::Currency = "USD".parse().unwrap();
+    CallLine {
+        id: uuid::Uuid::nil(),
+        version: 1,
+        created_at: DateTime::UNIX_EPOCH,
+        call_id: uuid::Uuid::nil(),
+        fund_id: uuid::Uuid::nil(),
+        fund_type: "buyout".into(),
+        investor_id: uuid::Uuid::nil(),
+        currency: usd,
+        amount: usd.from_minor(100),
+        impact_on_unfunded: usd.from_minor(-100),
+        amendment,
+        disposition,
+        paid: usd.zero(),
+        unapplied: usd.zero(),
+        outstanding: usd.from_minor(100),
+        due_on: date("2026-03-31"),
+        issued_on: date(issued_on),
+        grace_days: 0,
+        timezone: "UTC".into(),
+        purposes: vec![],
+        status: LineStatus::Open,
+        timing: LineTiming::NotDue,
+    }
+}
+
+#[test]
+fn an_amendment_is_told_and_reminded_of_anew_and_what_is_taken_back_only_told() {
+    let rules = ::domain::rules::built_in();
+    let names = |line: &CallLine, today: &str| schedules(&rules, line, date(today)).into_iter().map(|one| one.rule).collect::<Vec<_>>();
+    let amended = line("2026-03-01", 2, Disposition::None);
+    assert_eq!(names(&amended, "2026-03-27"), ["amended#2", "due-3#2", "due-1#2", "overdue#2", "escalation#2"]);
+    assert_eq!(names(&line("2026-03-01", 2, Disposition::Rescinded), "2026-03-27"), ["rescinded"]);
+}
+
 #[test]
 fn what_a_line_asks_for() {
     let rules = ::domain::rules::built_in();
     let on = |issued_on: &str| -> Vec<(String, String)> {
-        schedules(&rules, date(issued_on), date("2026-03-31"))
+        schedules(&rules, &line(issued_on, 0, Disposition::None), date(issued_on))
             .into_iter()
             .map(|schedule| (schedule.rule, schedule.on.to_string()))
             .collect()

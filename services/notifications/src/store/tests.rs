@@ -21,6 +21,8 @@ fn line(version: i64, outstanding: i128) -> Seen<CallLine> {
         currency: "USD".parse().unwrap(),
         amount: usd(100),
         impact_on_unfunded: usd(-100),
+        amendment: 0,
+        disposition: Default::default(),
         paid: usd(100 - outstanding),
         unapplied: usd(0),
         outstanding: usd(outstanding),

@@ -98,6 +98,8 @@ fn votes() {
         requested_by: "mia".into(),
         tier: ApprovalTier { from_amount: "1".parse().unwrap(), votes: 2, role: "committee".into() },
         votes: vec![],
+        priority: Priority::Normal,
+        voided: false,
         status: ApprovalStatus::Pending,
     };
     let cast = |approval: &mut Approval, actor: &Actor, decision| {

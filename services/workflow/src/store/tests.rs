@@ -31,8 +31,16 @@ fn instance_of(tx: &Tx, due: bool) -> Instance {
         status: WorkflowStatus::Running,
     };
     domain::derive(&mut workflow);
-    let subject = Subject { deal_id: Some(tx.new_id()), amount: usd(5_000), currency: "USD".parse().unwrap(), content_hash: "h".into() };
-    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()), subject_epoch: 1 }
+    let subject = Subject {
+        deal_id: Some(tx.new_id()),
+        amount: usd(5_000),
+        currency: "USD".parse().unwrap(),
+        content_hash: "h".into(),
+        priority: Priority::Normal,
+        amendment: None,
+        asked: 0,
+    };
+    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()), subject_epoch: 1, subject_version: 1 }
 }
 
 #[tokio::test]
@@ -106,11 +114,13 @@ async fn approvals_and_rules_read_back_as_written() {
         requested_by: "mia".into(),
         tier: ApprovalTier { from_amount: "1".parse().unwrap(), votes: 1, role: "committee".into() },
         votes: vec![],
+        priority: Priority::Normal,
+        voided: false,
         status: ApprovalStatus::Pending,
     };
     insert_approvals(&mut tx, std::slice::from_ref(&approval)).await.unwrap();
     assert_eq!(
-        list_approvals(&mut tx, None, Some(ApprovalStatus::Pending), None, Default::default(), 5).await.unwrap(),
+        list_approvals(&mut tx, None, Some(ApprovalStatus::Pending), None, (0, DateTime::UNIX_EPOCH, Uuid::nil()), 5).await.unwrap(),
         [approval.clone()]
     );
     approval.votes.push(Vote { user: "ann".into(), decision: VoteDecision::Approve, comment: Some("fine".into()), at: tx.now() });
@@ -119,7 +129,12 @@ async fn approvals_and_rules_read_back_as_written() {
     save_approvals(&mut tx, &[&approval]).await.unwrap();
     assert_eq!(find_approval(&mut tx, approval.id).await.unwrap(), Some(approval.clone()));
     assert_eq!(lock_approvals(&mut tx, &[approval.id]).await.unwrap()[&approval.id], approval);
-    assert!(list_approvals(&mut tx, None, Some(ApprovalStatus::Pending), None, Default::default(), 5).await.unwrap().is_empty());
+    assert!(
+        list_approvals(&mut tx, None, Some(ApprovalStatus::Pending), None, (0, DateTime::UNIX_EPOCH, Uuid::nil()), 5)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 
     lock_scope(&mut tx, "global").await.unwrap();
     for version in 1..=2 {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::{Aggregate, Command, Page, Query};
-use crate::money::{Amount, Currency};
+use crate::money::{Amount, Currency, Ratio};
 use crate::rejection::Problem;
 
 /// A limited partner.
@@ -75,6 +75,9 @@ pub struct Commitment {
     pub called: Amount,
     /// `amount` plus the lines' impact on unfunded; never below zero.
     pub unfunded: Amount,
+    /// The allocations that the investor is excused from: others pay its share of later calls for them.
+    #[serde(default)]
+    pub excused_from: Vec<Uuid>,
     /// `active`, or `fully_called` when nothing is unfunded.
     pub status: CommitmentStatus,
 }
@@ -95,8 +98,15 @@ pub enum CommitmentStatus {
 pub enum CommitmentChange {
     /// The initial commitment was recorded.
     Recorded,
-    /// A call was issued on it.
+    /// A call was issued on it, amended or taken back.
     Called,
+    /// The investor was excused from an allocation.
+    Excused {
+        /// The allocation.
+        allocation_id: Uuid,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Aggregate for Commitment {
@@ -116,6 +126,7 @@ impl Aggregate for Commitment {
         match change {
             CommitmentChange::Recorded => "recorded",
             CommitmentChange::Called => "called",
+            CommitmentChange::Excused { .. } => "excused",
         }
     }
 }
@@ -132,6 +143,8 @@ pub enum PurposeKind {
     Expenses,
     /// Reserve.
     Reserve,
+    /// Capital that is returned and netted against the call; it may be called again, so it adds to what is unfunded.
+    RecallableReturn,
 }
 
 /// One purpose of a call.
@@ -143,10 +156,77 @@ pub struct Purpose {
     /// The allocation of an investment; none for the other kinds.
     #[serde(default)]
     pub allocation_id: Option<Uuid>,
-    /// Amount in the fund's currency.
+    /// Amount in the fund's currency; of a recallable return what is returned.
     pub amount: Amount,
-    /// Whether it reduces the unfunded commitments.
+    /// Whether it changes the unfunded commitments; a recallable return always does.
     pub inside_commitment: bool,
+}
+
+/// What one investor's line shall be, other than its share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LineAdjustment {
+    /// The investor.
+    pub investor_id: Uuid,
+    /// Exactly so much of the call, before a return is netted; the others share the rest.
+    #[serde(default)]
+    pub amount: Option<Amount>,
+    /// At most so much of the call, before a return is netted; the others share what is above.
+    #[serde(default)]
+    pub cap: Option<Amount>,
+    /// Why, at most 500 characters.
+    pub reason: String,
+}
+
+/// Most adjustments of one call, so that its events stay small.
+pub const ADJUSTMENTS_MAX: usize = 100;
+
+/// How shares are rounded to the minor unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounding {
+    /// Each call by itself: largest remainder.
+    #[default]
+    PerCall,
+    /// What each investor has been called inside its commitment in all: largest remainder of the sum to date, less what was called
+    /// before, so that many calls do not drift.
+    Cumulative,
+}
+
+/// What a call says: the part of it that is approved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CallContent {
+    /// What for.
+    pub purposes: Vec<Purpose>,
+    /// Sum of the purposes, less what is returned.
+    pub amount: Amount,
+    /// Due date.
+    pub due_on: NaiveDate,
+    /// Urgency.
+    pub priority: Priority,
+    /// Lines that are not what their share would be.
+    pub adjustments: Vec<LineAdjustment>,
+    /// How shares are rounded.
+    pub rounding: Rounding,
+    /// SHA-256 of all this and the fund.
+    pub content_hash: String,
+}
+
+/// A change of an issued call that waits for its approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Amendment {
+    /// Its number: the first amendment of a call is 1.
+    pub number: i32,
+    /// What the call shall say.
+    pub content: CallContent,
+    /// Why.
+    pub reason: String,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// When.
+    pub requested_at: DateTime<Utc>,
+    /// The workflow that carries it through.
+    pub workflow_id: Uuid,
 }
 
 /// How urgent a call is.
@@ -189,10 +269,31 @@ pub struct CapitalCall {
     pub requested_by: String,
     /// The workflow that carries it through.
     pub workflow_id: Uuid,
-    /// SHA-256 of what is approved: fund, purposes, due date.
+    /// Lines that are not what their share would be.
+    #[serde(default)]
+    pub adjustments: Vec<LineAdjustment>,
+    /// How shares are rounded.
+    #[serde(default)]
+    pub rounding: Rounding,
+    /// SHA-256 of what is approved: the fund, and all of the content.
     pub content_hash: String,
+    /// When it was submitted; none of a draft.
+    #[serde(default)]
+    pub submitted_at: Option<DateTime<Utc>>,
+    /// The last amendment that is in force; 0 as issued.
+    #[serde(default)]
+    pub amendment: i32,
+    /// How many amendments were asked for.
+    #[serde(default)]
+    pub amendments_asked: i32,
+    /// An amendment that waits for its approval.
+    #[serde(default)]
+    pub amending: Option<Amendment>,
     /// What was decided.
     pub decision: CallDecision,
+    /// Why it was cancelled or rescinded.
+    #[serde(default)]
+    pub decided_because: Option<String>,
     /// Business date of the issue.
     pub issued_on: Option<NaiveDate>,
     /// Number of lines; 0 before the issue.
@@ -207,18 +308,24 @@ pub struct CapitalCall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallDecision {
-    /// Drafted and submitted.
+    /// Written down, and shown to nobody outside.
+    Draft,
+    /// Submitted.
     PendingApproval,
     /// The lines exist.
     Issued,
     /// Given up before the issue.
     Cancelled,
+    /// Taken back after the issue: what was called is called no more, what was paid is credit.
+    Rescinded,
 }
 
 /// The derived status of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallStatus {
+    /// Not yet submitted.
+    Draft,
     /// Waits for approval or issue.
     PendingApproval,
     /// Issued, nothing paid.
@@ -229,14 +336,40 @@ pub enum CallStatus {
     Funded,
     /// Given up before the issue.
     Cancelled,
+    /// Taken back after the issue.
+    Rescinded,
 }
 
 /// What happened to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CapitalCallChange {
-    /// It was drafted and submitted.
+    /// It was written down.
+    Drafted,
+    /// It was submitted.
     Submitted,
+    /// What it says was changed before the issue; votes on it are void.
+    Revised {
+        /// Why.
+        reason: String,
+    },
+    /// A change after the issue was submitted.
+    AmendmentSubmitted,
+    /// A change after the issue was given up.
+    AmendmentCancelled {
+        /// Why.
+        reason: String,
+    },
+    /// It was changed after the issue: only the differences of its lines moved.
+    Amended {
+        /// Why.
+        reason: String,
+    },
+    /// It was taken back after the issue.
+    Rescinded {
+        /// Why.
+        reason: String,
+    },
     /// Its lines were made and the investors are asked.
     Issued,
     /// It was given up before the issue.
@@ -263,7 +396,13 @@ impl Aggregate for CapitalCall {
     }
     fn change_name(change: &CapitalCallChange) -> &'static str {
         match change {
+            CapitalCallChange::Drafted => "drafted",
             CapitalCallChange::Submitted => "submitted",
+            CapitalCallChange::Revised { .. } => "revised",
+            CapitalCallChange::AmendmentSubmitted => "amendment_submitted",
+            CapitalCallChange::AmendmentCancelled { .. } => "amendment_cancelled",
+            CapitalCallChange::Amended { .. } => "amended",
+            CapitalCallChange::Rescinded { .. } => "rescinded",
             CapitalCallChange::Issued => "issued",
             CapitalCallChange::Cancelled { .. } => "cancelled",
             CapitalCallChange::FundingChanged => "funding_changed",
@@ -278,10 +417,23 @@ pub struct LinePurpose {
     pub kind: PurposeKind,
     /// The allocation of an investment.
     pub allocation_id: Option<Uuid>,
-    /// Its part of the line's amount.
+    /// Its part of the line's amount; below zero for a return that is netted.
     pub amount: Amount,
-    /// Its part of what is paid, pro rata to the amounts.
+    /// Its part of what is paid and netted, pro rata to the amounts.
     pub paid: Amount,
+}
+
+/// What became of a line other than by being paid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Disposition {
+    /// Nothing.
+    #[default]
+    None,
+    /// The investor does not take part.
+    Excused,
+    /// The call was taken back.
+    Rescinded,
 }
 
 /// What one investor owes for one call.
@@ -305,8 +457,14 @@ pub struct CallLine {
     pub currency: Currency,
     /// Amount called.
     pub amount: Amount,
-    /// What it does to the unfunded commitment: minus the part inside the commitment.
+    /// What it does to the unfunded commitment: minus the part inside the commitment, plus what is returned and may be called again.
     pub impact_on_unfunded: Amount,
+    /// The amendment of the call that last changed it; 0 as issued.
+    #[serde(default)]
+    pub amendment: i32,
+    /// What became of it other than by being paid.
+    #[serde(default)]
+    pub disposition: Disposition,
     /// Cash applied, less reversals.
     pub paid: Amount,
     /// Cash received above what was outstanding.
@@ -382,6 +540,27 @@ pub enum CallLineChange {
         applied: Amount,
         /// What is no credit any more.
         unapplied: Amount,
+        /// Credit that other payments had left on the line, and that pays for it now.
+        #[serde(default)]
+        credit_used: Amount,
+    },
+    /// The call was amended.
+    Amended {
+        /// By how much the amount changed.
+        amount: Amount,
+        /// By how much the impact on the unfunded commitment changed.
+        impact_on_unfunded: Amount,
+        /// What had been paid above the new amount: credit of the investor.
+        credited: Amount,
+    },
+    /// The call was taken back.
+    Rescinded {
+        /// What is called no more.
+        amount: Amount,
+        /// What is unfunded again.
+        impact_on_unfunded: Amount,
+        /// What had been paid: credit of the investor.
+        credited: Amount,
     },
 }
 
@@ -403,6 +582,8 @@ impl Aggregate for CallLine {
             CallLineChange::Issued => "issued",
             CallLineChange::PaymentApplied { .. } => "payment_applied",
             CallLineChange::PaymentReversed { .. } => "payment_reversed",
+            CallLineChange::Amended { .. } => "amended",
+            CallLineChange::Rescinded { .. } => "rescinded",
         }
     }
 }
@@ -424,7 +605,7 @@ pub enum PaymentMethod {
 pub struct Payment {
     /// Id.
     pub id: Uuid,
-    /// Version: 1 recorded, 2 reversed.
+    /// Version: 1 as recorded.
     pub version: i64,
     /// When it was recorded.
     pub created_at: DateTime<Utc>,
@@ -489,6 +670,8 @@ pub enum PaymentChange {
     Recorded,
     /// It was taken back.
     Reversed,
+    /// Its line was changed: another part of it is applied now.
+    Reapplied,
 }
 
 impl Aggregate for Payment {
@@ -508,6 +691,7 @@ impl Aggregate for Payment {
         match change {
             PaymentChange::Recorded => "recorded",
             PaymentChange::Reversed => "reversed",
+            PaymentChange::Reapplied => "reapplied",
         }
     }
 }
@@ -550,6 +734,27 @@ impl Command for RecordCommitment {
     type Reply = Commitment;
 }
 
+/// Most allocations that an investor is excused from in one fund, so that its events stay small.
+pub const EXCUSES_MAX: usize = 200;
+
+/// Excuses an investor from an allocation: the others pay its share of later calls for it, within what they have unfunded. A call that
+/// is issued already is amended to make that so.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExcuseInvestor {
+    /// The investor's commitment to the fund.
+    pub commitment_id: Uuid,
+    /// The allocation.
+    pub allocation_id: Uuid,
+    /// Why, at most 500 characters.
+    pub reason: String,
+}
+
+impl Command for ExcuseInvestor {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.excuse-investor";
+    type Reply = Commitment;
+}
+
 /// Submits a capital call.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -563,12 +768,21 @@ pub struct SubmitCapitalCall {
     /// Urgency.
     #[serde(default)]
     pub priority: Priority,
+    /// Lines that shall not be what their share would be, at most 100.
+    #[serde(default)]
+    pub adjustments: Vec<LineAdjustment>,
+    /// How shares are rounded.
+    #[serde(default)]
+    pub rounding: Rounding,
+    /// Whether it is only written down; it is submitted later.
+    #[serde(default)]
+    pub draft: bool,
     /// Currency of the amounts; must be the fund's if given.
     #[serde(default)]
     pub currency: Option<Currency>,
 }
 
-/// A capital call was accepted and goes on as a workflow.
+/// A capital call was accepted and goes on as a workflow; that of a draft starts when it is submitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CapitalCallAccepted {
     /// The workflow to watch.
@@ -582,7 +796,82 @@ impl Command for SubmitCapitalCall {
     type Reply = CapitalCallAccepted;
 }
 
-/// Issues a pending call, or cancels it. Sent by the workflow.
+/// Submits a draft.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitDraft {
+    /// The call.
+    pub call_id: Uuid,
+}
+
+impl Command for SubmitDraft {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.submit-draft";
+    type Reply = CapitalCallAccepted;
+}
+
+/// Changes what a call says; what is not given stays. Before the issue the votes on it are void and it is approved anew; after the
+/// issue the change is approved like a call, and then only the differences move.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AmendCapitalCall {
+    /// The call.
+    pub call_id: Uuid,
+    /// What for, 1 to 50.
+    #[serde(default)]
+    pub purposes: Option<Vec<Purpose>>,
+    /// Due date.
+    #[serde(default)]
+    pub due_on: Option<NaiveDate>,
+    /// Urgency.
+    #[serde(default)]
+    pub priority: Option<Priority>,
+    /// Lines that shall not be what their share would be, at most 100.
+    #[serde(default)]
+    pub adjustments: Option<Vec<LineAdjustment>>,
+    /// How shares are rounded.
+    #[serde(default)]
+    pub rounding: Option<Rounding>,
+    /// Why, at most 500 characters.
+    pub reason: String,
+}
+
+impl Command for AmendCapitalCall {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.amend-capital-call";
+    type Reply = CapitalCallAccepted;
+}
+
+/// Gives up a call before its issue, or an amendment that waits for approval.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelCapitalCall {
+    /// The call.
+    pub call_id: Uuid,
+    /// Why, at most 500 characters.
+    pub reason: String,
+}
+
+impl Command for CancelCapitalCall {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.cancel-capital-call";
+    type Reply = CapitalCall;
+}
+
+/// Takes an issued call back: its lines are reversed, what they took of the commitments is unfunded again, and what was paid is the
+/// investors' credit. Nothing is deleted.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RescindCapitalCall {
+    /// The call.
+    pub call_id: Uuid,
+    /// Why, at most 500 characters.
+    pub reason: String,
+}
+
+impl Command for RescindCapitalCall {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.rescind-capital-call";
+    type Reply = CapitalCall;
+}
+
+/// Issues a pending call, or cancels it; or the same with an amendment. Sent by the workflow.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DecideCapitalCall {
@@ -701,6 +990,44 @@ pub struct PreviewCapitalCall {
     pub purposes: Vec<Purpose>,
     /// Due date.
     pub due_on: NaiveDate,
+    /// Urgency.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Lines that shall not be what their share would be, at most 100.
+    #[serde(default)]
+    pub adjustments: Vec<LineAdjustment>,
+    /// How shares are rounded.
+    #[serde(default)]
+    pub rounding: Rounding,
+}
+
+/// Why a share is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShareReason {
+    /// The exact share has no fraction of a minor unit, or lost it.
+    RoundedDown,
+    /// It got one of the units that were left over, for the largest fractions.
+    RoundedUp,
+    /// It is at the investor's unfunded commitment, or at the cap that was given.
+    Capped,
+    /// It was given.
+    Given,
+}
+
+/// How an investor's share of some purposes came about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShareExplained {
+    /// The purposes that were split together, by their places in the call from 0.
+    pub purposes: Vec<usize>,
+    /// What those who share them share.
+    pub total: Amount,
+    /// The share before rounding, with six digits more than the currency has, cut off.
+    pub exact: Ratio,
+    /// The share.
+    pub amount: Amount,
+    /// Why it is that.
+    pub because: ShareReason,
 }
 
 /// One line of a preview.
@@ -714,6 +1041,14 @@ pub struct LinePreview {
     pub impact_on_unfunded: Amount,
     /// The parts for each purpose.
     pub purposes: Vec<LinePurpose>,
+    /// The commitment on the due date.
+    pub commitment: Amount,
+    /// What of it is unfunded before the call.
+    pub unfunded_before: Amount,
+    /// And after it.
+    pub unfunded_after: Amount,
+    /// How the amount came about.
+    pub shares: Vec<ShareExplained>,
 }
 
 /// The answer to a preview.
@@ -721,8 +1056,10 @@ pub struct LinePreview {
 pub struct CallPreview {
     /// Currency of the amounts.
     pub currency: Currency,
-    /// Sum of the purposes.
+    /// Sum of the purposes, less what is returned.
     pub amount: Amount,
+    /// The earliest due date that the rules allow if it were issued today.
+    pub due_on_earliest: NaiveDate,
     /// One line an investor.
     pub lines: Vec<LinePreview>,
 }
@@ -809,6 +1146,52 @@ pub struct ListCapitalCalls {
 impl Query for ListCapitalCalls {
     const SUBJECT: &'static str = "tranche.query.capital-calls.list-capital-calls";
     type Reply = Page<CapitalCall>;
+}
+
+/// One line, with how it changed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetCallLine {
+    /// The line.
+    pub line_id: Uuid,
+}
+
+/// How a line changed after its issue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LineEntry {
+    /// Id.
+    pub id: Uuid,
+    /// The line.
+    pub line_id: Uuid,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Version of the line with the change.
+    pub version: i64,
+    /// By how much what is called changed.
+    pub amount: Amount,
+    /// By how much the impact on the unfunded commitment changed.
+    pub impact_on_unfunded: Amount,
+    /// By how much what is applied changed: below zero it became credit, above zero credit was used.
+    pub paid: Amount,
+    /// Why.
+    pub reason: String,
+    /// Who had it changed.
+    pub recorded_by: String,
+}
+
+/// A line and how it changed; without the entries it is what was issued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CallLineView {
+    /// The line.
+    #[serde(flatten)]
+    pub line: CallLine,
+    /// The changes, in their order.
+    pub entries: Vec<LineEntry>,
+}
+
+impl Query for GetCallLine {
+    const SUBJECT: &'static str = "tranche.query.capital-calls.get-call-line";
+    type Reply = CallLineView;
 }
 
 /// Call lines, newest first.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::message::{Aggregate, Command, Page, Query};
+use crate::messages::capital_calls::Priority;
 use crate::money::{Amount, Currency};
 use crate::rejection::Problem;
 use crate::rules::{ApprovalTier, RuleLayer, Rules};
@@ -180,6 +181,12 @@ pub struct Approval {
     pub tier: ApprovalTier,
     /// The votes so far.
     pub votes: Vec<Vote>,
+    /// Urgency: what is urgent is shown first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Whether the content is not what is asked for any more.
+    #[serde(default)]
+    pub voided: bool,
     /// Derived from the votes.
     pub status: ApprovalStatus,
 }
@@ -217,6 +224,8 @@ pub enum ApprovalStatus {
     Approved,
     /// Somebody voted against it.
     Denied,
+    /// The content was changed or withdrawn: the votes do not count.
+    Voided,
 }
 
 /// What happened to an approval.
@@ -231,6 +240,8 @@ pub enum ApprovalChange {
     Granted,
     /// Somebody voted against it.
     Denied,
+    /// The content was changed or withdrawn.
+    Voided,
 }
 
 impl Aggregate for Approval {
@@ -252,6 +263,7 @@ impl Aggregate for Approval {
             ApprovalChange::Voted => "voted",
             ApprovalChange::Granted => "granted",
             ApprovalChange::Denied => "denied",
+            ApprovalChange::Voided => "voided",
         }
     }
 }

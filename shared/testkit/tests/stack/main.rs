@@ -1,6 +1,7 @@
 //! The whole system, tried from outside: seven services, PostgreSQL and nats-server, over HTTP and NATS.
 
 mod audit;
+mod calls;
 mod costs;
 mod crash;
 mod dead_letters;

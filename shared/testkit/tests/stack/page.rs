@@ -152,6 +152,27 @@ async fn approvals_waiting_for_me_are_voted_on_with_a_button() {
 }
 
 #[tokio::test]
+async fn a_call_is_rescinded_with_a_button_and_the_page_says_why() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (_, _, call) = office.open_call(&stack, 2, "100.00").await;
+    let browser = Browser::start(&stack).await;
+    browser.sign_in(&stack, "mia", "fund_manager").await;
+    browser.client.goto(&format!("{}/capital-calls/{}", stack.gateway(), id(&call, "id"))).await.unwrap();
+    let button = |act: &str| format!("button[value={act}]");
+    browser.client.find(Locator::Css(&button("rescind"))).await.unwrap().click().await.unwrap();
+    browser.client.wait().for_element(Locator::Css("div.problem")).await.unwrap();
+    assert!(browser.text().await.contains("invalid_text"), "a reason is asked for: {}", browser.text().await);
+    browser.client.back().await.unwrap();
+    browser.client.wait().for_element(Locator::Css("input[name=reason]")).await.unwrap().send_keys("the deal fell through").await.unwrap();
+    browser.client.find(Locator::Css(&button("rescind"))).await.unwrap().click().await.unwrap();
+    browser.client.wait().for_element(Locator::XPath("//p[contains(., 'the deal fell through')]")).await.unwrap();
+    let text = browser.text().await;
+    assert!(text.contains("rescinded") && !text.contains("Move the due date"), "{text}");
+    assert!(browser.picture("rescinded-call").await > 10_000);
+}
+
+#[tokio::test]
 async fn without_a_good_token_there_is_only_the_sign_in_page() {
     let stack = Stack::start().await;
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();

@@ -72,7 +72,7 @@ pub fn status<T: Serialize>(value: &T) -> Markup {
     let name = title(value);
     match name.as_str() {
         "funded" | "paid" | "settled" | "completed" | "approved" => html! { span.status.good { (name) } },
-        "overdue" | "grace" | "failed" | "denied" | "overpaid" => html! { span.status.bad { (name) } },
+        "overdue" | "grace" | "failed" | "denied" | "overpaid" | "rescinded" | "voided" => html! { span.status.bad { (name) } },
         _ => html! { span.status { (name) } },
     }
 }

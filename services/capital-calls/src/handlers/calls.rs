@@ -1,0 +1,359 @@
+//! Calls before their issue, and changes that are asked for: written down, submitted, revised, cancelled.
+
+use std::collections::HashMap;
+
+use ::domain::messages::capital_calls::{
+    AmendCapitalCall, Amendment, CallContent, CallDecision, CallStatus, CancelCapitalCall, CapitalCall, CapitalCallAccepted,
+    CapitalCallChange, Commitment, LinePreview, Purpose, SubmitCapitalCall, SubmitDraft,
+};
+use ::domain::rejection::check_text;
+use ::domain::{Currency, Reason, Rejection, calendar, ids};
+use chassis::row::sorted_ids;
+use chassis::{Answers, Batch, Fault, Handle, Sent, Tx};
+use chrono::NaiveDate;
+use uuid::Uuid;
+
+use crate::domain::{self, AllocationCopy, FundCopy, Terms};
+use crate::{CapitalCalls, store};
+
+/// Longest reason of an amendment, a cancellation or a rescission.
+pub const REASON_CHARACTERS_MAX: usize = 500;
+
+/// The ids of the allocations that purposes name, sorted, each once.
+pub fn allocation_ids<'a>(purposes: impl Iterator<Item = &'a Purpose>) -> Vec<Uuid> {
+    sorted_ids(purposes.filter_map(|purpose| purpose.allocation_id))
+}
+
+/// What calls are checked against.
+pub struct Firm {
+    /// Copies of the funds.
+    pub funds: HashMap<Uuid, FundCopy>,
+    /// The commitments to them.
+    pub commitments: Vec<Commitment>,
+    /// Copies of the allocations.
+    pub allocations: HashMap<Uuid, AllocationCopy>,
+}
+
+impl Firm {
+    /// What there is of funds and allocations.
+    pub async fn load(tx: &mut Tx, fund_ids: &[Uuid], allocation_ids: &[Uuid]) -> Result<Firm, Fault> {
+        Ok(Firm {
+            funds: store::funds(tx, fund_ids).await?,
+            commitments: store::commitments(tx, fund_ids).await?,
+            allocations: store::allocations(tx, allocation_ids).await?,
+        })
+    }
+
+    /// A fund.
+    pub fn fund(&self, id: Uuid) -> Result<&FundCopy, Rejection> {
+        self.funds.get(&id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {id}")))
+    }
+
+    /// The commitments to a fund that are effective by a date.
+    pub fn effective(&self, fund_id: Uuid, due_on: NaiveDate) -> Vec<Commitment> {
+        domain::effective(&self.commitments, fund_id, due_on)
+    }
+}
+
+/// The business date of a fund.
+pub fn today(tx: &Tx, fund: &FundCopy) -> Result<NaiveDate, Rejection> {
+    Ok(tx.today(calendar::timezone(&fund.timezone)?))
+}
+
+/// Checks what a call shall say and writes it out: amounts with the currency's decimals, the sum, the hash.
+pub fn written(fund: &FundCopy, mut content: CallContent, given: Option<Currency>, firm: &Firm) -> Result<CallContent, Rejection> {
+    calendar::plausible_date("due_on", content.due_on)?;
+    content.amount = domain::check_purposes(&mut content.purposes, fund, given, |id| firm.allocations.get(&id).cloned())?;
+    domain::check_adjustments(&mut content.adjustments, fund.currency)?;
+    content.content_hash = domain::content_hash(fund.id, &content);
+    Ok(content)
+}
+
+/// The lines that a call would have if it were issued today.
+pub fn planned(tx: &Tx, fund: &FundCopy, content: &CallContent, commitments: &[Commitment]) -> Result<Vec<LinePreview>, Rejection> {
+    let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
+    domain::check_notice(fund, &rules, content, today(tx, fund)?)?;
+    domain::split_call(Terms::of(content), commitments, fund.currency)
+}
+
+impl Handle<SubmitCapitalCall> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<SubmitCapitalCall>) -> Result<Answers<CapitalCallAccepted>, Fault> {
+        let allocations = allocation_ids(batch.iter().flat_map(|sent| &sent.body.purposes));
+        let firm = Firm::load(tx, &batch.ids(|command| command.fund_id), &allocations).await?;
+        let mut added = Vec::new();
+        let mut answers = Answers::new();
+        for sent in batch.iter() {
+            let submitted = submit(tx, sent, &firm);
+            answers.push(match submitted {
+                Ok(call) => {
+                    let change = if sent.body.draft { CapitalCallChange::Drafted } else { CapitalCallChange::Submitted };
+                    tx.emit(&sent.context, &call, change)?;
+                    let accepted = CapitalCallAccepted { workflow_id: call.workflow_id, capital_call_id: call.id };
+                    added.push(call);
+                    Ok(accepted)
+                }
+                Err(rejection) => Err(rejection),
+            });
+        }
+        store::insert_calls(tx, &added).await?;
+        Ok(answers)
+    }
+}
+
+fn submit(tx: &Tx, Sent { context, body, .. }: &Sent<SubmitCapitalCall>, firm: &Firm) -> Result<CapitalCall, Rejection> {
+    context.actor.check_fund(body.fund_id)?;
+    let fund = firm.fund(body.fund_id)?;
+    let content = CallContent {
+        purposes: body.purposes.clone(),
+        amount: fund.currency.zero(),
+        due_on: body.due_on,
+        priority: body.priority,
+        adjustments: body.adjustments.clone(),
+        rounding: body.rounding,
+        content_hash: String::new(),
+    };
+    let content = written(fund, content, body.currency, firm)?;
+    if !body.draft {
+        // refused now rather than after the approval; decided again when the call is issued
+        planned(tx, fund, &content, &firm.effective(fund.id, content.due_on))?;
+    }
+    let id = tx.new_id();
+    let mut call = CapitalCall {
+        id,
+        version: 1,
+        created_at: tx.now(),
+        fund_id: fund.id,
+        fund_type: fund.fund_type.clone(),
+        currency: fund.currency,
+        amount: content.amount,
+        purposes: vec![],
+        due_on: content.due_on,
+        priority: content.priority,
+        requested_by: context.actor.user.clone(),
+        workflow_id: ids::workflow_id(id),
+        adjustments: vec![],
+        rounding: content.rounding,
+        content_hash: String::new(),
+        submitted_at: (!body.draft).then(|| tx.now()),
+        amendment: 0,
+        amendments_asked: 0,
+        amending: None,
+        decision: if body.draft { CallDecision::Draft } else { CallDecision::PendingApproval },
+        decided_because: None,
+        issued_on: None,
+        line_count: 0,
+        paid: fund.currency.zero(),
+        status: CallStatus::PendingApproval,
+    };
+    domain::put_content(&mut call, content);
+    call.status = domain::call_status(&call);
+    Ok(call)
+}
+
+/// The calls that commands name, locked, and what they are checked against.
+async fn lock_with_firm(tx: &mut Tx, ids: &[Uuid], named: &[Uuid]) -> Result<(HashMap<Uuid, CapitalCall>, Firm), Fault> {
+    let calls = store::lock_calls(tx, ids).await?;
+    let fund_ids = sorted_ids(calls.values().map(|call| call.fund_id));
+    let allocations = allocation_ids(calls.values().flat_map(|call| &call.purposes));
+    let allocations = sorted_ids(allocations.into_iter().chain(named.iter().copied()));
+    let firm = Firm::load(tx, &fund_ids, &allocations).await?;
+    Ok((calls, firm))
+}
+
+fn unknown(id: Uuid) -> Rejection {
+    Reason::UnknownCapitalCall.with(format!("capital call {id}"))
+}
+
+fn accepted(call: &CapitalCall) -> CapitalCallAccepted {
+    let workflow_id = call.amending.as_ref().map_or(call.workflow_id, |amendment| amendment.workflow_id);
+    CapitalCallAccepted { workflow_id, capital_call_id: call.id }
+}
+
+impl Handle<SubmitDraft> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<SubmitDraft>) -> Result<Answers<CapitalCallAccepted>, Fault> {
+        let (mut calls, firm) = lock_with_firm(tx, &batch.ids(|command| command.call_id), &[]).await?;
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let Some(call) = calls.get_mut(&body.call_id) else {
+                answers.push(Err(unknown(body.call_id)));
+                continue;
+            };
+            let checked = context.actor.check_fund(call.fund_id).and_then(|()| submit_draft(tx, call, &firm));
+            answers.push(match checked {
+                Ok(()) => {
+                    // who submits asks for it, and may not vote on it
+                    call.requested_by.clone_from(&context.actor.user);
+                    tx.emit(context, call, CapitalCallChange::Submitted)?;
+                    Ok(accepted(call))
+                }
+                Err(rejection) => Err(rejection),
+            });
+        }
+        store::save_calls(tx, &calls.values().collect::<Vec<_>>()).await?;
+        Ok(answers)
+    }
+}
+
+fn submit_draft(tx: &Tx, call: &mut CapitalCall, firm: &Firm) -> Result<(), Rejection> {
+    if call.decision != CallDecision::Draft {
+        return Err(Reason::CallNotDraft.with(format!("capital call {} is {}", call.id, chassis::row::name(&call.status))));
+    }
+    let fund = firm.fund(call.fund_id)?;
+    let content = written(fund, domain::content_of(call), None, firm)?;
+    planned(tx, fund, &content, &firm.effective(fund.id, content.due_on))?;
+    call.decision = CallDecision::PendingApproval;
+    call.submitted_at = Some(tx.now());
+    call.version += 1;
+    call.status = domain::call_status(call);
+    Ok(())
+}
+
+impl Handle<AmendCapitalCall> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<AmendCapitalCall>) -> Result<Answers<CapitalCallAccepted>, Fault> {
+        let named = allocation_ids(batch.iter().filter_map(|sent| sent.body.purposes.as_ref()).flatten());
+        let (mut calls, firm) = lock_with_firm(tx, &batch.ids(|command| command.call_id), &named).await?;
+        let mut answers = Answers::new();
+        for sent in batch.iter() {
+            let amended = match calls.get_mut(&sent.body.call_id) {
+                None => Err(unknown(sent.body.call_id)),
+                Some(call) => amend(tx, sent, call, &firm).map(|change| (call, change)),
+            };
+            answers.push(match amended {
+                Ok((call, change)) => {
+                    tx.emit(&sent.context, &*call, change)?;
+                    Ok(accepted(call))
+                }
+                Err(rejection) => Err(rejection),
+            });
+        }
+        store::save_calls(tx, &calls.values().collect::<Vec<_>>()).await?;
+        Ok(answers)
+    }
+}
+
+fn amend(
+    tx: &Tx,
+    Sent { context, body, .. }: &Sent<AmendCapitalCall>,
+    call: &mut CapitalCall,
+    firm: &Firm,
+) -> Result<CapitalCallChange, Rejection> {
+    context.actor.check_fund(call.fund_id)?;
+    check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
+    if let Some(amendment) = &call.amending {
+        return Err(Reason::AmendmentPending.with(format!("amendment {} of capital call {}", amendment.number, call.id)));
+    }
+    let fund = firm.fund(call.fund_id)?;
+    let before = domain::content_of(call);
+    let wanted = CallContent {
+        purposes: body.purposes.clone().unwrap_or_else(|| before.purposes.clone()),
+        due_on: body.due_on.unwrap_or(before.due_on),
+        priority: body.priority.unwrap_or(before.priority),
+        adjustments: body.adjustments.clone().unwrap_or_else(|| before.adjustments.clone()),
+        rounding: body.rounding.unwrap_or(before.rounding),
+        ..before.clone()
+    };
+    match call.decision {
+        CallDecision::Cancelled | CallDecision::Rescinded => {
+            Err(Reason::CallNotPending.with(format!("capital call {} is {}", call.id, chassis::row::name(&call.status))))
+        }
+        CallDecision::Draft | CallDecision::PendingApproval => {
+            let content = written(fund, wanted, None, firm)?;
+            if content.content_hash == before.content_hash {
+                return Err(Reason::NothingAmended.with(format!("capital call {} says that already", call.id)));
+            }
+            if call.decision == CallDecision::PendingApproval {
+                planned(tx, fund, &content, &firm.effective(fund.id, content.due_on))?;
+            }
+            domain::put_content(call, content);
+            call.version += 1;
+            Ok(CapitalCallChange::Revised { reason: body.reason.clone() })
+        }
+        CallDecision::Issued => {
+            // what the call has taken of the allocations is its own to spend again
+            let content = written(fund, wanted, None, &without(firm, call))?;
+            let number = call.amendments_asked + 1;
+            call.amendments_asked = number;
+            call.amending = Some(Amendment {
+                number,
+                content,
+                reason: body.reason.clone(),
+                requested_by: context.actor.user.clone(),
+                requested_at: tx.now(),
+                workflow_id: ids::derived(&format!("amendment {number}"), ids::workflow_id(call.id)),
+            });
+            call.version += 1;
+            Ok(CapitalCallChange::AmendmentSubmitted)
+        }
+    }
+}
+
+/// The firm as if a call had taken nothing of its allocations.
+fn without(firm: &Firm, call: &CapitalCall) -> Firm {
+    let mut allocations = firm.allocations.clone();
+    give_back(call, &mut allocations);
+    Firm { funds: firm.funds.clone(), commitments: vec![], allocations }
+}
+
+/// Takes what a call has called for allocations off them.
+pub fn give_back(call: &CapitalCall, allocations: &mut HashMap<Uuid, AllocationCopy>) {
+    for purpose in &call.purposes {
+        if let Some(allocation) = purpose.allocation_id.and_then(|id| allocations.get_mut(&id)) {
+            allocation.called -= purpose.amount;
+        }
+    }
+}
+
+/// Adds what a call calls for allocations to them.
+pub fn take(call: &CapitalCall, allocations: &mut HashMap<Uuid, AllocationCopy>) {
+    for purpose in &call.purposes {
+        if let Some(allocation) = purpose.allocation_id.and_then(|id| allocations.get_mut(&id)) {
+            allocation.called += purpose.amount;
+        }
+    }
+}
+
+impl Handle<CancelCapitalCall> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<CancelCapitalCall>) -> Result<Answers<CapitalCall>, Fault> {
+        let mut calls = store::lock_calls(tx, &batch.ids(|command| command.call_id)).await?;
+        let mut answers = Answers::new();
+        for sent in batch.iter() {
+            let cancelled = match calls.get_mut(&sent.body.call_id) {
+                None => Err(unknown(sent.body.call_id)),
+                Some(call) => cancel(sent, call).map(|change| (call, change)),
+            };
+            answers.push(match cancelled {
+                Ok((call, change)) => {
+                    tx.emit(&sent.context, &*call, change)?;
+                    Ok(call.clone())
+                }
+                Err(rejection) => Err(rejection),
+            });
+        }
+        store::save_calls(tx, &calls.values().collect::<Vec<_>>()).await?;
+        Ok(answers)
+    }
+}
+
+fn cancel(Sent { context, body, .. }: &Sent<CancelCapitalCall>, call: &mut CapitalCall) -> Result<CapitalCallChange, Rejection> {
+    context.actor.check_fund(call.fund_id)?;
+    check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
+    let reason = body.reason.clone();
+    let change = match call.decision {
+        CallDecision::Draft | CallDecision::PendingApproval => {
+            call.decision = CallDecision::Cancelled;
+            call.decided_because = Some(reason.clone());
+            CapitalCallChange::Cancelled { reason }
+        }
+        CallDecision::Issued if call.amending.is_some() => {
+            call.amending = None;
+            CapitalCallChange::AmendmentCancelled { reason }
+        }
+        CallDecision::Issued | CallDecision::Cancelled | CallDecision::Rescinded => {
+            let status = chassis::row::name(&call.status);
+            return Err(Reason::CallNotCancellable.with(format!("capital call {} is {status} and has no amendment that waits", call.id)));
+        }
+    };
+    call.version += 1;
+    call.status = domain::call_status(call);
+    Ok(change)
+}

@@ -1,0 +1,138 @@
+//! Calls whose content changes, or that are taken back, while their workflow waits: votes on another content are void.
+
+use std::collections::HashMap;
+
+use ::domain::messages::capital_calls::{CallContent, CallDecision, CapitalCall};
+use ::domain::messages::workflow::{Approval, ApprovalChange, ApprovalStatus, WorkflowChange};
+use ::domain::rules::ApprovalTier;
+use ::domain::{Rejection, ids};
+use chassis::row::sorted_ids;
+use chassis::{Context, Fault, Seen, Tx};
+use uuid::Uuid;
+
+use crate::domain;
+use crate::store::{self, Instance};
+
+/// What a call's owner says now about a workflow of it.
+enum Asked<'a> {
+    /// It is as it was, or decided.
+    Nothing,
+    /// This is asked for.
+    For(CallContent, &'a str),
+    /// Nothing is asked for any more.
+    Withdrawn,
+}
+
+fn asked<'a>(call: &'a CapitalCall, amendment: Option<i32>) -> Asked<'a> {
+    let content = || CallContent {
+        purposes: call.purposes.clone(),
+        amount: call.amount,
+        due_on: call.due_on,
+        priority: call.priority,
+        adjustments: call.adjustments.clone(),
+        rounding: call.rounding,
+        content_hash: call.content_hash.clone(),
+    };
+    match (call.decision, amendment) {
+        (CallDecision::PendingApproval, None) => Asked::For(content(), &call.requested_by),
+        (CallDecision::Cancelled, None) => Asked::Withdrawn,
+        (_, None) => Asked::Nothing,
+        (_, Some(number)) if call.amendment >= number => Asked::Nothing,
+        (_, Some(number)) => match &call.amending {
+            Some(amending) if amending.number == number => Asked::Nothing,
+            _ => Asked::Withdrawn,
+        },
+    }
+}
+
+/// Whether something may have changed that a workflow waits for; most news of a call is about cash.
+fn may_concern(call: &CapitalCall) -> bool {
+    matches!(call.decision, CallDecision::PendingApproval | CallDecision::Cancelled) || call.amendments_asked > 0
+}
+
+/// Has votes cast again on what was changed, and ends what was taken back.
+pub async fn follow(tx: &mut Tx, batch: &[Seen<CapitalCall>]) -> Result<(), Fault> {
+    let concerned: HashMap<Uuid, &Seen<CapitalCall>> =
+        batch.iter().filter(|seen| may_concern(&seen.state)).map(|seen| (seen.state.id, seen)).collect();
+    if concerned.is_empty() {
+        return Ok(());
+    }
+    let mut changed: Vec<(Instance, &Context)> = Vec::new();
+    let mut asked_again: Vec<(Uuid, Option<ApprovalTier>)> = Vec::new();
+    for mut instance in store::lock_open(tx, &sorted_ids(concerned.keys().copied())).await? {
+        let Some(seen) = concerned.get(&instance.workflow.subject_id) else { continue };
+        let heard = (instance.subject_epoch, instance.subject_version);
+        if (seen.epoch, seen.state.version) <= heard {
+            continue;
+        }
+        (instance.subject_epoch, instance.subject_version) = (seen.epoch, seen.state.version);
+        let has_changed = match asked(&seen.state, instance.subject.amendment) {
+            Asked::Nothing => false,
+            Asked::Withdrawn => domain::withdraw(&mut instance.workflow, "the capital call or its amendment was cancelled", tx.now()),
+            Asked::For(content, _) if content.content_hash == instance.subject.content_hash => false,
+            Asked::For(content, requested_by) => match ask_again(tx, &mut instance, &seen.state, content, requested_by) {
+                Ok(tier) => {
+                    asked_again.push((instance.workflow.id, tier));
+                    true
+                }
+                Err(rejection) => {
+                    domain::refuse_step(&mut instance.workflow, rejection, tx.now());
+                    true
+                }
+            },
+        };
+        if has_changed {
+            instance.workflow.version += 1;
+            instance.due_at = domain::is_running(&instance.workflow).then(|| tx.system_now());
+            changed.push((instance, &seen.context));
+        }
+    }
+    void(tx, &changed).await?;
+    let mut approvals = Vec::new();
+    for (instance, context) in &changed {
+        tx.emit(context, &instance.workflow, WorkflowChange::Advanced)?;
+        let tier = asked_again.iter().find(|(id, _)| *id == instance.workflow.id).and_then(|(_, tier)| tier.clone());
+        if let Some(tier) = tier {
+            let id = ids::derived(&format!("approval {}", instance.subject_version), instance.workflow.id);
+            let approval = Approval { id, ..super::approval(tx, instance, tier) };
+            tx.emit(context, &approval, ApprovalChange::Requested)?;
+            approvals.push(approval);
+        }
+    }
+    let changed: Vec<&Instance> = changed.iter().map(|(instance, _)| instance).collect();
+    store::save(tx, &changed).await?;
+    store::save_subjects(tx, &changed).await?;
+    store::insert_approvals(tx, &approvals).await
+}
+
+/// Has a workflow ask for other content, under the rules in force now; returns the tier whose votes it needs, if any.
+fn ask_again(
+    tx: &Tx,
+    instance: &mut Instance,
+    call: &CapitalCall,
+    content: CallContent,
+    requested_by: &str,
+) -> Result<Option<ApprovalTier>, Rejection> {
+    let tier = tx.rules().rules(&call.fund_type, call.fund_id)?.tier(content.amount).cloned();
+    instance.subject.amount = content.amount;
+    instance.subject.priority = content.priority;
+    instance.subject.asked += 1;
+    instance.subject.content_hash = content.content_hash;
+    instance.workflow.requested_by = requested_by.to_owned();
+    domain::ask_again(&mut instance.workflow, tier.as_ref(), tx.now());
+    Ok(tier)
+}
+
+/// Voids the approvals of workflows: what was voted on is asked for no more.
+async fn void(tx: &mut Tx, changed: &[(Instance, &Context)]) -> Result<(), Fault> {
+    let ids: Vec<Uuid> = changed.iter().map(|(instance, _)| instance.workflow.id).collect();
+    let mut approvals = store::lock_pending_approvals(tx, &ids).await?;
+    for approval in &mut approvals {
+        let Some((_, context)) = changed.iter().find(|(instance, _)| instance.workflow.id == approval.workflow_id) else { continue };
+        approval.voided = true;
+        approval.status = ApprovalStatus::Voided;
+        approval.version += 1;
+        tx.emit(context, &*approval, ApprovalChange::Voided)?;
+    }
+    store::save_approvals(tx, &approvals.iter().collect::<Vec<_>>()).await
+}
