@@ -34,6 +34,9 @@ alter table call_lines
     add constraint call_lines_amount_check check (amount >= 0),
     add constraint call_lines_impact_check check (-impact_on_unfunded <= amount);
 
+-- Credit that may pay when another payment of the line bounces.
+create index payments_with_credit on payments (line_id) where unapplied > 0 and reversal is null;
+
 -- How lines changed after their issue: with it they are what they were issued with.
 create table line_entries (
     id                 uuid primary key,

@@ -115,13 +115,17 @@ pub async fn find_payment(tx: &mut Tx, id: Uuid) -> Result<Option<Payment>, Faul
 
 /// The payments with these ids, and those of the same lines that have credit, locked.
 pub async fn lock_payments_with_credit(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Payment>, Fault> {
+    let lines: Vec<Uuid> = sqlx::query_scalar("select line_id from payments where id = any($1)").bind(ids).fetch_all(&mut **tx).await?;
+    // by one index each: a join or an `or` would read every payment
     let payments = sqlx::query(
         "select *, coalesce(reversal, 'null') as reversal_or_null from payments
-         where id = any($1)
-            or (unapplied > 0 and reversal is null and line_id = any(select line_id from payments where id = any($1)))
+         where id in (select unnest($1::uuid[])
+                      union
+                      select id from payments where line_id = any($2) and unapplied > 0 and reversal is null)
          order by id for no key update",
     )
     .bind(ids)
+    .bind(lines)
     .try_map(|row| payment(&row))
     .fetch_all(&mut **tx)
     .await?;

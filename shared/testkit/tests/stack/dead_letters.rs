@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 use testkit::{Client, Stack};
 use uuid::Uuid;
@@ -89,4 +90,27 @@ async fn a_message_that_is_handled_again_counts_once_and_one_that_fails_again_is
         testkit::wait::until(Duration::from_secs(20), || async { admin.get(&failed).await.expect(200)["version"] == 6 }).await,
         "released and parked once more"
     );
+}
+
+#[tokio::test]
+async fn a_message_that_kills_its_process_again_and_again_is_given_up() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    stack.kill("allocation-status");
+    let killer = Uuid::now_v7();
+    publish_raw(&stack, serde_json::to_vec(&deal(killer, 1)).unwrap()).await;
+    // ten deliveries that nobody survived to acknowledge
+    let stream = async_nats::jetstream::new(stack.nats_as("ops").await).get_stream("DEALS").await.unwrap();
+    let consumer: async_nats::jetstream::consumer::PullConsumer = stream.get_consumer("allocation-status__deal").await.unwrap();
+    for _ in 0..10 {
+        let mut delivered = consumer.fetch().max_messages(1).expires(Duration::from_secs(10)).messages().await.unwrap();
+        let message = delivered.next().await.expect("it is delivered again").unwrap();
+        message.ack_with(async_nats::jetstream::AckKind::Nak(None)).await.unwrap();
+    }
+    stack.restart("allocation-status").await;
+    let after = office.deal(&stack).await;
+    office.analyst.get(&format!("/deals/{killer}")).await.expect(404);
+    office.analyst.get(&format!("/deals/{after}")).await.expect(200);
+    let page = office.admin.until(&format!("{LETTERS}?status=parked"), |page| !items(page).is_empty()).await;
+    assert_eq!(items(&page)[0]["reason"], "given up after 11 deliveries", "{page:#}");
 }
