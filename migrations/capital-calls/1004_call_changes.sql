@@ -9,6 +9,7 @@ alter table commitments add column excused_from uuid[] not null default '{}';
 alter table capital_calls
     add column adjustments     jsonb   not null default '[]',
     add column rounding        text    not null default 'per_call' check (rounding in ('per_call', 'cumulative')),
+    add column authors          text[]  not null default '{}',
     add column submitted_at     timestamptz,
     add column amendment        integer not null default 0 check (amendment >= 0),
     add column amendments_asked integer not null default 0 check (amendments_asked >= amendment),

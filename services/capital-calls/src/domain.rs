@@ -20,7 +20,7 @@ mod amend;
 mod split;
 
 pub use amend::{Moved, amend_line, reapply, rescind_line};
-pub use split::{Terms, split_call};
+pub use split::{Terms, check_unfunded, split_call};
 
 /// Most purposes of one call.
 pub const PURPOSES_MAX: usize = 50;

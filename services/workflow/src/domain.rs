@@ -31,6 +31,9 @@ pub struct Subject {
     /// The number of a call's amendment; none for the call itself.
     #[serde(default)]
     pub amendment: Option<i32>,
+    /// Who has written the content; none of them may vote on it.
+    #[serde(default)]
+    pub authors: Vec<String>,
     /// How often what is asked for was changed; the commands of the steps are other ones then.
     #[serde(default)]
     pub asked: u32,
@@ -87,10 +90,10 @@ pub fn finish_step(workflow: &mut Workflow, status: StepStatus, note: Option<Str
 pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<Utc>) {
     finish_step(workflow, StepStatus::Failed, Some(rejection.to_string()), now);
     let compensating = workflow.steps.iter().any(|step| step.name == StepName::GiveBack);
+    for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending && step.name != StepName::GiveBack) {
+        step.status = StepStatus::Skipped;
+    }
     if !compensating {
-        for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending) {
-            step.status = StepStatus::Skipped;
-        }
         workflow.steps.push(Step {
             name: StepName::GiveBack,
             status: StepStatus::Pending,
@@ -142,8 +145,10 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
     true
 }
 
-/// Has a workflow that has not ended wait for votes once more: what it asks for was changed.
+/// Has a workflow wait for votes once more: what it asks for was changed.
 pub fn ask_again(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<Utc>) {
+    // a request that failed because it was changed has nothing to give back any more
+    workflow.steps.retain(|step| step.name != StepName::GiveBack);
     for step in workflow.steps.iter_mut().filter(|step| step.name != StepName::Validate) {
         (step.status, step.started_at, step.finished_at, step.attempts, step.note) = (StepStatus::Pending, None, None, 0, None);
     }
@@ -211,7 +216,7 @@ pub fn vote(
     if let Some(comment) = &comment {
         check_text("comment", comment, COMMENT_CHARACTERS_MAX)?;
     }
-    if actor.user == approval.requested_by {
+    if actor.user == approval.requested_by || approval.authors.contains(&actor.user) {
         return Err(Reason::RequesterMayNotVote.with(format!("{} asked for approval {}", actor.user, approval.id)));
     }
     if !actor.roles.contains(&approval.tier.role) {

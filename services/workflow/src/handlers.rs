@@ -2,15 +2,14 @@
 
 use ::domain::message::PAGE_MAX;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
-use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority};
+use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority, Purpose, PurposeKind};
 use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows,
     PutRules, RuleSet, RuleSetChange, RuleSetStatus, RulesView, StepName, StepStatus, SubjectKind, Workflow, WorkflowChange,
     WorkflowStatus,
 };
 use ::domain::rules::{ApprovalTier, RuleScope};
-use ::domain::{Actor, Page, Reason, Rejection, Scope, ids};
-use chassis::row::sorted_ids;
+use ::domain::{Actor, Amount, Page, Reason, Rejection, Scope, ids};
 use chassis::rules::RuleSource;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
 use chrono::{DateTime, Utc};
@@ -35,8 +34,6 @@ struct Request {
     subject: Subject,
     /// The epoch of the owner.
     epoch: i32,
-    /// The version of the subject.
-    version: i64,
     /// What the owner has decided already: then its workflow has ended, and is only made where it was forgotten.
     decided: Option<Decided>,
 }
@@ -61,10 +58,10 @@ impl Follow<Allocation> for WorkflowService {
                     content_hash: hash(content.as_bytes()),
                     priority: Priority::Normal,
                     amendment: None,
+                    authors: vec![],
                     asked: 0,
                 },
                 epoch: seen.epoch,
-                version: state.version,
                 decided: match state.decision {
                     AllocationDecision::PendingApproval => None,
                     AllocationDecision::Active => Some(Decided::Granted),
@@ -79,16 +76,26 @@ impl Follow<Allocation> for WorkflowService {
 
 impl Follow<CapitalCall> for WorkflowService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CapitalCall>]) -> Result<(), Fault> {
-        let requests = batch.iter().flat_map(|seen| requests_of(seen).into_iter().map(|request| (&seen.context, request)));
+        let news = store::hear_of_calls(tx, batch).await?;
+        let news: Vec<&Seen<CapitalCall>> = batch.iter().filter(|seen| news.contains(&seen.state.id)).collect();
+        let requests = news.iter().flat_map(|seen| requests_of(seen).into_iter().map(|request| (&seen.context, request)));
         start(tx, requests.collect()).await?;
-        changes::follow(tx, batch).await
+        changes::follow(tx, &news).await
     }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        store::forget_calls(tx, ids).await
+    }
+}
+
+/// What is called before a return is netted: that is what is approved.
+fn gross(purposes: &[Purpose]) -> Amount {
+    purposes.iter().filter(|purpose| purpose.kind != PurposeKind::RecallableReturn).map(|purpose| purpose.amount).sum()
 }
 
 /// What a call asks for: itself, and an amendment.
 fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
     let call = &seen.state;
-    let request = |workflow_id, content_hash: &str, amount, priority, amendment, decided| Request {
+    let request = |workflow_id, content_hash: &str, purposes: &[Purpose], priority, amendment, decided| Request {
         kind: SubjectKind::CapitalCall,
         workflow_id,
         subject_id: call.id,
@@ -98,18 +105,18 @@ fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
         created_at: call.created_at,
         subject: Subject {
             deal_id: None,
-            amount,
+            amount: gross(purposes),
             currency: call.currency,
             content_hash: content_hash.to_owned(),
             priority,
             amendment,
+            authors: call.authors.clone(),
             asked: 0,
         },
         epoch: seen.epoch,
-        version: call.version,
         decided,
     };
-    let of_call = |decided| request(call.workflow_id, &call.content_hash, call.amount, call.priority, None, decided);
+    let of_call = |decided| request(call.workflow_id, &call.content_hash, &call.purposes, call.priority, None, decided);
     let mut requests = match call.decision {
         CallDecision::Draft => vec![],
         // one that was cancelled as a draft never asked for anything
@@ -119,7 +126,7 @@ fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
         CallDecision::Cancelled => vec![of_call(Some(Decided::Denied))],
     };
     if let Some(Amendment { number, content, requested_by, requested_at, workflow_id, .. }) = &call.amending {
-        let amendment = request(*workflow_id, &content.content_hash, content.amount, content.priority, Some(*number), None);
+        let amendment = request(*workflow_id, &content.content_hash, &content.purposes, content.priority, Some(*number), None);
         requests.push(Request { requested_by: requested_by.clone(), created_at: *requested_at, ..amendment });
     }
     requests
@@ -218,7 +225,6 @@ fn forgotten(tx: &Tx, context: &Context, request: &Request, decided: Decided) ->
         subject: request.subject.clone(),
         due_at: None,
         subject_epoch: request.epoch,
-        subject_version: request.version,
     }
 }
 
@@ -236,7 +242,6 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Opti
         subject: request.subject.clone(),
         due_at,
         subject_epoch: request.epoch,
-        subject_version: request.version,
     }
 }
 
@@ -257,6 +262,7 @@ fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
         tier,
         votes: vec![],
         priority: subject.priority,
+        authors: subject.authors.clone(),
         voided: false,
         status: ApprovalStatus::Pending,
     }
@@ -264,8 +270,11 @@ fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
 
 impl Handle<CastVote> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<CastVote>) -> Result<Answers<Approval>, Fault> {
-        let mut approvals = store::lock_approvals(tx, &batch.ids(|command| command.approval_id)).await?;
-        let mut workflows = store::lock(tx, &sorted_ids(approvals.values().map(|approval| approval.workflow_id))).await?;
+        // workflows first: whoever changes what they ask for locks them before it voids the votes
+        let ids = batch.ids(|command| command.approval_id);
+        let workflow_ids = store::workflows_of_approvals(tx, &ids).await?;
+        let mut workflows = store::lock(tx, &workflow_ids).await?;
+        let mut approvals = store::lock_approvals(tx, &ids).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let Some(approval) = approvals.get_mut(&body.approval_id) else {

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         .shows::<GetRules>()
         .shows::<ListRuleVersions>()
         .follows::<Allocation>(Copies::Ids(store::ALLOCATIONS))
-        .follows::<CapitalCall>(Copies::Ids(store::CALLS))
+        .follows::<CapitalCall>(Copies::Versions(store::CALLS))
         .runs(steps::Steps)
         .pushes_rules()
         .main()

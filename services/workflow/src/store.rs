@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use ::domain::ids;
-use ::domain::messages::capital_calls::Priority;
+use ::domain::messages::capital_calls::{CapitalCall, Priority};
 use ::domain::messages::workflow::{Approval, ApprovalStatus, RuleSet, RuleSetStatus, Workflow, WorkflowStatus};
 use chassis::row::column;
-use chassis::{Fault, RowExt, Tx, row};
+use chassis::{Fault, RowExt, Seen, Tx, row};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -21,7 +21,7 @@ use crate::domain::{self, Subject};
 /// The requests that have a workflow: that is all that is kept of them.
 pub const ALLOCATIONS: &str = "select subject_id as id from workflows where subject_kind = 'allocation'";
 /// See [`ALLOCATIONS`].
-pub const CALLS: &str = "select subject_id as id from workflows where subject_kind = 'capital_call'";
+pub const CALLS: &str = "select id, epoch, version from calls_heard";
 
 /// A workflow with what only its runner needs.
 #[derive(Clone, Debug)]
@@ -34,10 +34,8 @@ pub struct Instance {
     pub subject: Subject,
     /// When the runner shall act, by the system's own time.
     pub due_at: Option<DateTime<Utc>>,
-    /// The epoch of the subject's owner, and the subject's version, that it heard of last.
+    /// The epoch of the subject's owner.
     pub subject_epoch: i32,
-    /// See `subject_epoch`.
-    pub subject_version: i64,
 }
 
 // ---- workflows
@@ -63,7 +61,6 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
         subject: row.json("subject")?,
         due_at: row.try_get("due_at")?,
         subject_epoch: row.try_get("subject_epoch")?,
-        subject_version: row.try_get("subject_version")?,
     })
 }
 
@@ -71,9 +68,9 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
 pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fault> {
     let added = sqlx::query_scalar(
         "insert into workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, error, status, due_at,
-                                subject_epoch, subject_version)
+                                subject_epoch)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
-                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[], $15::bigint[])
+                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[])
          on conflict do nothing
          returning id",
     )
@@ -91,35 +88,54 @@ pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fa
     .bind(column(instances, |instance| row::name(&instance.workflow.status)))
     .bind(column(instances, |instance| instance.due_at))
     .bind(column(instances, |instance| instance.subject_epoch))
-    .bind(column(instances, |instance| instance.subject_version))
     .fetch_all(&mut **tx)
     .await?;
     Ok(added)
 }
 
-/// The workflows of these subjects that have not ended, locked.
-pub async fn lock_open(tx: &mut Tx, subject_ids: &[Uuid]) -> Result<Vec<Instance>, Fault> {
-    let instances = sqlx::query(
-        "select * from workflows where subject_id = any($1) and status in ('running', 'waiting') order by id for no key update",
+/// Keeps the newest version of each call; returns the ids of those that were news.
+pub async fn hear_of_calls(tx: &mut Tx, calls: &[Seen<CapitalCall>]) -> Result<Vec<Uuid>, Fault> {
+    let news = sqlx::query_scalar(
+        "insert into calls_heard as known (id, epoch, version) select * from unnest($1::uuid[], $2::int[], $3::bigint[])
+         on conflict (id) do update set epoch = excluded.epoch, version = excluded.version
+         where (excluded.epoch, excluded.version) > (known.epoch, known.version)
+         returning id",
     )
-    .bind(subject_ids)
-    .try_map(|row| instance(&row))
+    .bind(column(calls, |seen| seen.state.id))
+    .bind(column(calls, |seen| seen.epoch))
+    .bind(column(calls, |seen| seen.state.version))
     .fetch_all(&mut **tx)
     .await?;
+    Ok(news)
+}
+
+/// Forgets that calls were heard of.
+pub async fn forget_calls(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query("delete from calls_heard where id = any($1)").bind(ids).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// The workflows of these subjects that are not completed, locked.
+pub async fn lock_incomplete(tx: &mut Tx, subject_ids: &[Uuid]) -> Result<Vec<Instance>, Fault> {
+    let instances =
+        sqlx::query("select * from workflows where subject_id = any($1) and status <> 'completed' order by id for no key update")
+            .bind(subject_ids)
+            .try_map(|row| instance(&row))
+            .fetch_all(&mut **tx)
+            .await?;
     Ok(instances)
 }
 
 /// Writes what workflows that are locked heard of their subjects.
 pub async fn save_subjects(tx: &mut Tx, instances: &[&Instance]) -> Result<(), Fault> {
     sqlx::query(
-        "update workflows set subject = new.subject, subject_epoch = new.subject_epoch, subject_version = new.subject_version
-         from unnest($1::uuid[], $2::jsonb[], $3::int[], $4::bigint[]) as new (id, subject, subject_epoch, subject_version)
+        "update workflows set subject = new.subject, requested_by = new.requested_by
+         from unnest($1::uuid[], $2::jsonb[], $3::text[]) as new (id, subject, requested_by)
          where workflows.id = new.id",
     )
     .bind(column(instances, |instance| instance.workflow.id))
     .bind(column(instances, |instance| Json(&instance.subject)))
-    .bind(column(instances, |instance| instance.subject_epoch))
-    .bind(column(instances, |instance| instance.subject_version))
+    .bind(column(instances, |instance| instance.workflow.requested_by.as_str()))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -239,6 +255,7 @@ fn approval(row: &PgRow) -> Result<Approval, Error> {
         votes: row.json("votes")?,
         priority: PRIORITIES[usize::try_from(row.try_get::<i16, _>("priority")?).unwrap_or_default().min(PRIORITIES.len() - 1)],
         voided: row.try_get("voided")?,
+        authors: row.try_get("authors")?,
         status: ApprovalStatus::Pending,
     };
     approval.status = domain::approval_status(&approval);
@@ -249,9 +266,13 @@ fn approval(row: &PgRow) -> Result<Approval, Error> {
 pub async fn insert_approvals(tx: &mut Tx, approvals: &[Approval]) -> Result<(), Fault> {
     sqlx::query(
         "insert into approvals (id, version, created_at, workflow_id, subject_kind, subject_id, fund_id, amount, currency,
-                                content_hash, requested_by, tier, status, priority)
-         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::uuid[], $7::uuid[],
-                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::smallint[])",
+                                content_hash, requested_by, tier, status, priority, authors)
+         select id, version, created_at, workflow_id, subject_kind, subject_id, fund_id, amount, currency, content_hash, requested_by, tier,
+                status, priority, array(select jsonb_array_elements_text(authors))
+         from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::uuid[], $7::uuid[],
+                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::smallint[], $15::jsonb[])
+              as new (id, version, created_at, workflow_id, subject_kind, subject_id, fund_id, amount, currency, content_hash, requested_by,
+                      tier, status, priority, authors)",
     )
     .bind(column(approvals, |approval| approval.id))
     .bind(column(approvals, |approval| approval.version))
@@ -267,6 +288,7 @@ pub async fn insert_approvals(tx: &mut Tx, approvals: &[Approval]) -> Result<(),
     .bind(column(approvals, |approval| Json(&approval.tier)))
     .bind(column(approvals, |approval| row::name(&approval.status)))
     .bind(column(approvals, |approval| rank(approval.priority)))
+    .bind(column(approvals, |approval| Json(&approval.authors)))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -289,6 +311,12 @@ pub async fn lock_pending_approvals(tx: &mut Tx, workflow_ids: &[Uuid]) -> Resul
     .fetch_all(&mut **tx)
     .await?;
     Ok(approvals)
+}
+
+/// The workflows that these approvals belong to.
+pub async fn workflows_of_approvals(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    let workflows = sqlx::query_scalar("select distinct workflow_id from approvals where id = any($1)");
+    Ok(workflows.bind(ids).fetch_all(&mut **tx).await?)
 }
 
 /// The approvals with these ids, locked: votes are counted one after another.

@@ -95,7 +95,22 @@ pub fn split_call(terms: Terms<'_>, commitments: &[Commitment], currency: Curren
             Reason::NetCallNotPositive.with(format!("investor {} would owe {} after the return is netted", line.investor_id, line.amount))
         );
     }
+    for line in &lines {
+        check_unfunded(line.investor_id, line.unfunded_after)?;
+        if line.unfunded_after > line.commitment && line.impact_on_unfunded.is_positive() {
+            let why = format!("investor {} would have {} unfunded of {}", line.investor_id, line.unfunded_after, line.commitment);
+            return Err(Reason::PurposeMismatch.with(format!("more is returned than was called: {why}")));
+        }
+    }
     Ok(lines)
+}
+
+/// Refuses what would leave an investor less than nothing unfunded: what was returned has been called again.
+pub fn check_unfunded(investor_id: Uuid, unfunded: Amount) -> Result<(), Rejection> {
+    if unfunded < Amount::ZERO {
+        return Err(Reason::CallExceedsUnfunded.with(format!("investor {investor_id} would have {unfunded} unfunded")));
+    }
+    Ok(())
 }
 
 fn line(purposes: &[Purpose], commitment: &Commitment, part: Part, currency: Currency) -> LinePreview {
@@ -184,7 +199,7 @@ fn split_group(
         let why = format!("the amounts that are given are {} more than {}", currency.from_minor(given - all), currency.from_minor(all));
         return Err(Reason::AdjustmentMismatch.with(why));
     }
-    let room = |at: usize| commitments[at].unfunded.minor(currency) - parts[at].inside;
+    let room = |at: usize| (commitments[at].unfunded.minor(currency) - parts[at].inside).max(0);
     let above = wanted.given.iter().find(|(at, units)| group.kind == Kind::Inside && **units > room(**at));
     if let Some((at, units)) = above {
         let (investor, units, unfunded) = (commitments[*at].investor_id, currency.from_minor(*units), currency.from_minor(room(*at)));

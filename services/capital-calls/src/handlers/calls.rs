@@ -19,6 +19,9 @@ use crate::{CapitalCalls, store};
 /// Longest reason of an amendment, a cancellation or a rescission.
 pub const REASON_CHARACTERS_MAX: usize = 500;
 
+/// Most bytes of what a call says, so that its events hold it and an amendment beside it.
+const CONTENT_BYTES_MAX: usize = 20 << 10;
+
 /// The ids of the allocations that purposes name, sorted, each once.
 pub fn allocation_ids<'a>(purposes: impl Iterator<Item = &'a Purpose>) -> Vec<Uuid> {
     sorted_ids(purposes.filter_map(|purpose| purpose.allocation_id))
@@ -66,6 +69,12 @@ pub fn written(fund: &FundCopy, mut content: CallContent, given: Option<Currency
     content.amount = domain::check_purposes(&mut content.purposes, fund, given, |id| firm.allocations.get(&id).cloned())?;
     domain::check_adjustments(&mut content.adjustments, fund.currency)?;
     content.content_hash = domain::content_hash(fund.id, &content);
+    let bytes = serde_json::to_string(&content).map_or(usize::MAX, |text| text.len());
+    if bytes > CONTENT_BYTES_MAX {
+        return Err(
+            Reason::RequestTooLarge.with(format!("what the call says takes {bytes} bytes, at most {CONTENT_BYTES_MAX} are allowed"))
+        );
+    }
     Ok(content)
 }
 
@@ -130,6 +139,7 @@ fn submit(tx: &Tx, Sent { context, body, .. }: &Sent<SubmitCapitalCall>, firm: &
         due_on: content.due_on,
         priority: content.priority,
         requested_by: context.actor.user.clone(),
+        authors: vec![context.actor.user.clone()],
         workflow_id: ids::workflow_id(id),
         adjustments: vec![],
         rounding: content.rounding,
@@ -265,6 +275,9 @@ fn amend(
                 planned(tx, fund, &content, &firm.effective(fund.id, content.due_on))?;
             }
             domain::put_content(call, content);
+            if !call.authors.contains(&context.actor.user) {
+                call.authors.push(context.actor.user.clone());
+            }
             call.version += 1;
             Ok(CapitalCallChange::Revised { reason: body.reason.clone() })
         }

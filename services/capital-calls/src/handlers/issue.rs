@@ -37,11 +37,14 @@ struct Books {
 impl Books {
     /// Locks calls with all that belongs to them.
     async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<(HashMap<Uuid, CapitalCall>, Books), Fault> {
+        store::lock_changes(tx, ids).await?;
         let issued = store::issued_calls(tx, ids).await?;
-        store::lock_payments_of_calls(tx, &issued).await?;
-        let lines = store::lock_lines_of_calls(tx, &issued).await?;
-        // those that were recorded before the lines were locked; nobody adds any now
         let payments = store::lock_payments_of_calls(tx, &issued).await?;
+        let lines = store::lock_lines_of_calls(tx, &issued).await?;
+        if store::count_payments_of_calls(tx, &issued).await? != payments.len() {
+            // who waits for one of them while it holds lines may be waited for
+            return Err(Fault::Transient("a payment was recorded before the lines were locked".into()));
+        }
         let calls = store::lock_calls(tx, ids).await?;
         let fund_ids = sorted_ids(calls.values().map(|call| call.fund_id));
         let amended = calls.values().filter_map(|call| call.amending.as_ref()).flat_map(|amendment| &amendment.content.purposes);
@@ -259,6 +262,10 @@ fn amend(tx: &mut Tx, context: &Context, call: &mut CapitalCall, amendment: &Ame
         let change = domain::amend_line(&mut line, preview.as_ref(), amendment.content.due_on, amendment.number, today);
         moved.extend(change.map(|change| (line, change)));
     }
+    let rises = !previews.is_empty() || moved.iter().any(|(_, change)| change.amount.is_positive());
+    if rises && let Err(rejection) = check_notice(tx, &fund, amendment, today) {
+        return Ok(Err(rejection));
+    }
     if moved.is_empty() && previews.is_empty() {
         return Ok(Err(Reason::NothingAmended.with(format!("no line of capital call {} would change", call.id))));
     }
@@ -282,6 +289,11 @@ fn amend(tx: &mut Tx, context: &Context, call: &mut CapitalCall, amendment: &Ame
         books.added.push(line);
     }
     Ok(Ok(CapitalCallChange::Amended { reason: amendment.reason.clone() }))
+}
+
+/// What is called in addition is due like a call that is issued now.
+fn check_notice(tx: &Tx, fund: &FundCopy, amendment: &Amendment, today: NaiveDate) -> Result<(), Rejection> {
+    domain::check_notice(fund, &tx.rules().rules(&fund.fund_type, fund.id)?, &amendment.content, today)
 }
 
 fn replace(lines: &mut HashMap<Uuid, Vec<CallLine>>, line: &CallLine) {
@@ -313,6 +325,9 @@ fn prepare_amendment(tx: &Tx, call: &CapitalCall, amendment: &Amendment, books: 
         domain::check_notice(&fund, &rules, content, today)?;
     }
     let previews = domain::split_call(Terms::of(content), &commitments, fund.currency)?;
+    for commitment in commitments.iter().filter(|commitment| !previews.iter().any(|line| line.investor_id == commitment.investor_id)) {
+        domain::check_unfunded(commitment.investor_id, commitment.unfunded)?;
+    }
     let mut amended = call.clone();
     domain::put_content(&mut amended, content.clone());
     take(&amended, &mut allocations);
@@ -343,7 +358,15 @@ fn may_rescind(context: &Context, body: &RescindCapitalCall, call: &CapitalCall,
     context.actor.check_fund(call.fund_id)?;
     check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
     match call.decision {
-        CallDecision::Issued => Ok(books.firm.fund(call.fund_id)?.clone()),
+        CallDecision::Issued => {
+            for line in books.lines.get(&call.id).into_iter().flatten() {
+                let of_line = |commitment: &&Commitment| (commitment.fund_id, commitment.investor_id) == (line.fund_id, line.investor_id);
+                if let Some(commitment) = books.firm.commitments.iter().find(of_line) {
+                    domain::check_unfunded(commitment.investor_id, commitment.unfunded - line.impact_on_unfunded)?;
+                }
+            }
+            Ok(books.firm.fund(call.fund_id)?.clone())
+        }
         CallDecision::Rescinded => Err(Reason::CallRescinded.with(format!("capital call {}", call.id))),
         _ => Err(Reason::CallNotIssued.with(format!("capital call {} is {}", call.id, chassis::row::name(&call.status)))),
     }

@@ -164,9 +164,11 @@ impl Handle<ReversePayment> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<ReversePayment>) -> Result<Answers<Payment>, Fault> {
         let mut payments = store::lock_payments_with_credit(tx, &batch.ids(|command| command.payment_id)).await?;
         let mut lines = store::lock_lines(tx, &sorted_ids(payments.values().map(|payment| payment.line_id))).await?;
-        // what was recorded before the lines were locked; nobody adds any now
         let credited = sorted_ids(lines.values().filter(|line| line.unapplied.is_positive()).map(|line| line.id));
-        payments.extend(store::lock_credit(tx, &credited).await?.into_iter().map(|payment| (payment.id, payment)));
+        if !credited.is_empty() && store::credit(tx, &credited).await?.iter().any(|id| !payments.contains_key(id)) {
+            // who waits for one of them while it holds lines may be waited for
+            return Err(Fault::Transient("a payment was recorded before its line was locked".into()));
+        }
         let mut answers = Answers::new();
         let mut cash = Cash::default();
         for sent in batch.iter() {

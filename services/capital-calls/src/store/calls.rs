@@ -32,6 +32,7 @@ fn call(row: &PgRow) -> Result<CapitalCall, Error> {
         adjustments: row.json("adjustments")?,
         rounding: row.named("rounding")?,
         content_hash: row.try_get("content_hash")?,
+        authors: row.try_get("authors")?,
         submitted_at: row.try_get("submitted_at")?,
         amendment: row.try_get("amendment")?,
         amendments_asked: row.try_get("amendments_asked")?,
@@ -52,10 +53,14 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     sqlx::query(
         "insert into capital_calls (id, version, created_at, fund_id, fund_type, currency, amount, purposes,
                                     due_on, priority, requested_by, content_hash, decision, paid, adjustments, rounding,
-                                    submitted_at)
-         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::numeric[],
+                                    submitted_at, authors)
+         select id, version, created_at, fund_id, fund_type, currency, amount, purposes, due_on, priority, requested_by, content_hash, decision,
+                paid, adjustments, rounding, submitted_at, array(select jsonb_array_elements_text(authors))
+         from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::numeric[],
                               $8::jsonb[], $9::date[], $10::text[], $11::text[], $12::text[], $13::text[], $14::numeric[], $15::jsonb[],
-                              $16::text[], $17::timestamptz[])",
+                              $16::text[], $17::timestamptz[], $18::jsonb[])
+              as new (id, version, created_at, fund_id, fund_type, currency, amount, purposes, due_on, priority, requested_by, content_hash,
+                      decision, paid, adjustments, rounding, submitted_at, authors)",
     )
     .bind(column(calls, |call| call.id))
     .bind(column(calls, |call| call.version))
@@ -74,6 +79,20 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     .bind(column(calls, |call| Json(&call.adjustments)))
     .bind(column(calls, |call| row::name(&call.rounding)))
     .bind(column(calls, |call| call.submitted_at))
+    .bind(column(calls, |call| Json(&call.authors)))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Keeps others from issuing, changing or taking back these calls until the transaction ends: their lines may not be there yet, so
+/// that rows alone do not keep them.
+pub async fn lock_changes(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query(
+        "select pg_advisory_xact_lock(hashtextextended(current_schema() || ' call ' || id, 0))
+         from (select unnest($1::uuid[]) as id order by 1) as calls",
+    )
+    .bind(ids)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -103,11 +122,11 @@ pub async fn save_calls(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault
              priority = new.priority, content_hash = new.content_hash, adjustments = new.adjustments, rounding = new.rounding,
              amendment = new.amendment, amending = new.amending, decision = new.decision, decided_because = new.decided_because,
              issued_on = new.issued_on, line_count = new.line_count, paid = new.paid, submitted_at = new.submitted_at,
-             amendments_asked = new.amendments_asked
+             amendments_asked = new.amendments_asked, authors = array(select jsonb_array_elements_text(new.authors))
          from unnest($1::uuid[], $2::bigint[], $3::text[], $4::numeric[], $5::jsonb[], $6::date[], $7::text[], $8::text[], $9::jsonb[],
-                     $10::text[], $11::int[], $12::jsonb[], $13::text[], $14::text[], $15::date[], $16::int[], $17::numeric[], $18::timestamptz[], $19::int[])
+                     $10::text[], $11::int[], $12::jsonb[], $13::text[], $14::text[], $15::date[], $16::int[], $17::numeric[], $18::timestamptz[], $19::int[], $20::jsonb[])
               as new (id, version, requested_by, amount, purposes, due_on, priority, content_hash, adjustments, rounding, amendment,
-                      amending, decision, decided_because, issued_on, line_count, paid, submitted_at, amendments_asked)
+                      amending, decision, decided_because, issued_on, line_count, paid, submitted_at, amendments_asked, authors)
          where capital_calls.id = new.id and capital_calls.version <> new.version",
     )
     .bind(column(calls, |call| call.id))
@@ -129,6 +148,7 @@ pub async fn save_calls(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault
     .bind(decimals(calls, |call| call.paid))
     .bind(column(calls, |call| call.submitted_at))
     .bind(column(calls, |call| call.amendments_asked))
+    .bind(column(calls, |call| Json(&call.authors)))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -148,20 +148,19 @@ pub async fn lock_payments_of_calls(tx: &mut Tx, call_ids: &[Uuid]) -> Result<Ve
     Ok(payments)
 }
 
-/// The payments for these lines that count and have credit, in the order in which they were recorded. The lines are locked.
-pub async fn lock_credit(tx: &mut Tx, line_ids: &[Uuid]) -> Result<Vec<Payment>, Fault> {
-    if line_ids.is_empty() {
-        return Ok(vec![]);
-    }
-    let payments = sqlx::query(
-        "select *, coalesce(reversal, 'null') as reversal_or_null from payments
-         where line_id = any($1) and reversal is null and unapplied > 0 order by id for no key update",
-    )
-    .bind(line_ids)
-    .try_map(|row| payment(&row))
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(payments)
+/// How many payments for these calls count.
+pub async fn count_payments_of_calls(tx: &mut Tx, call_ids: &[Uuid]) -> Result<usize, Fault> {
+    let count: i64 = sqlx::query_scalar("select count(*) from payments where call_id = any($1) and reversal is null")
+        .bind(call_ids)
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// The ids of the payments for these lines that count and have credit.
+pub async fn credit(tx: &mut Tx, line_ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    let ids = sqlx::query_scalar("select id from payments where line_id = any($1) and reversal is null and unapplied > 0");
+    Ok(ids.bind(line_ids).fetch_all(&mut **tx).await?)
 }
 
 /// Writes which parts of payments are applied now.

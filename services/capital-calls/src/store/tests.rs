@@ -64,6 +64,7 @@ fn call_of(tx: &Tx, fund_id: Uuid) -> CapitalCall {
         due_on: date("2026-06-30"),
         priority: Priority::High,
         requested_by: "mia".into(),
+        authors: vec!["mia".into(), "max".into()],
         workflow_id: ids::workflow_id(id),
         adjustments: vec![],
         rounding: ::domain::messages::capital_calls::Rounding::Cumulative,

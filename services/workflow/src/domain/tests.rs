@@ -99,6 +99,7 @@ fn votes() {
         tier: ApprovalTier { from_amount: "1".parse().unwrap(), votes: 2, role: "committee".into() },
         votes: vec![],
         priority: Priority::Normal,
+        authors: vec!["max".into()],
         voided: false,
         status: ApprovalStatus::Pending,
     };
@@ -111,6 +112,7 @@ fn votes() {
     let elsewhere = Actor { scope: Scope::Funds(vec![Uuid::from_u128(5)]), ..actor("eve", "committee") };
     for (voter, expected) in [
         (actor("mia", "committee"), Err(Reason::RequesterMayNotVote)),
+        (actor("max", "committee"), Err(Reason::RequesterMayNotVote)),
         (actor("tom", "treasurer"), Err(Reason::RoleMayNotVote)),
         (elsewhere, Err(Reason::FundOutOfScope)),
         (actor("ann", "committee"), Ok(ApprovalStatus::Pending)),
@@ -135,4 +137,22 @@ fn a_workflow_that_was_forgotten_ends_as_its_subject_was_decided() {
             assert_eq!(workflow.error.is_some(), decided == Decided::Denied);
         }
     }
+}
+
+#[test]
+fn what_is_changed_while_it_is_given_back_is_asked_again_and_not_issued_when_it_is_denied() {
+    let tier = ApprovalTier { from_amount: "1".parse().unwrap(), votes: 1, role: "committee".into() };
+    let mut workflow = workflow(SubjectKind::CapitalCall);
+    refuse_step(&mut workflow, Reason::CallNotPending.with("changed"), DateTime::UNIX_EPOCH);
+    ask_again(&mut workflow, Some(&tier), DateTime::UNIX_EPOCH);
+    assert_eq!((workflow.status, workflow.error.is_none()), (WorkflowStatus::Waiting, true));
+    assert!(workflow.steps.iter().all(|step| step.name != StepName::GiveBack));
+    refuse_step(&mut workflow, Reason::ApprovalDenied.with("no"), DateTime::UNIX_EPOCH);
+    let issue = workflow.steps.iter().find(|step| step.name == StepName::Issue).unwrap();
+    assert_eq!(issue.status, StepStatus::Skipped);
+    assert_eq!(next_step(&mut workflow).map(|step| step.name), Some(StepName::GiveBack));
+    let mut withdrawn = self::workflow(SubjectKind::CapitalCall);
+    assert!(withdraw(&mut withdrawn, "cancelled", DateTime::UNIX_EPOCH));
+    assert_eq!((withdrawn.status, next_step(&mut withdrawn).is_none()), (WorkflowStatus::Failed, true));
+    assert!(!withdraw(&mut withdrawn, "again", DateTime::UNIX_EPOCH));
 }

@@ -39,7 +39,7 @@ fn asked<'a>(call: &'a CapitalCall, amendment: Option<i32>) -> Asked<'a> {
         (_, None) => Asked::Nothing,
         (_, Some(number)) if call.amendment >= number => Asked::Nothing,
         (_, Some(number)) => match &call.amending {
-            Some(amending) if amending.number == number => Asked::Nothing,
+            Some(amending) if amending.number == number => Asked::For(amending.content.clone(), &amending.requested_by),
             _ => Asked::Withdrawn,
         },
     }
@@ -51,21 +51,16 @@ fn may_concern(call: &CapitalCall) -> bool {
 }
 
 /// Has votes cast again on what was changed, and ends what was taken back.
-pub async fn follow(tx: &mut Tx, batch: &[Seen<CapitalCall>]) -> Result<(), Fault> {
+pub async fn follow(tx: &mut Tx, news: &[&Seen<CapitalCall>]) -> Result<(), Fault> {
     let concerned: HashMap<Uuid, &Seen<CapitalCall>> =
-        batch.iter().filter(|seen| may_concern(&seen.state)).map(|seen| (seen.state.id, seen)).collect();
+        news.iter().filter(|seen| may_concern(&seen.state)).map(|seen| (seen.state.id, *seen)).collect();
     if concerned.is_empty() {
         return Ok(());
     }
     let mut changed: Vec<(Instance, &Context)> = Vec::new();
     let mut asked_again: Vec<(Uuid, Option<ApprovalTier>)> = Vec::new();
-    for mut instance in store::lock_open(tx, &sorted_ids(concerned.keys().copied())).await? {
+    for mut instance in store::lock_incomplete(tx, &sorted_ids(concerned.keys().copied())).await? {
         let Some(seen) = concerned.get(&instance.workflow.subject_id) else { continue };
-        let heard = (instance.subject_epoch, instance.subject_version);
-        if (seen.epoch, seen.state.version) <= heard {
-            continue;
-        }
-        (instance.subject_epoch, instance.subject_version) = (seen.epoch, seen.state.version);
         let has_changed = match asked(&seen.state, instance.subject.amendment) {
             Asked::Nothing => false,
             Asked::Withdrawn => domain::withdraw(&mut instance.workflow, "the capital call or its amendment was cancelled", tx.now()),
@@ -93,7 +88,9 @@ pub async fn follow(tx: &mut Tx, batch: &[Seen<CapitalCall>]) -> Result<(), Faul
         tx.emit(context, &instance.workflow, WorkflowChange::Advanced)?;
         let tier = asked_again.iter().find(|(id, _)| *id == instance.workflow.id).and_then(|(_, tier)| tier.clone());
         if let Some(tier) = tier {
-            let id = ids::derived(&format!("approval {}", instance.subject_version), instance.workflow.id);
+            // another one for each state of the call, also when a content comes back
+            let of_call = concerned.get(&instance.workflow.subject_id).map(|seen| (seen.epoch, seen.state.version));
+            let id = ids::derived(&format!("approval {of_call:?}"), instance.workflow.id);
             let approval = Approval { id, ..super::approval(tx, instance, tier) };
             tx.emit(context, &approval, ApprovalChange::Requested)?;
             approvals.push(approval);
@@ -113,8 +110,10 @@ fn ask_again(
     content: CallContent,
     requested_by: &str,
 ) -> Result<Option<ApprovalTier>, Rejection> {
-    let tier = tx.rules().rules(&call.fund_type, call.fund_id)?.tier(content.amount).cloned();
-    instance.subject.amount = content.amount;
+    let amount = super::gross(&content.purposes);
+    let tier = tx.rules().rules(&call.fund_type, call.fund_id)?.tier(amount).cloned();
+    instance.subject.amount = amount;
+    instance.subject.authors.clone_from(&call.authors);
     instance.subject.priority = content.priority;
     instance.subject.asked += 1;
     instance.subject.content_hash = content.content_hash;

@@ -38,9 +38,10 @@ fn instance_of(tx: &Tx, due: bool) -> Instance {
         content_hash: "h".into(),
         priority: Priority::Normal,
         amendment: None,
+        authors: vec![],
         asked: 0,
     };
-    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()), subject_epoch: 1, subject_version: 1 }
+    Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()), subject_epoch: 1 }
 }
 
 #[tokio::test]
@@ -115,6 +116,7 @@ async fn approvals_and_rules_read_back_as_written() {
         tier: ApprovalTier { from_amount: "1".parse().unwrap(), votes: 1, role: "committee".into() },
         votes: vec![],
         priority: Priority::Normal,
+        authors: vec!["max".into()],
         voided: false,
         status: ApprovalStatus::Pending,
     };

@@ -267,6 +267,9 @@ pub struct CapitalCall {
     pub priority: Priority,
     /// Who asked for it.
     pub requested_by: String,
+    /// Everybody who has written its content before the issue; none of them may vote on it.
+    #[serde(default)]
+    pub authors: Vec<String>,
     /// The workflow that carries it through.
     pub workflow_id: Uuid,
     /// Lines that are not what their share would be.

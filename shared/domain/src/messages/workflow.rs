@@ -177,6 +177,9 @@ pub struct Approval {
     pub content_hash: String,
     /// Who asked; may not vote.
     pub requested_by: String,
+    /// Who has written the content; none of them may vote.
+    #[serde(default)]
+    pub authors: Vec<String>,
     /// The tier in force at the request: how many votes of which role.
     pub tier: ApprovalTier,
     /// The votes so far.

@@ -68,6 +68,17 @@ fn what_is_returned_is_netted_and_may_be_called_again() {
 }
 
 #[test]
+fn what_was_returned_and_called_again_is_not_called_twice() {
+    let mut commitments = three();
+    // a return that was called again and is taken back now
+    commitments[0].unfunded = usd(-100);
+    let refused = split(&[purpose(PurposeKind::Expenses, 400, false)], &commitments).unwrap_err();
+    assert_eq!(refused.reason, Reason::CallExceedsUnfunded, "{refused}");
+    let more_than_was_called = [purpose(PurposeKind::Expenses, 4_000, false), purpose(PurposeKind::RecallableReturn, 40, true)];
+    assert_eq!(split(&more_than_was_called, &three()).unwrap_err().reason, Reason::PurposeMismatch);
+}
+
+#[test]
 fn a_preview_says_how_each_share_came_about() {
     let commitments = [commitment(1, 50_000, 50_000), commitment(2, 50_000, 50_000), commitment(3, 50_000, 1_000)];
     let lines = split(&[purpose(PurposeKind::Reserve, 10_000, true)], &commitments).unwrap();
