@@ -141,19 +141,6 @@ pub fn content_hash(fund_id: Uuid, content: &CallContent) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a call says.
-pub fn content_of(call: &CapitalCall) -> CallContent {
-    CallContent {
-        purposes: call.purposes.clone(),
-        amount: call.amount,
-        due_on: call.due_on,
-        priority: call.priority,
-        adjustments: call.adjustments.clone(),
-        rounding: call.rounding,
-        content_hash: call.content_hash.clone(),
-    }
-}
-
 /// Has a call say something else.
 pub fn put_content(call: &mut CapitalCall, content: CallContent) {
     let CallContent { purposes, amount, due_on, priority, adjustments, rounding, content_hash } = content;

@@ -209,7 +209,7 @@ fn submit_draft(tx: &Tx, call: &mut CapitalCall, firm: &Firm) -> Result<(), Reje
         return Err(Reason::CallNotDraft.with(format!("capital call {} is {}", call.id, chassis::row::name(&call.status))));
     }
     let fund = firm.fund(call.fund_id)?;
-    let content = written(fund, domain::content_of(call), None, firm)?;
+    let content = written(fund, call.content(), None, firm)?;
     planned(tx, fund, &content, &firm.effective(fund.id, content.due_on))?;
     call.decision = CallDecision::PendingApproval;
     call.submitted_at = Some(tx.now());
@@ -253,7 +253,7 @@ fn amend(
         return Err(Reason::AmendmentPending.with(format!("amendment {} of capital call {}", amendment.number, call.id)));
     }
     let fund = firm.fund(call.fund_id)?;
-    let before = domain::content_of(call);
+    let before = call.content();
     let wanted = CallContent {
         purposes: body.purposes.clone().unwrap_or_else(|| before.purposes.clone()),
         due_on: body.due_on.unwrap_or(before.due_on),

@@ -212,7 +212,7 @@ fn issue(tx: &mut Tx, context: &Context, call: &mut CapitalCall, books: &mut Boo
 
 fn prepare_issue(tx: &Tx, call: &CapitalCall, books: &Books) -> Result<(FundCopy, Vec<LinePreview>, i32, NaiveDate), Rejection> {
     let fund = books.firm.fund(call.fund_id)?.clone();
-    let content = domain::content_of(call);
+    let content = call.content();
     domain::check_purposes(&mut content.purposes.clone(), &fund, None, |id| books.firm.allocations.get(&id).cloned())?;
     let previews = planned(tx, &fund, &content, &books.firm.effective(fund.id, content.due_on))?;
     let grace_days = i32::from(tx.rules().rules(&fund.fund_type, fund.id)?.grace_days);

@@ -24,17 +24,8 @@ enum Asked<'a> {
 }
 
 fn asked<'a>(call: &'a CapitalCall, amendment: Option<i32>) -> Asked<'a> {
-    let content = || CallContent {
-        purposes: call.purposes.clone(),
-        amount: call.amount,
-        due_on: call.due_on,
-        priority: call.priority,
-        adjustments: call.adjustments.clone(),
-        rounding: call.rounding,
-        content_hash: call.content_hash.clone(),
-    };
     match (call.decision, amendment) {
-        (CallDecision::PendingApproval, None) => Asked::For(content(), &call.requested_by),
+        (CallDecision::PendingApproval, None) => Asked::For(call.content(), &call.requested_by),
         (CallDecision::Cancelled, None) => Asked::Withdrawn,
         (_, None) => Asked::Nothing,
         (_, Some(number)) if call.amendment >= number => Asked::Nothing,

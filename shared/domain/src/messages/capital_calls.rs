@@ -307,6 +307,21 @@ pub struct CapitalCall {
     pub status: CallStatus,
 }
 
+impl CapitalCall {
+    /// What it says.
+    pub fn content(&self) -> CallContent {
+        CallContent {
+            purposes: self.purposes.clone(),
+            amount: self.amount,
+            due_on: self.due_on,
+            priority: self.priority,
+            adjustments: self.adjustments.clone(),
+            rounding: self.rounding,
+            content_hash: self.content_hash.clone(),
+        }
+    }
+}
+
 /// The decided part of a call's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
