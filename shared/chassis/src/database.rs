@@ -203,7 +203,8 @@ impl Database {
         let inner = loop {
             match self.pool().begin().await {
                 Ok(inner) => break inner,
-                Err(error) if dead == limits::POOL_SIZE || !is_dead(&error) => return Err(error.into()),
+                // whatever the reason, a password that is being changed as well: no message or command is to blame
+                Err(error) if dead == limits::POOL_SIZE || !is_dead(&error) => return Err(Fault::Transient(error.to_string())),
                 Err(_) => dead += 1,
             }
         };

@@ -324,3 +324,29 @@ async fn a_service_that_hangs_is_silent_and_only_its_own_resources_are_unavailab
     testkit::process::signal(replica.process.pid(), "CONT");
     office.manager.until(&metrics, |metrics| metrics["called"] == "100.00").await;
 }
+
+#[tokio::test]
+async fn without_the_database_of_one_service_only_its_own_resources_are_unavailable() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 1, "100.00").await;
+    let metrics = format!("/funds/{}/metrics", fund.id);
+    office.manager.until(&metrics, |metrics| metrics["called"] == "100.00").await;
+    let database = stack.database().await;
+    let name: String = sqlx::query_scalar("select current_database()::text").fetch_one(&database).await.unwrap();
+    let others = "workflow, allocation_status, capital_calls, audit, notifications";
+    let shut = format!(
+        "revoke connect on database \"{name}\" from public, fund_metrics; grant connect on database \"{name}\" to {others};
+         select pg_terminate_backend(pid) from pg_stat_activity where usename = 'fund_metrics' and datname = current_database()"
+    );
+    sqlx::raw_sql(&shut).execute(&database).await.unwrap();
+    let token = testkit::client::token(&stack.settings.jwt_secret, "mia", &["fund_manager"], None, 3_600);
+    let url = format!("{}/api/v1{metrics}", stack.gateway());
+    let reply = reqwest::Client::new().get(url).bearer_auth(token).send().await.unwrap();
+    assert_eq!((reply.status().as_u16(), reply.headers().contains_key("retry-after")), (503, true));
+    office.manager.get(&format!("/funds/{}", fund.id)).await.expect(200);
+    office.pay(id(&lines(&call)[0], "id"), "40.00", "while it is away").await;
+    let open = format!("grant connect on database \"{name}\" to fund_metrics");
+    sqlx::raw_sql(&open).execute(&database).await.unwrap();
+    office.manager.until(&metrics, |metrics| metrics["paid_in"] == "40.00").await;
+}
