@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use domain::messages::allocation_status::{Allocation, AllocationChange, AllocationDecision, Fund, FundChange, FundStatus, FundingStatus};
 use domain::messages::capital_calls::{
-    CallDecision, CallLine, CallLineChange, CallStatus, CapitalCall, CapitalCallChange, Commitment, CommitmentChange, CommitmentStatus,
-    Investor, InvestorChange, LinePurpose, LineStatus, LineTiming, Payment, PaymentChange, PaymentMethod, PaymentStatus, Priority, Purpose,
-    PurposeKind,
+    CallDecision, CallLine, CallLineChange, CallStatus, CapitalCall, CapitalCallChange, Clearing, Commitment, CommitmentChange,
+    CommitmentStatus, Investor, InvestorChange, LinePurpose, LineStatus, LineTiming, Payment, PaymentChange, PaymentMethod, PaymentStatus,
+    Priority, Purpose, PurposeKind,
 };
 use domain::{Aggregate, Amount, Currency, Event, ids};
 use sha2::{Digest, Sha256};
@@ -169,6 +169,14 @@ async fn load_investors(database: &PgPool, maker: &Maker) -> Result<(), String> 
     });
     let columns = "(id, version, created_at, fund_id, investor_id, currency, amount, effective_on, called, unfunded)";
     copy(database, &format!("capital_calls.commitments {columns}"), commitments).await?;
+    let entries = (0..shape.funds * shape.investors).map(|n| {
+        let commitment = maker.commitment(n);
+        let [id, fund] = [commitment.id, commitment.fund_id].map(|id| id.to_string());
+        let (amount, at, on) = (commitment.amount.to_string(), commitment.created_at.to_rfc3339(), commitment.effective_on.to_string());
+        Ok(row([&id, &id, &fund, "1", &at, "initial", &amount, &amount, &on, "initial commitment", "bench"]))
+    });
+    let columns = "(id, commitment_id, fund_id, version, at, kind, amount, impact_on_unfunded, effective_on, reason, recorded_by)";
+    copy(database, &format!("capital_calls.commitment_entries {columns}"), entries).await?;
     let log = (0..maker.investor_count()).map(|n| maker.logged(&investor(n), InvestorChange::Registered));
     let log = log.chain((0..shape.funds * shape.investors).map(|n| maker.logged(&maker.commitment(n), CommitmentChange::Called)));
     copy(database, &format!("capital_calls.{LOG}"), log).await

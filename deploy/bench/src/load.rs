@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use chrono::{Days, NaiveDate};
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -128,6 +129,11 @@ impl Pace {
     }
 }
 
+/// A value date of its own for each of so many payments: cash of one amount and date for a line would be taken for a duplicate.
+fn value_date(number: u64) -> NaiveDate {
+    NaiveDate::default() + Days::new(11_000 + number % 9_000)
+}
+
 /// Writes requests.
 struct Writer {
     lines: Arc<Vec<Uuid>>,
@@ -145,8 +151,8 @@ impl Writer {
     fn payment(&mut self, with_line: bool) -> String {
         let line = self.line();
         let line = if with_line { format!("\"line_id\":\"{line}\",") } else { String::new() };
-        let reference = self.place;
-        format!("{{{line}\"amount\":\"1.00\",\"method\":\"wire\",\"reference\":\"bench {reference}\",\"received_on\":\"2026-01-05\"}}")
+        let (reference, received_on) = (self.place, value_date(self.place >> 20));
+        format!("{{{line}\"amount\":\"1.00\",\"method\":\"wire\",\"reference\":\"bench {reference}\",\"received_on\":\"{received_on}\"}}")
     }
 
     fn body(&mut self) -> String {
@@ -269,6 +275,7 @@ pub async fn trace(world: &World, stop: Arc<AtomicBool>) -> Result<Trace, String
             next = Instant::now() + TRACE_PAUSE;
             unanswered += 1;
             let line = idle.remove(0);
+            let received_on = value_date(trace.sent);
             let (client, database, committed) = (client.clone(), world.database.clone(), committed.clone());
             tokio::spawn(async move {
                 let since = Instant::now();
@@ -276,7 +283,7 @@ pub async fn trace(world: &World, stop: Arc<AtomicBool>) -> Result<Trace, String
                 headers.insert("Idempotency-Key", Uuid::new_v4().to_string());
                 headers.insert("ce-actor", "tracer");
                 let body = format!(
-                    "{{\"line_id\":\"{line}\",\"amount\":\"1.00\",\"method\":\"wire\",\"reference\":\"trace\",\"received_on\":\"2026-01-05\"}}"
+                    "{{\"line_id\":\"{line}\",\"amount\":\"1.00\",\"method\":\"wire\",\"reference\":\"trace\",\"received_on\":\"{received_on}\"}}"
                 );
                 let subject = "tranche.cmd.capital-calls.record-payment";
                 let reply = client.request_with_headers(subject, headers, body.into()).await;

@@ -13,6 +13,7 @@ mod reads;
 mod replay;
 mod report;
 mod soak;
+mod statements;
 mod world;
 
 use clap::{Parser, ValueEnum};
@@ -181,5 +182,6 @@ async fn measure(line: Line, notes: &mut Notes) -> Result<(), String> {
     }
     world.stop().await;
     allocations::measure(&plan, notes).await?;
-    calls::measure(&plan, notes).await
+    calls::measure(&plan, notes).await?;
+    statements::measure(&plan, notes).await
 }

@@ -11,7 +11,7 @@ const READERS: [&str; 3] = ["fund-metrics", "allocation-status", "notifications"
 /// Their projections, emptied; of the totals the versions stay, of the reminders what was sent.
 const EMPTY: &str =
     "truncate fund_metrics.funds, fund_metrics.commitments, fund_metrics.allocations, fund_metrics.lines, fund_metrics.due_totals,
-              allocation_status.line_shares;
+              fund_metrics.issue_totals, fund_metrics.funding_days, allocation_status.line_shares;
                      update fund_metrics.totals set committed = 0, called = 0, paid_in = 0, impact = 0, unapplied = 0, allocated = 0,
                                                     commitments = 0, lines = 0, lines_paid = 0, allocations = 0;
                      update allocation_status.allocations set called = 0, paid = 0;

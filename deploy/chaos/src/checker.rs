@@ -91,6 +91,11 @@ struct Tables {
     votes: HashMap<(Uuid, String), usize>,
     names: HashMap<String, Vec<Uuid>>,
     commitments: HashMap<Uuid, Vec<(Uuid, Uuid, String)>>,
+    closings: HashMap<Uuid, Vec<(Uuid, Uuid, String)>>,
+    receipts: HashMap<String, Vec<(Uuid, Uuid, String)>>,
+    refunds: HashMap<String, Vec<(Uuid, Uuid)>>,
+    payouts: HashMap<Uuid, String>,
+    statements: HashMap<String, Vec<(Uuid, i64, String)>>,
 }
 
 impl Tables {
@@ -103,6 +108,11 @@ impl Tables {
             votes: HashMap::new(),
             names: HashMap::new(),
             commitments: HashMap::new(),
+            closings: HashMap::new(),
+            receipts: HashMap::new(),
+            refunds: HashMap::new(),
+            payouts: HashMap::new(),
+            statements: HashMap::new(),
         };
         let payments = "select reference, id, line_id, (amount * 100)::bigint::text as cents, reversal->>'reason' as reason from capital_calls.payments";
         for row in sqlx::query(payments).fetch_all(database).await? {
@@ -133,6 +143,39 @@ impl Tables {
         for row in sqlx::query(commitments).fetch_all(database).await? {
             let found = (row.try_get("id")?, row.try_get("fund_id")?, row.try_get("cents")?);
             tables.commitments.entry(row.try_get("investor_id")?).or_default().push(found);
+        }
+        let closings = "select investor_id, closing_id, entry.fund_id, (entry.amount * 100)::bigint::text as cents
+                        from capital_calls.commitment_entries as entry join capital_calls.commitments on commitments.id = commitment_id
+                        where closing_id is not null";
+        for row in sqlx::query(closings).fetch_all(database).await? {
+            let found = (row.try_get("closing_id")?, row.try_get("fund_id")?, row.try_get("cents")?);
+            tables.closings.entry(row.try_get("investor_id")?).or_default().push(found);
+        }
+        let receipts = "select reference, receipt_id, fund_id, sum(amount * 100)::bigint::text as cents from capital_calls.payments
+                        where receipt_id is not null and moved_from is null group by reference, receipt_id, fund_id";
+        for row in sqlx::query(receipts).fetch_all(database).await? {
+            let found = (row.try_get("receipt_id")?, row.try_get("fund_id")?, row.try_get("cents")?);
+            tables.receipts.entry(row.try_get("reference")?).or_default().push(found);
+        }
+        let refunds =
+            "select reason, id, payment_id, payout ->> 'reference' as payout from capital_calls.refunds where payment_id is not null";
+        for row in sqlx::query(refunds).fetch_all(database).await? {
+            let id: Uuid = row.try_get("id")?;
+            tables.refunds.entry(row.try_get("reason")?).or_default().push((id, row.try_get("payment_id")?));
+            if let Some(payout) = row.try_get("payout")? {
+                tables.payouts.insert(id, payout);
+            }
+        }
+        let statements = "select import ->> 'file_name' as file, import.id, count(payments.id) as payments,
+                                 coalesce(sum(amount_paid * 100), 0)::bigint::text as cents
+                          from capital_calls.bank_imports as import
+                          left join capital_calls.bank_entries as entry on entry.import_id = import.id
+                          left join lateral (select id, amount as amount_paid from capital_calls.payments where id = any(entry.payment_ids)) as payments
+                              on true
+                          group by 1, 2";
+        for row in sqlx::query(statements).fetch_all(database).await? {
+            let found = (row.try_get("id")?, row.try_get("payments")?, row.try_get("cents")?);
+            tables.statements.entry(row.try_get("file")?).or_default().push(found);
         }
         Ok(tables)
     }
@@ -165,6 +208,24 @@ impl Tables {
             Operation::Commit { fund, investor, cents } => {
                 let found = self.commitments.get(investor).into_iter().flatten();
                 found.map(|(id, of, amount)| effect(*id, of == fund && *amount == cents.to_string())).collect()
+            }
+            Operation::Close { fund, investor, cents } => {
+                let found = self.closings.get(investor).into_iter().flatten();
+                found.map(|(id, of, amount)| effect(*id, of == fund && *amount == cents.to_string())).collect()
+            }
+            Operation::Receipt { fund, reference, cents } => {
+                let found = self.receipts.get(reference).into_iter().flatten();
+                found.map(|(id, of, amount)| effect(*id, of == fund && *amount == cents.to_string())).collect()
+            }
+            Operation::Refund { payment, reason } => {
+                self.refunds.get(reason).into_iter().flatten().map(|(id, of)| effect(*id, of == payment)).collect()
+            }
+            Operation::Payout { refund, reference } => {
+                self.payouts.get(refund).filter(|found| *found == reference).map(|_| effect(*refund, true)).into_iter().collect()
+            }
+            Operation::Statement { file, cents } => {
+                let found = self.statements.get(file).into_iter().flatten();
+                found.map(|(id, payments, amount)| effect(*id, *payments == 1 && *amount == cents.to_string())).collect()
             }
         }
     }

@@ -28,6 +28,16 @@ pub enum Operation {
     Investor { name: String },
     /// A commitment, by its investor; cents.
     Commit { fund: Uuid, investor: Uuid, cents: i64 },
+    /// A later closing at which one investor joins, by that investor; cents.
+    Close { fund: Uuid, investor: Uuid, cents: i64 },
+    /// Cash for whatever an investor owes, by its reference; cents.
+    Receipt { fund: Uuid, reference: String, cents: i64 },
+    /// A refund of a payment's credit, by its reason.
+    Refund { payment: Uuid, reason: String },
+    /// A refund that is paid out, by its reference.
+    Payout { refund: Uuid, reference: String },
+    /// A bank statement with one payment, by the name of its file; cents.
+    Statement { file: String, cents: i64 },
 }
 
 impl Operation {

@@ -14,6 +14,10 @@ const OWNERS: [&str; 6] = ["workflow", "allocation-status", "capital-calls", "fu
 /// The streams that events of the logs are published to.
 const STREAMS: [&str; 5] = ["EVENTS", "DEALS", "ACCESS", "NOTICES", "DEAD_LETTERS"];
 
+/// A line of which its investor has paid all.
+const FUNDED: &str = "(state->>'amount')::numeric > 0 and (state->>'paid')::numeric >= (state->>'amount')::numeric
+                      and coalesce(state->>'disposition', 'none') <> 'covered_by_others'";
+
 /// What a row that is not as it must be means.
 #[derive(Clone, Copy)]
 enum Means {
@@ -27,13 +31,27 @@ enum Means {
 
 /// Compares rows with the newest state of each aggregate in its owner's log: owner, kind, the table, what must hold of `row` and
 /// `state`. A row without a state, or a state without a row, differs.
-const STATES: [(&str, &str, &str, &str); 17] = [
+const STATES: [(&str, &str, &str, &str); 21] = [
     ("capital_calls", "investor", "capital_calls.investors", "row.version = newest.version and row.name = state->>'name'"),
     (
         "capital_calls",
         "commitment",
         "capital_calls.commitments",
         "row.version = newest.version and row.amount = (state->>'amount')::numeric and row.unfunded = (state->>'unfunded')::numeric",
+    ),
+    (
+        "capital_calls",
+        "closing",
+        "capital_calls.closings",
+        "row.version = newest.version and row.equalised = (state->>'equalised')::numeric and row.interest = (state->>'interest')::numeric",
+    ),
+    ("capital_calls", "bank_details", "capital_calls.bank_details", "row.version = newest.version and row.decision = state->>'decision'"),
+    ("capital_calls", "bank_entry", "capital_calls.bank_entries", "row.version = newest.version and row.decision = state->>'decision'"),
+    (
+        "capital_calls",
+        "refund",
+        "capital_calls.refunds",
+        "row.version = newest.version and row.amount = (state->>'amount')::numeric and row.decision = state->>'decision'",
     ),
     (
         "capital_calls",
@@ -148,7 +166,7 @@ fn sums() -> Vec<(String, Means, String)> {
             "select count(*) from capital_calls.commitments as commitment
              left join (select fund_id, investor_id, sum(impact_on_unfunded) as impact from capital_calls.call_lines group by fund_id, investor_id)
                   as line using (fund_id, investor_id)
-             where unfunded < 0 or unfunded <> commitment.amount + coalesce(impact, 0)"
+             where unfunded < 0 or unfunded <> commitment.amount - drawn_transferred + coalesce(impact, 0)"
                 .into(),
         ),
         sum(
@@ -223,15 +241,56 @@ fn sums() -> Vec<(String, Means, String)> {
                 "with line as ({lines}), computed as (
                     select holder, holder_id, state->>'currency' as currency, (state->>'due_on')::date as due_on,
                            array[sum((state->>'amount')::numeric), sum((state->>'paid')::numeric),
-                                 count(*) filter (where (state->>'paid')::numeric < (state->>'amount')::numeric)] as figures
+                                 count(*) filter (where (state->>'paid')::numeric < (state->>'amount')::numeric),
+                                 count(*) filter (where (state->>'amount')::numeric > 0),
+                                 count(*) filter (where {FUNDED} and state->>'last_paid_on' <= state->>'due_on'),
+                                 count(*) filter (where {FUNDED} and state->>'last_paid_on' > state->>'due_on')] as figures
                     from line cross join lateral (values ('fund', (state->>'fund_id')::uuid), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
                          as holder (holder, holder_id)
                     group by 1, 2, 3, 4
                  ), kept as (
-                    select holder, holder_id, currency, due_on, array[called, paid_in, lines_open] as figures from fund_metrics.due_totals
+                    select holder, holder_id, currency, due_on, array[called, paid_in, lines_open, lines, lines_on_time, lines_late] as figures
+                    from fund_metrics.due_totals
                  )
                  select count(*), min(format('%s %s %s: %s kept, %s right', holder, holder_id, due_on, kept.figures, computed.figures))
                  from computed full join kept using (holder, holder_id, currency, due_on)
+                 where computed.figures is distinct from kept.figures and not (computed.figures is null and 0 = all(kept.figures))"
+            ),
+        ),
+        sum(
+            "the totals of months of issue are those of the lines",
+            format!(
+                "with line as ({lines}), computed as (
+                    select holder, holder_id, state->>'currency' as currency, date_trunc('month', (state->>'issued_on')::date)::date as month,
+                           array[count(*) filter (where (state->>'amount')::numeric > 0), sum((state->>'amount')::numeric)] as figures
+                    from line cross join lateral (values ('fund', (state->>'fund_id')::uuid), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+                         as holder (holder, holder_id)
+                    group by 1, 2, 3, 4
+                 ), kept as (
+                    select holder, holder_id, currency, month, array[lines, called] as figures from fund_metrics.issue_totals
+                 )
+                 select count(*), min(format('%s %s %s: %s kept, %s right', holder, holder_id, month, kept.figures, computed.figures))
+                 from computed full join kept using (holder, holder_id, currency, month)
+                 where coalesce(computed.figures, '{{0, 0}}') is distinct from coalesce(kept.figures, '{{0, 0}}')"
+            ),
+        ),
+        sum(
+            "the days to fund are those of the lines",
+            format!(
+                "with line as ({lines}), computed as (
+                    select holder, holder_id, state->>'currency' as currency, start, date_trunc('month', (state->>'last_paid_on')::date)::date as month,
+                           (state->>'last_paid_on')::date - (state->>day)::date as days,
+                           array[count(*), sum((state->>'amount')::numeric)] as figures
+                    from line cross join lateral (values ('fund', (state->>'fund_id')::uuid), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
+                         as holder (holder, holder_id)
+                    cross join (values ('due', 'due_on'), ('issue', 'issued_on')) as starts (start, day)
+                    where {FUNDED} and state->>'last_paid_on' is not null
+                    group by 1, 2, 3, 4, 5, 6
+                 ), kept as (
+                    select holder, holder_id, currency, start, month, days, array[lines, called] as figures from fund_metrics.funding_days
+                 )
+                 select count(*), min(format('%s %s %s %s: %s kept, %s right', holder, holder_id, month, days, kept.figures, computed.figures))
+                 from computed full join kept using (holder, holder_id, currency, start, month, days)
                  where computed.figures is distinct from kept.figures and not (computed.figures is null and 0 = all(kept.figures))"
             ),
         ),

@@ -1,10 +1,11 @@
-//! The money workload: funds, commitments, deals, allocations, votes, calls, payments one by one and in batches, reversals.
+//! The money workload: funds, commitments, later closings, deals, allocations, votes, calls, payments one by one and in batches, receipts,
+//! bank statements, reversals, refunds.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use chrono::{Days, Utc};
+use chrono::{Days, NaiveDate, Utc};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -43,11 +44,21 @@ struct Fund {
     allocation: Uuid,
 }
 
+/// A call line.
+#[derive(Clone)]
+struct Line {
+    id: Uuid,
+    fund: Uuid,
+    investor: Uuid,
+    /// What cash for it names.
+    reference: String,
+}
+
 /// What the clients know of the firm.
 #[derive(Default)]
 struct Known {
     funds: Vec<Fund>,
-    lines: Vec<Uuid>,
+    lines: Vec<Line>,
     payments: Vec<Uuid>,
 }
 
@@ -74,6 +85,11 @@ pub struct Workload {
 
 fn amount(cents: i64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
+}
+
+/// The bank account of a fund.
+fn account(fund: Uuid) -> String {
+    format!("CHAOS{}", &fund.simple().to_string()[20..])
 }
 
 impl Workload {
@@ -115,6 +131,7 @@ impl Workload {
             for _ in 0..INVESTORS {
                 self.join(made, Manner::Careful).await;
             }
+            self.open_account(made).await?;
             let allocation = self.allocate(made, SMALL_ALLOCATION, Manner::Careful).await.ok_or("no allocation became active")?;
             self.known(|known| known.funds.push(Fund { id: made, allocation }));
             self.call(&Fund { id: made, allocation }, Manner::Careful).await;
@@ -123,6 +140,8 @@ impl Workload {
             return Err("no call was issued".into());
         }
         let mut chance = fastrand::Rng::with_seed(seed);
+        self.import(&mut chance, Manner::Doubled).await;
+        self.refund(&mut chance, Manner::Doubled).await;
         self.pay(&mut chance, Manner::Doubled).await;
         self.pay_wrongly(&mut chance, Manner::Careful).await;
         Ok(())
@@ -163,7 +182,11 @@ impl Workload {
         };
         let Some(fund) = self.known(|known| chance.choice(&known.funds).cloned()) else { return };
         match chance.u8(0..100) {
-            0..59 => self.pay(chance, manner).await,
+            0..49 => self.pay(chance, manner).await,
+            49..53 => self.receive(chance, manner).await,
+            53..56 => self.import(chance, manner).await,
+            56..58 => self.refund(chance, manner).await,
+            58 => self.close(fund.id, manner).await,
             59..67 => self.pay_many(chance, manner).await,
             67..77 => self.reverse(chance, manner).await,
             77..85 => self.call(&fund, manner).await,
@@ -181,18 +204,21 @@ impl Workload {
         }
     }
 
-    fn line(&self, chance: &mut fastrand::Rng) -> Option<Uuid> {
-        self.known(|known| chance.choice(&known.lines).copied())
+    fn line(&self, chance: &mut fastrand::Rng) -> Option<Line> {
+        self.known(|known| chance.choice(&known.lines).cloned())
     }
 
     fn payment(&self, chance: &mut fastrand::Rng, line: Uuid) -> (Operation, Value) {
-        let (cents, reference) = (chance.i64(1..500), format!("p-{}", self.next()));
-        let body = json!({"amount": amount(cents), "method": "wire", "reference": reference, "received_on": "2026-01-15"});
+        let (cents, number) = (chance.i64(1..500), self.next());
+        let reference = format!("p-{number}");
+        // cash of one amount and date for a line would be taken for a duplicate
+        let received_on = NaiveDate::default() + Days::new(14_000 + number.unsigned_abs() % 6_000);
+        let body = json!({"amount": amount(cents), "method": "wire", "reference": reference, "received_on": received_on});
         (Operation::Pay { line, reference, cents }, body)
     }
 
     async fn pay(&self, chance: &mut fastrand::Rng, manner: Manner) {
-        let Some(line) = self.line(chance) else { return };
+        let Some(Line { id: line, .. }) = self.line(chance) else { return };
         let (operation, body) = self.payment(chance, line);
         let asked = Asked { operation, path: format!("/call-lines/{line}/payments"), body, id: "id" };
         if let Some(made) = self.people.treasurer.ask(manner, asked).await
@@ -204,7 +230,7 @@ impl Workload {
 
     /// A payment that can never be right.
     async fn pay_wrongly(&self, chance: &mut fastrand::Rng, manner: Manner) {
-        let Some(line) = self.line(chance) else { return };
+        let Some(Line { id: line, .. }) = self.line(chance) else { return };
         let (operation, mut body) = self.payment(chance, line);
         body["amount"] = json!("-1.00");
         self.people.treasurer.ask(manner, Asked { operation, path: format!("/call-lines/{line}/payments"), body, id: "id" }).await;
@@ -215,7 +241,7 @@ impl Workload {
         let mut operations = Vec::new();
         let mut payments = Vec::new();
         for _ in 0..BATCH {
-            let Some(line) = self.line(chance) else { return };
+            let Some(Line { id: line, .. }) = self.line(chance) else { return };
             let (operation, mut body) = self.payment(chance, line);
             body["line_id"] = json!(line);
             operations.push(operation);
@@ -238,6 +264,82 @@ impl Workload {
         }
     }
 
+    /// Cash for whatever the investor of a line owes.
+    async fn receive(&self, chance: &mut fastrand::Rng, manner: Manner) {
+        let Some(Line { fund, investor, .. }) = self.line(chance) else { return };
+        let (Operation::Pay { reference, cents, .. }, mut body) = self.payment(chance, Uuid::nil()) else { return };
+        (body["fund_id"], body["investor_id"]) = (json!(fund), json!(investor));
+        let operation = Operation::Receipt { fund, reference, cents };
+        self.people.treasurer.ask(manner, Asked { operation, path: "/receipts".into(), body, id: "receipt_id" }).await;
+    }
+
+    /// The fund's account, and how the bank's files are read.
+    async fn open_account(&self, fund: Uuid) -> Result<(), String> {
+        let said = self.people.admin.send(&format!("/funds/{fund}/bank-accounts"), json!({"account": account(fund)})).await;
+        said.ok_or("no bank account could be registered")?;
+        let column = |name: &str| json!({"column": name});
+        let map = json!({"account": column("account"), "currency": {"fixed": "USD"}, "booked_on": "date", "amount": {"signed": column("amount")},
+                         "bank_reference": "reference", "creditor_reference": "creditor"});
+        let said = self.people.treasurer.send("/column-maps", json!({"name": "bank", "map": map})).await;
+        said.map(drop).ok_or_else(|| "no column map could be saved".into())
+    }
+
+    /// A bank statement with one entry, that names a line.
+    async fn import(&self, chance: &mut fastrand::Rng, manner: Manner) {
+        let Some(line) = self.line(chance) else { return };
+        let (Operation::Pay { reference, cents, .. }, body) = self.payment(chance, line.id) else { return };
+        let date = body["received_on"].as_str().unwrap_or_default();
+        let file = format!(
+            "account,date,amount,reference,creditor\n{},{date},{},{reference},{}\n",
+            account(line.fund),
+            amount(cents),
+            line.reference
+        );
+        let path = format!("/bank-statements?column_map=bank&file_name={reference}");
+        let asked = Asked { operation: Operation::Statement { file: reference, cents }, path, body: json!(file), id: "id" };
+        self.people.treasurer.ask(manner, asked).await;
+    }
+
+    /// More than a line can take, asked back, approved and paid out.
+    async fn refund(&self, chance: &mut fastrand::Rng, manner: Manner) {
+        let Some(Line { id: line, .. }) = self.line(chance) else { return };
+        let (Operation::Pay { reference, .. }, mut body) = self.payment(chance, line) else { return };
+        let cents = 2 * CALL;
+        body["amount"] = json!(amount(cents));
+        let operation = Operation::Pay { line, reference, cents };
+        let asked = Asked { operation, path: format!("/call-lines/{line}/payments"), body, id: "id" };
+        let Some(paid) = self.people.treasurer.ask(manner, asked).await else { return };
+        let Some(payment) = paid["id"].as_str().and_then(|id| id.parse().ok()) else { return };
+        let reason = format!("f-{}", self.next());
+        let asked = Asked {
+            operation: Operation::Refund { payment, reason: reason.clone() },
+            path: format!("/payments/{payment}/refunds"),
+            body: json!({"reason": reason}),
+            id: "refund_id",
+        };
+        let Some(asked) = self.people.treasurer.ask(manner, asked).await else { return };
+        let Some(refund) = asked["refund_id"].as_str().and_then(|id| id.parse().ok()) else { return };
+        let path = format!("/refunds/{refund}");
+        self.vote(refund, manner).await;
+        if look_for(&self.people.treasurer, &path, PATIENCE, |refund| refund["status"] == "approved").await.is_none() {
+            return;
+        }
+        let reference = format!("o-{}", self.next());
+        let operation = Operation::Payout { refund, reference: reference.clone() };
+        let body = json!({"paid_on": "2026-02-01", "reference": reference});
+        self.people.treasurer.ask(manner, Asked { operation, path: format!("{path}/payout"), body, id: "id" }).await;
+    }
+
+    /// A later closing at which one investor joins.
+    async fn close(&self, fund: Uuid, manner: Manner) {
+        let Some(investor) = self.register_investor(manner).await else { return };
+        let (cents, today) = (1_000_000_000 + self.next(), Utc::now().date_naive());
+        let commitments = json!([{"investor_id": investor, "amount": amount(cents)}]);
+        let body = json!({"commitments": commitments, "closed_on": today, "due_on": today + Days::new(30), "interest_percent": "8"});
+        let operation = Operation::Close { fund, investor, cents };
+        self.people.admin.ask(manner, Asked { operation, path: format!("/funds/{fund}/closings"), body, id: "id" }).await;
+    }
+
     async fn reverse(&self, chance: &mut fastrand::Rng, manner: Manner) {
         let taken = self.known(|known| {
             let count = known.payments.len();
@@ -251,18 +353,20 @@ impl Workload {
         self.people.treasurer.ask(manner, asked).await;
     }
 
-    async fn join(&self, fund: Uuid, manner: Manner) {
-        let number = self.next();
-        let name = format!("Investor {number}");
+    async fn register_investor(&self, manner: Manner) -> Option<Uuid> {
+        let name = format!("Investor {}", self.next());
         let asked = Asked {
             operation: Operation::Investor { name: name.clone() },
             path: "/investors".into(),
             body: json!({"name": name}),
             id: "id",
         };
-        let Some(made) = self.people.admin.ask(manner, asked).await else { return };
-        let Some(investor) = made["id"].as_str().and_then(|id| id.parse().ok()) else { return };
-        let cents = 10_000_000_000 + number;
+        self.people.admin.ask(manner, asked).await?["id"].as_str()?.parse().ok()
+    }
+
+    async fn join(&self, fund: Uuid, manner: Manner) {
+        let Some(investor) = self.register_investor(manner).await else { return };
+        let cents = 10_000_000_000 + self.next();
         let body = json!({"investor_id": investor, "amount": amount(cents), "effective_on": "2020-01-01"});
         let operation = Operation::Commit { fund, investor, cents };
         self.people.admin.ask(manner, Asked { operation, path: format!("/funds/{fund}/commitments"), body, id: "id" }).await;
@@ -329,8 +433,12 @@ impl Workload {
         let Some(made) = self.people.manager.ask(manner, asked).await else { return };
         let path = format!("/capital-calls/{}", made["capital_call_id"].as_str().unwrap_or_default());
         let Some(call) = look_for(&self.people.manager, &path, PATIENCE, |call| call["decision"] == "issued").await else { return };
-        let ids = call["lines"].as_array().into_iter().flatten().filter_map(|line| line["id"].as_str()?.parse::<Uuid>().ok());
-        self.known(|known| known.lines.extend(ids));
+        let line = |line: &Value| {
+            let id = |field: &str| line[field].as_str()?.parse::<Uuid>().ok();
+            Some(Line { id: id("id")?, fund: fund.id, investor: id("investor_id")?, reference: line["reference"].as_str()?.to_owned() })
+        };
+        let lines: Vec<Line> = call["lines"].as_array().into_iter().flatten().filter_map(line).collect();
+        self.known(|known| known.lines.extend(lines));
     }
 }
 

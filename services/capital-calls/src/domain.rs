@@ -4,22 +4,43 @@ use std::collections::HashSet;
 
 use ::domain::calendar::BusinessDays;
 use ::domain::messages::capital_calls::{
-    ADJUSTMENTS_MAX, CallContent, CallDecision, CallLine, CallStatus, CapitalCall, Commitment, CommitmentStatus, Disposition, EXCUSES_MAX,
-    LineAdjustment, LineStatus, LineTiming, Payment, PaymentStatus, Priority, Purpose, PurposeKind, Reversal,
+    ADJUSTMENTS_MAX, CallContent, CallDecision, CallLine, CallStatus, CapitalCall, LineAdjustment, LineStatus, LineTiming,
+    PinnedInstructions, Priority, Purpose, PurposeKind,
 };
 use ::domain::money::same_currency;
 use ::domain::pro_rata::{self, Claim};
 use ::domain::rejection::check_text;
 use ::domain::rules::{NoticeDays, Rules};
 use ::domain::{Amount, Currency, Money, Reason, Rejection};
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 mod amend;
+mod bank;
+mod bank_details;
+mod closing;
+mod commitments;
+mod cover;
+mod late;
+mod notice;
+mod payments;
+mod placing;
+mod refunds;
 mod split;
 
-pub use amend::{Moved, amend_line, reapply, rescind_line};
+pub use amend::{Moved, amend_line, by_investor, cover_call, cover_line, divide, divide_with_new, rescind_line};
+pub use bank::{Known, OpenLines, Proposal, line_ranges, masked_entry, propose, written_account};
+pub use bank_details::{bank_details_status, confirm, instructions_hash, reject, written_instructions};
+pub use closing::{Earlier, Equalisation, equalise, is_shared_anew, share_anew};
+pub use commitments::{Recorded, change, commitment_status, draw, effective, enter, excuse, least_unfunded, transfer};
+pub use cover::{Cover, cover, has_ambiguous_purposes};
+pub use late::{LineTerms, check_default, check_failure, depends_on_history, overdue_history, pay_anew, standing};
+pub use notice::{NoticeParts, notice};
+pub use payments::{
+    Cash, REFERENCE_CHARACTERS_MAX, check_reference, check_source, derive_payment, in_order, pay, payment_status, reverse, settle,
+};
+pub use refunds::{change_refunded, interest_due, refund_status, refundable};
 pub use split::{Terms, check_unfunded, split_call};
 
 /// Most purposes of one call.
@@ -30,6 +51,8 @@ pub const PURPOSES_MAX: usize = 50;
 pub struct FundCopy {
     /// Id.
     pub id: Uuid,
+    /// Name.
+    pub name: String,
     /// Type; chooses the rules.
     pub fund_type: String,
     /// Currency.
@@ -38,6 +61,8 @@ pub struct FundCopy {
     pub timezone: String,
     /// Calendars of its bank holidays, with `+` between them.
     pub calendar: String,
+    /// Its bank details that are in use.
+    pub instructions: Option<PinnedInstructions>,
 }
 
 /// What capital-calls keeps of an allocation.
@@ -76,6 +101,9 @@ pub fn check_purposes(
         purpose.amount = amount_in(fund.currency, purpose.amount, given)?;
         if purpose.kind == PurposeKind::RecallableReturn && !purpose.inside_commitment {
             return Err(Reason::PurposeMismatch.with("a recallable return that does not change the unfunded commitments"));
+        }
+        if purpose.kind == PurposeKind::ClosingInterest {
+            return Err(Reason::PurposeMismatch.with("the interest of a closing is called by the closing only, and not changed"));
         }
         let id = match (purpose.kind, purpose.allocation_id) {
             (PurposeKind::Investment, Some(id)) => id,
@@ -156,7 +184,12 @@ pub fn earliest_due(fund: &FundCopy, rules: &Rules, priority: Priority, issued_o
         Priority::High => high,
         Priority::Urgent => urgent,
     };
-    BusinessDays::of(&fund.calendar, &rules.closed_on)?.after(issued_on, days)
+    business_days_after(fund, rules, issued_on, days)
+}
+
+/// The date so many business days of a fund after a date.
+pub fn business_days_after(fund: &FundCopy, rules: &Rules, date: NaiveDate, days: u16) -> Result<NaiveDate, Rejection> {
+    BusinessDays::of(&fund.calendar, &rules.closed_on)?.after(date, days)
 }
 
 /// Refuses a due date that leaves less notice than the rules ask for.
@@ -172,79 +205,6 @@ pub fn check_notice(fund: &FundCopy, rules: &Rules, content: &CallContent, issue
     let (due_on, priority) = (content.due_on, chassis::row::name(&content.priority));
     Err(Reason::NoticeTooShort
         .with(format!("a call of {priority} priority issued on {issued_on} is due on {earliest} or later, not on {due_on}")))
-}
-
-/// The commitments to a fund that count for a call due on a date.
-pub fn effective(commitments: &[Commitment], fund_id: Uuid, due_on: NaiveDate) -> Vec<Commitment> {
-    commitments.iter().filter(|commitment| commitment.fund_id == fund_id && commitment.effective_on <= due_on).cloned().collect()
-}
-
-/// Takes what a line calls into its commitment; negative amounts give it back.
-pub fn draw(commitment: &mut Commitment, amount: Amount, impact_on_unfunded: Amount) {
-    commitment.version += 1;
-    commitment.called += amount;
-    commitment.unfunded += impact_on_unfunded;
-    commitment.status = commitment_status(commitment.unfunded);
-}
-
-/// Excuses an investor from an allocation of the fund that it is committed to, once.
-pub fn excuse(commitment: &mut Commitment, allocation_id: Uuid, allocation: Option<&AllocationCopy>) -> Result<(), Rejection> {
-    let allocation = allocation.ok_or_else(|| Reason::UnknownAllocation.with(format!("allocation {allocation_id}")))?;
-    if allocation.fund_id != commitment.fund_id {
-        return Err(Reason::PurposeMismatch.with(format!("allocation {allocation_id} does not belong to fund {}", commitment.fund_id)));
-    }
-    if commitment.excused_from.contains(&allocation_id) || commitment.excused_from.len() >= EXCUSES_MAX {
-        return Err(Reason::AlreadyExcused.with(format!(
-            "investor {} is excused from {} allocations, {allocation_id} among them or one too many",
-            commitment.investor_id,
-            commitment.excused_from.len()
-        )));
-    }
-    commitment.excused_from.push(allocation_id);
-    commitment.version += 1;
-    Ok(())
-}
-
-/// The status of a commitment, from what is unfunded.
-pub fn commitment_status(unfunded: Amount) -> CommitmentStatus {
-    if unfunded.is_positive() { CommitmentStatus::Active } else { CommitmentStatus::FullyCalled }
-}
-
-/// What a payment does to its line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PaymentApplied {
-    /// Part that reduces what is outstanding.
-    pub applied: Amount,
-    /// Part above it.
-    pub unapplied: Amount,
-}
-
-/// Applies cash to a line, up to what is outstanding; the excess becomes unapplied credit.
-pub fn pay(line: &CallLine, amount: Amount, given: Option<Currency>) -> Result<PaymentApplied, Rejection> {
-    let amount = amount_in(line.currency, amount, given)?;
-    if line.disposition == Disposition::Rescinded {
-        return Err(Reason::CallRescinded.with(format!("call line {} of capital call {}", line.id, line.call_id)));
-    }
-    let applied = amount.min(line.outstanding);
-    Ok(PaymentApplied { applied: applied + line.currency.zero(), unapplied: amount - applied + line.currency.zero() })
-}
-
-/// Takes a payment back, once.
-pub fn reverse(payment: &Payment, reversal: Reversal) -> Result<Reversal, Rejection> {
-    match &payment.reversal {
-        Some(before) => {
-            Err(Reason::PaymentReversed.with(format!("payment {} was reversed with effect from {}", payment.id, before.effective_on)))
-        }
-        None => Ok(reversal),
-    }
-}
-
-/// Adds applied and unapplied cash to a line; negative amounts take it away.
-pub fn settle(line: &mut CallLine, applied: Amount, unapplied: Amount, today: NaiveDate) {
-    line.version += 1;
-    line.paid += applied;
-    line.unapplied += unapplied;
-    derive_line(line, today);
 }
 
 /// Writes the derived parts of a line: what is outstanding, the split of what is paid, the axes.
@@ -266,7 +226,7 @@ pub fn derive_line(line: &mut CallLine, today: NaiveDate) {
         part.paid = if part.amount.is_positive() { line.currency.from_minor(share) } else { part.amount };
     }
     line.status = line_status(line);
-    line.timing = line_timing(line, today);
+    line.timing = time_of(line, today);
 }
 
 fn line_status(line: &CallLine) -> LineStatus {
@@ -278,10 +238,15 @@ fn line_status(line: &CallLine) -> LineStatus {
     }
 }
 
-fn line_timing(line: &CallLine, today: NaiveDate) -> LineTiming {
-    let grace_ends = line.due_on + Days::new(u64::try_from(line.grace_days).unwrap_or_default());
+/// Where a line stands in time.
+pub fn time_of(line: &CallLine, today: NaiveDate) -> LineTiming {
+    let grace_ends = late::grace_ends(line);
+    // a failure is cured with the interest, not before
+    let is_uncured = line.failure_notice.is_some() && line.interest_due.is_positive();
     match today {
-        _ if !line.outstanding.is_positive() => LineTiming::Settled,
+        _ if !line.outstanding.is_positive() && !is_uncured => LineTiming::Settled,
+        _ if line.default.is_some() => LineTiming::Defaulted,
+        _ if line.failure_notice.is_some() => LineTiming::DefaultNoticed,
         _ if today < line.due_on => LineTiming::NotDue,
         _ if today == line.due_on => LineTiming::Due,
         _ if today <= grace_ends => LineTiming::Grace,
@@ -299,15 +264,6 @@ pub fn call_status(call: &CapitalCall) -> CallStatus {
         CallDecision::Issued if call.paid >= call.amount => CallStatus::Funded,
         CallDecision::Issued if call.paid.is_positive() => CallStatus::PartiallyFunded,
         CallDecision::Issued => CallStatus::Issued,
-    }
-}
-
-/// The status of a payment.
-pub fn payment_status(payment: &Payment) -> PaymentStatus {
-    match payment.reversal {
-        Some(_) => PaymentStatus::Reversed,
-        None if payment.unapplied.is_positive() => PaymentStatus::Overpaid,
-        None => PaymentStatus::Applied,
     }
 }
 

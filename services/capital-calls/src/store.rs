@@ -6,14 +6,14 @@
 use std::collections::HashMap;
 
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
-use ::domain::messages::capital_calls::{Commitment, Investor};
+use ::domain::messages::capital_calls::Investor;
 use chassis::row::{column, decimals};
 use chassis::{Fault, RowExt, Seen, Tx};
 use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
-use crate::domain::{self, AllocationCopy, FundCopy};
+use crate::domain::{AllocationCopy, FundCopy};
 
 /// The aggregates that this service owns and others follow.
 pub const INVESTORS: &str = "select id, version from investors";
@@ -23,20 +23,46 @@ pub const COMMITMENTS: &str = "select id, version from commitments";
 pub const CALLS: &str = "select id, version from capital_calls";
 /// See [`INVESTORS`].
 pub const LINES: &str = "select id, version from call_lines";
+/// See [`INVESTORS`].
+pub const CLOSINGS: &str = "select id, version from closings";
+/// See [`INVESTORS`].
+pub const BANK_ENTRIES: &str = "select id, version from bank_entries";
+/// See [`INVESTORS`].
+pub const BANK_DETAILS: &str = "select id, version from bank_details";
+/// See [`INVESTORS`].
+pub const REFUNDS: &str = "select id, version from refunds";
 /// Copies of what allocation-status owns.
 pub const FUND_COPIES: &str = "select id, epoch, version from funds";
 /// See [`FUND_COPIES`].
 pub const ALLOCATION_COPIES: &str = "select id, epoch, version from allocations";
 
 /// What is kept beside its rows.
-pub const TOTALS: [chassis::Total; 4] = [
+pub const TOTALS: [chassis::Total; 6] = [
     (
-        "paid and unapplied of lines",
-        "select id::text, format('%s/%s', paid, line.unapplied), format('%s/%s', applied, payments.unapplied)
+        "refunded of payments",
+        "select payments.id::text, refunded::text, coalesce(computed, 0)::text
+         from payments left join (select payment_id as id, sum(amount) as computed from refunds where decision <> 'cancelled'
+                                  group by payment_id) as refunds using (id)
+         where refunded <> coalesce(computed, 0)",
+    ),
+    (
+        "credit of payments that pays other lines",
+        "select payments.id::text, payments.moved::text, coalesce(computed, 0)::text
+         from payments left join (select moved_from as id, sum(amount) as computed from payments
+                                  where moved_from is not null and reversal is null group by moved_from) as children using (id)
+         where payments.reversal is null and payments.moved <> coalesce(computed, 0)",
+    ),
+    (
+        "paid, unapplied, charges, interest and last value date of lines",
+        "select id::text, format('%s/%s/%s/%s/%s', paid, line.unapplied, line.charges, line.interest_paid, line.last_paid_on),
+                format('%s/%s/%s/%s/%s', applied, payments.unapplied, payments.charges, payments.interest, payments.last_paid_on)
          from call_lines as line
-         left join (select line_id as id, sum(applied) as applied, sum(unapplied) as unapplied from payments where reversal is null
-                    group by line_id) as payments using (id)
-         where (paid, line.unapplied) is distinct from (coalesce(applied, 0), coalesce(payments.unapplied, 0))",
+         left join (select line_id as id, sum(applied) as applied, sum(unapplied) as unapplied, sum(charges) as charges,
+                           sum(interest) as interest, max(received_on) filter (where applied > 0) as last_paid_on
+                    from payments where reversal is null group by line_id) as payments using (id)
+         where (paid, line.unapplied, line.charges, line.interest_paid, line.last_paid_on)
+               is distinct from (coalesce(applied, 0), coalesce(payments.unapplied, 0), coalesce(payments.charges, 0),
+                                 coalesce(payments.interest, 0), payments.last_paid_on)",
     ),
     (
         "paid of calls",
@@ -45,12 +71,22 @@ pub const TOTALS: [chassis::Total; 4] = [
          where call.paid <> coalesce(lines.paid, 0)",
     ),
     (
-        "called and unfunded of commitments",
-        "select commitment.id::text, format('%s/%s', called, unfunded), format('%s/%s', coalesce(lines.amount, 0), commitment.amount + coalesce(impact, 0))
-         from commitments as commitment
-         left join (select fund_id, investor_id, sum(amount) as amount, sum(impact_on_unfunded) as impact from call_lines
-                    group by fund_id, investor_id) as lines using (fund_id, investor_id)
-         where (called, unfunded) is distinct from (coalesce(lines.amount, 0), commitment.amount + coalesce(impact, 0))",
+        "amount, called and unfunded of commitments",
+        "with computed as (
+            select commitment.id, coalesce(entries.amount, 0) as amount, coalesce(lines.amount, 0) as called,
+                   coalesce(entries.impact, 0) + coalesce(lines.impact, 0) as unfunded,
+                   coalesce(entries.amount - entries.impact, 0) as drawn_transferred
+            from commitments as commitment
+            left join (select commitment_id as id, sum(amount) as amount, sum(impact_on_unfunded) as impact from commitment_entries
+                       group by commitment_id) as entries using (id)
+            left join (select fund_id, investor_id, sum(amount) as amount, sum(impact_on_unfunded) as impact from call_lines
+                       group by fund_id, investor_id) as lines using (fund_id, investor_id)
+         )
+         select kept.id::text, format('%s/%s/%s/%s', kept.amount, kept.called, kept.unfunded, kept.drawn_transferred),
+                format('%s/%s/%s/%s', computed.amount, computed.called, computed.unfunded, computed.drawn_transferred)
+         from commitments as kept join computed using (id)
+         where (kept.amount, kept.called, kept.unfunded, kept.drawn_transferred)
+               <> (computed.amount, computed.called, computed.unfunded, computed.drawn_transferred)",
     ),
     (
         "called of allocations",
@@ -63,22 +99,51 @@ pub const TOTALS: [chassis::Total; 4] = [
     ),
 ];
 
+mod bank;
+mod bank_details;
 mod calls;
+mod closings;
+mod commitments;
+mod defaults;
+mod lines;
 mod payments;
+mod refunds;
 
+pub use bank::*;
+pub use bank_details::*;
 pub use calls::*;
+pub use closings::*;
+pub use commitments::*;
+pub use defaults::*;
+pub use lines::*;
 pub use payments::*;
+pub use refunds::*;
+
+/// Keeps others from what has these names until the transaction ends, in an order that is the same for all: rows that are not there yet
+/// cannot be locked.
+async fn lock_names(tx: &mut Tx, kind: &str, names: &[String]) -> Result<(), Fault> {
+    sqlx::query(
+        "select pg_advisory_xact_lock(key)
+         from (select distinct hashtextextended(current_schema() || ' ' || $1 || ' ' || name, 0) as key
+               from unnest($2::text[]) as names (name) order by 1) as keys",
+    )
+    .bind(kind)
+    .bind(names)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
 
 // ---- copies of what allocation-status owns
 
 /// Keeps the newest version of each fund.
 pub async fn copy_funds(tx: &mut Tx, funds: &[Seen<Fund>]) -> Result<(), Fault> {
     sqlx::query(
-        "insert into funds (id, epoch, version, fund_type, currency, timezone, calendar)
-         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
+        "insert into funds (id, epoch, version, fund_type, currency, timezone, calendar, name)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, fund_type = excluded.fund_type,
-             currency = excluded.currency, timezone = excluded.timezone, calendar = excluded.calendar
+             currency = excluded.currency, timezone = excluded.timezone, calendar = excluded.calendar, name = excluded.name
          where (excluded.epoch, excluded.version) > (funds.epoch, funds.version)",
     )
     .bind(column(funds, |seen| seen.state.id))
@@ -88,6 +153,7 @@ pub async fn copy_funds(tx: &mut Tx, funds: &[Seen<Fund>]) -> Result<(), Fault> 
     .bind(column(funds, |seen| seen.state.currency.code()))
     .bind(column(funds, |seen| seen.state.timezone.as_str()))
     .bind(column(funds, |seen| seen.state.calendar.as_str()))
+    .bind(column(funds, |seen| seen.state.name.as_str()))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -128,16 +194,32 @@ pub async fn forget_allocations(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> 
 fn fund(row: &PgRow) -> Result<FundCopy, Error> {
     Ok(FundCopy {
         id: row.try_get("id")?,
+        name: row.try_get("name")?,
         fund_type: row.try_get("fund_type")?,
         currency: row.parsed("currency")?,
         timezone: row.try_get("timezone")?,
         calendar: row.try_get("calendar")?,
+        instructions: pinned(row, "bank_details_id", "account", "hash")?,
     })
 }
 
 /// The funds with these ids.
 pub async fn funds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, FundCopy>, Fault> {
-    let funds = sqlx::query("select * from funds where id = any($1)").bind(ids).try_map(|row| fund(&row)).fetch_all(&mut **tx).await?;
+    let now = tx.now();
+    let funds = sqlx::query(
+        "select funds.*, in_use.*
+         from funds
+         left join lateral (select id as bank_details_id, account, hash from bank_details as details
+                            where details.holder_id = funds.id and details.currency = funds.currency and details.decision = 'confirmed'
+                              and details.usable_from <= $2
+                            order by usable_from desc, id desc limit 1) as in_use on true
+         where funds.id = any($1)",
+    )
+    .bind(ids)
+    .bind(now)
+    .try_map(|row| fund(&row))
+    .fetch_all(&mut **tx)
+    .await?;
     Ok(funds.into_iter().map(|fund| (fund.id, fund)).collect())
 }
 
@@ -182,7 +264,7 @@ pub async fn save_allocations(tx: &mut Tx, allocations: &[&AllocationCopy]) -> R
     Ok(())
 }
 
-// ---- investors and commitments
+// ---- investors
 
 fn investor(row: &PgRow) -> Result<Investor, Error> {
     Ok(Investor {
@@ -235,121 +317,21 @@ pub async fn list_investors(tx: &mut Tx, scope: Option<&[Uuid]>, after: (String,
     Ok(investors)
 }
 
-fn commitment(row: &PgRow) -> Result<Commitment, Error> {
-    let currency = row.parsed("currency")?;
-    let unfunded = row.amount("unfunded", currency)?;
-    Ok(Commitment {
-        id: row.try_get("id")?,
-        version: row.try_get("version")?,
-        created_at: row.try_get("created_at")?,
-        fund_id: row.try_get("fund_id")?,
-        investor_id: row.try_get("investor_id")?,
-        currency,
-        amount: row.amount("amount", currency)?,
-        effective_on: row.try_get("effective_on")?,
-        called: row.amount("called", currency)?,
-        unfunded,
-        excused_from: row.try_get("excused_from")?,
-        status: domain::commitment_status(unfunded),
-    })
-}
-
-/// Adds commitments; returns the ids of those whose investor had none to the fund before.
-pub async fn insert_commitments(tx: &mut Tx, commitments: &[Commitment]) -> Result<Vec<Uuid>, Fault> {
-    let added = sqlx::query_scalar(
-        "insert into commitments (id, version, created_at, fund_id, investor_id, currency, amount, effective_on, called, unfunded)
-         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[],
-                              $7::numeric[], $8::date[], $9::numeric[], $10::numeric[])
-         on conflict (fund_id, investor_id) do nothing
-         returning id",
+/// Investors with these ids, by name; those with a commitment to one of these funds, if given.
+pub async fn find_investors(tx: &mut Tx, scope: Option<&[Uuid]>, ids: &[Uuid]) -> Result<Vec<Investor>, Fault> {
+    let investors = sqlx::query(
+        "select * from investors
+         where id = any($2)
+           and ($1::uuid[] is null or exists (select from commitments where investor_id = investors.id and fund_id = any($1)))
+         order by name, id",
     )
-    .bind(column(commitments, |commitment| commitment.id))
-    .bind(column(commitments, |commitment| commitment.version))
-    .bind(column(commitments, |commitment| commitment.created_at))
-    .bind(column(commitments, |commitment| commitment.fund_id))
-    .bind(column(commitments, |commitment| commitment.investor_id))
-    .bind(column(commitments, |commitment| commitment.currency.code()))
-    .bind(decimals(commitments, |commitment| commitment.amount))
-    .bind(column(commitments, |commitment| commitment.effective_on))
-    .bind(decimals(commitments, |commitment| commitment.called))
-    .bind(decimals(commitments, |commitment| commitment.unfunded))
+    .persistent(false)
+    .bind(scope)
+    .bind(ids)
+    .try_map(|row| investor(&row))
     .fetch_all(&mut **tx)
     .await?;
-    Ok(added)
-}
-
-/// The commitments to these funds, in the order of their ids.
-pub async fn commitments(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<Vec<Commitment>, Fault> {
-    let commitments = sqlx::query("select * from commitments where fund_id = any($1) order by id")
-        .bind(fund_ids)
-        .try_map(|row| commitment(&row))
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(commitments)
-}
-
-/// The commitments to these funds, locked in the order of their ids.
-pub async fn lock_commitments(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<Vec<Commitment>, Fault> {
-    let commitments = sqlx::query("select * from commitments where fund_id = any($1) order by id for no key update")
-        .bind(fund_ids)
-        .try_map(|row| commitment(&row))
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(commitments)
-}
-
-/// Writes what calls changed on commitments.
-pub async fn save_commitments(tx: &mut Tx, commitments: &[&Commitment]) -> Result<(), Fault> {
-    sqlx::query(
-        "update commitments set version = new.version, called = new.called, unfunded = new.unfunded
-         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[]) as new (id, version, called, unfunded)
-         where commitments.id = new.id",
-    )
-    .bind(column(commitments, |commitment| commitment.id))
-    .bind(column(commitments, |commitment| commitment.version))
-    .bind(decimals(commitments, |commitment| commitment.called))
-    .bind(decimals(commitments, |commitment| commitment.unfunded))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// The commitments with these ids, locked.
-pub async fn lock_commitments_by_id(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Commitment>, Fault> {
-    let commitments = sqlx::query("select * from commitments where id = any($1) order by id for no key update")
-        .bind(ids)
-        .try_map(|row| commitment(&row))
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(commitments.into_iter().map(|commitment| (commitment.id, commitment)).collect())
-}
-
-/// Adds excuses, by commitment; several of one commitment come with rising versions.
-pub async fn add_excuses(tx: &mut Tx, excuses: &[(&Commitment, Uuid)]) -> Result<(), Fault> {
-    sqlx::query(
-        "update commitments set version = new.version, excused_from = excused_from || new.allocation_ids
-         from (select id, max(version) as version, array_agg(allocation_id) as allocation_ids
-               from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as excuse (id, version, allocation_id) group by id) as new
-         where commitments.id = new.id",
-    )
-    .bind(column(excuses, |(commitment, _)| commitment.id))
-    .bind(column(excuses, |(commitment, _)| commitment.version))
-    .bind(column(excuses, |(_, allocation_id)| *allocation_id))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// Commitments to a fund after an id.
-pub async fn list_commitments(tx: &mut Tx, fund_id: Uuid, after: Uuid, limit: i64) -> Result<Vec<Commitment>, Fault> {
-    let commitments = sqlx::query("select * from commitments where fund_id = $1 and id > $2 order by id limit $3")
-        .bind(fund_id)
-        .bind(after)
-        .bind(limit)
-        .try_map(|row| commitment(&row))
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(commitments)
+    Ok(investors)
 }
 
 #[cfg(test)]

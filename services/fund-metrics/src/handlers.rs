@@ -5,12 +5,14 @@ use ::domain::messages::capital_calls::{CallLine, Commitment};
 use ::domain::messages::fund_metrics::{
     CurrencyFigures, FundMetrics, FundMetricsChange, GetFundMetrics, GetInvestorMetrics, GetPortfolioMetrics, ListFundMetrics,
 };
-use ::domain::{Page, Reason};
+use ::domain::{Page, Reason, Rejection};
 use chassis::{Answer, Context, Fault, Follow, Seen, Show, Summarise, Tx, cursor};
 use uuid::Uuid;
 
 use crate::domain::Changes;
 use crate::{FundMetricsService, store};
+
+mod analytics;
 
 impl Follow<Fund> for FundMetricsService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Fund>]) -> Result<(), Fault> {
@@ -100,12 +102,18 @@ impl Show<ListFundMetrics> for FundMetricsService {
     }
 }
 
+/// Refuses an asker who may not see every fund of an investor.
+fn check_all_funds(context: &Context, investor_id: Uuid) -> Result<(), Rejection> {
+    if context.actor.scope.funds().is_none() {
+        return Ok(());
+    }
+    let why = format!("the figures of investor {investor_id} are over all funds; {} may see some only", context.actor.user);
+    Err(Reason::FundOutOfScope.with(why))
+}
+
 impl Show<GetInvestorMetrics> for FundMetricsService {
     async fn show(&self, tx: &mut Tx, context: &Context, query: GetInvestorMetrics) -> Answer<Page<CurrencyFigures>> {
-        if context.actor.scope.funds().is_some() {
-            let why = format!("the figures of investor {} are over all funds; {} may see some only", query.investor_id, context.actor.user);
-            return Err(Reason::FundOutOfScope.with(why).into());
-        }
+        check_all_funds(context, query.investor_id)?;
         let items = store::investor_figures(tx, query.investor_id).await?;
         if items.is_empty() {
             return Err(Reason::UnknownInvestor.with(format!("investor {} has no commitment", query.investor_id)).into());

@@ -6,7 +6,11 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{CallLine, Commitment};
-use ::domain::messages::fund_metrics::{FundMetrics, GetFundMetrics, GetInvestorMetrics, GetPortfolioMetrics, ListFundMetrics};
+use ::domain::messages::fund_metrics::{
+    FundMetrics, GetFundAgeing, GetFundCollections, GetFundDaysToFund, GetFundMetrics, GetFundTrends, GetInvestorAgeing,
+    GetInvestorCollections, GetInvestorDaysToFund, GetInvestorMetrics, GetInvestorTrends, GetPortfolioAgeing, GetPortfolioCollections,
+    GetPortfolioDaysToFund, GetPortfolioMetrics, GetPortfolioTrends, ListFundDaysToFund, ListFundMetrics,
+};
 use chassis::{Card, Copies};
 
 mod domain;
@@ -27,6 +31,19 @@ fn main() -> ExitCode {
         .shows::<ListFundMetrics>()
         .shows::<GetInvestorMetrics>()
         .shows::<GetPortfolioMetrics>()
+        .shows::<GetFundCollections>()
+        .shows::<GetInvestorCollections>()
+        .shows::<GetPortfolioCollections>()
+        .shows::<GetFundAgeing>()
+        .shows::<GetInvestorAgeing>()
+        .shows::<GetPortfolioAgeing>()
+        .shows::<GetFundDaysToFund>()
+        .shows::<ListFundDaysToFund>()
+        .shows::<GetInvestorDaysToFund>()
+        .shows::<GetPortfolioDaysToFund>()
+        .shows::<GetFundTrends>()
+        .shows::<GetInvestorTrends>()
+        .shows::<GetPortfolioTrends>()
         .summarises::<FundMetrics>()
         .keeps(&store::TOTALS)
         .rebuilds(store::READ_MODEL)

@@ -13,7 +13,12 @@ use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
-use crate::domain::{self, Changes, Delta, Due, DueDelta, Holder, LineFigures};
+use crate::domain::{self, Changes, Delta, Due, LineFigures};
+
+pub mod analytics;
+mod totals;
+
+pub use totals::{TOTALS, add_changes, next_versions};
 
 /// Copies of what other services own.
 pub const FUNDS: &str = "select id, epoch, version from funds";
@@ -24,53 +29,10 @@ pub const ALLOCATIONS: &str = "select id, epoch, version from allocations";
 /// See [`FUNDS`].
 pub const LINES: &str = "select id, epoch, version from lines";
 
-/// What is kept beside its rows.
-pub const TOTALS: [chassis::Total; 2] = [
-    (
-        "totals of funds and of the portfolio",
-        "with facts as (
-            select fund_id, currency, amount as committed, 1 as commitments, 0 as called, 0 as paid_in, 0 as impact, 0 as unapplied,
-                   0 as lines, 0 as lines_paid, 0 as allocated, 0 as allocations
-            from commitments
-            union all
-            select fund_id, currency, 0, 0, called, paid, impact, unapplied, (called > 0)::int, (called > 0 and paid >= called)::int, 0, 0 from lines
-            union all
-            select fund_id, currency, 0, 0, 0, 0, 0, 0, 0, 0, amount, active from allocations
-         ), computed as (
-            select holder, holder_id, currency, array[sum(committed), sum(commitments), sum(called), sum(paid_in), sum(impact), sum(unapplied),
-                   sum(lines), sum(lines_paid), sum(allocated), sum(allocations)]::numeric[] as figures
-            from facts cross join lateral (values ('fund', fund_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
-                 as holders (holder, holder_id)
-            group by holder, holder_id, currency
-         ), kept as (
-            select holder, holder_id, currency, array[committed, commitments, called, paid_in, impact, unapplied,
-                   lines, lines_paid, allocated, allocations]::numeric[] as figures
-            from totals
-         )
-         select format('%s %s %s', holder, holder_id, currency), coalesce(kept.figures::text, 'nothing'), coalesce(computed.figures::text, 'nothing')
-         from kept full join computed using (holder, holder_id, currency)
-         where kept.figures is distinct from computed.figures and not (computed.figures is null and 0 = all(kept.figures))",
-    ),
-    (
-        "totals of due dates",
-        "with computed as (
-            select holder, holder_id, currency, due_on, array[sum(called), sum(paid), count(*) filter (where paid < called)]::numeric[] as figures
-            from lines cross join lateral (values ('fund', fund_id), ('portfolio', '00000000-0000-0000-0000-000000000000'::uuid))
-                 as holders (holder, holder_id)
-            group by holder, holder_id, currency, due_on
-         ), kept as (
-            select holder, holder_id, currency, due_on, array[called, paid_in, lines_open]::numeric[] as figures from due_totals
-         )
-         select format('%s %s %s %s', holder, holder_id, currency, due_on), coalesce(kept.figures::text, 'nothing'), coalesce(computed.figures::text, 'nothing')
-         from kept full join computed using (holder, holder_id, currency, due_on)
-         where kept.figures is distinct from computed.figures and not (computed.figures is null and 0 = all(kept.figures))",
-    ),
-];
-
 /// All that is here is made from events. The versions of the totals are not: they go on, and what readers know of each fund is
 /// published once more.
 pub const READ_MODEL: chassis::ReadModel = chassis::ReadModel {
-    tables: &["funds", "commitments", "allocations", "lines", "totals", "due_totals"],
+    tables: &["funds", "commitments", "allocations", "lines", "totals", "due_totals", "issue_totals", "funding_days"],
     carry_over: &[
         "update totals set version = live.version from {live}.totals as live
          where (totals.holder, totals.holder_id, totals.currency) = (live.holder, live.holder_id, live.currency)",
@@ -165,16 +127,19 @@ pub async fn keep_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>], cha
 /// Keeps the newest version of each line and adds the differences.
 pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>], changes: &mut Changes) -> Result<(), Fault> {
     let rows = sqlx::query(
-        "insert into lines as known (id, epoch, version, fund_id, investor_id, currency, due_on, called, paid, impact, unapplied)
+        "insert into lines as known (id, epoch, version, fund_id, investor_id, currency, due_on, called, paid, impact, unapplied,
+                                     funded_on, issued_on)
          select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::date[],
-                              $8::numeric[], $9::numeric[], $10::numeric[], $11::numeric[])
+                              $8::numeric[], $9::numeric[], $10::numeric[], $11::numeric[], $12::date[], $13::date[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, is_new = false,
              previous_due_on = known.due_on, due_on = excluded.due_on,
              previous_called = known.called, called = excluded.called,
              previous_paid = known.paid, paid = excluded.paid,
              previous_impact = known.impact, impact = excluded.impact,
-             previous_unapplied = known.unapplied, unapplied = excluded.unapplied
+             previous_unapplied = known.unapplied, unapplied = excluded.unapplied,
+             previous_funded_on = known.funded_on, funded_on = excluded.funded_on,
+             previous_issued_on = known.issued_on, issued_on = excluded.issued_on
          where (excluded.epoch, excluded.version) > (known.epoch, known.version)
          returning *",
     )
@@ -189,6 +154,8 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>], changes: &mut Cha
     .bind(column(lines, |seen| seen.state.paid.decimal()))
     .bind(column(lines, |seen| seen.state.impact_on_unfunded.decimal()))
     .bind(column(lines, |seen| seen.state.unapplied.decimal()))
+    .bind(column(lines, |seen| domain::funded_on(&seen.state)))
+    .bind(column(lines, |seen| seen.state.issued_on))
     .fetch_all(&mut **tx)
     .await?;
     for row in rows {
@@ -207,6 +174,8 @@ fn line_figures(row: &PgRow, prefix: &str) -> Result<LineFigures, Error> {
         paid: row.number(&format!("{prefix}paid"))?,
         impact: row.number(&format!("{prefix}impact"))?,
         unapplied: row.number(&format!("{prefix}unapplied"))?,
+        funded_on: row.try_get(&*format!("{prefix}funded_on"))?,
+        issued_on: row.try_get(&*format!("{prefix}issued_on"))?,
     })
 }
 
@@ -241,80 +210,6 @@ pub async fn forget_lines(tx: &mut Tx, ids: &[Uuid], changes: &mut Changes) -> R
     for row in sqlx::query("delete from lines where id = any($1) returning *").bind(ids).fetch_all(&mut **tx).await? {
         changes.replace_line(row.try_get("fund_id")?, row.try_get("currency")?, Some(line_figures(&row, "")?), None);
     }
-    Ok(())
-}
-
-/// Adds the changes of a batch to the totals, in the order of their keys.
-pub async fn add_changes(tx: &mut Tx, changes: &Changes) -> Result<(), Fault> {
-    let totals: Vec<(&Holder, &Delta)> = changes.totals.iter().collect();
-    sqlx::query(
-        "insert into totals (holder, holder_id, currency, version, committed, called, paid_in, impact, unapplied, allocated,
-                             commitments, lines, lines_paid, allocations)
-         select holder, holder_id, currency, 0, committed, called, paid_in, impact, unapplied, allocated, commitments, lines, lines_paid, allocations
-         from unnest($1::text[], $2::uuid[], $3::text[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[], $8::numeric[],
-                     $9::numeric[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
-              as delta (holder, holder_id, currency, committed, called, paid_in, impact, unapplied, allocated,
-                        commitments, lines, lines_paid, allocations)
-         on conflict (holder, holder_id, currency) do update
-         set committed = totals.committed + excluded.committed, called = totals.called + excluded.called,
-             paid_in = totals.paid_in + excluded.paid_in, impact = totals.impact + excluded.impact,
-             unapplied = totals.unapplied + excluded.unapplied, allocated = totals.allocated + excluded.allocated,
-             commitments = totals.commitments + excluded.commitments, lines = totals.lines + excluded.lines,
-             lines_paid = totals.lines_paid + excluded.lines_paid, allocations = totals.allocations + excluded.allocations",
-    )
-    .bind(column(&totals, |(holder, _)| holder.kind))
-    .bind(column(&totals, |(holder, _)| holder.id))
-    .bind(column(&totals, |(holder, _)| holder.currency.as_str()))
-    .bind(column(&totals, |(_, delta)| delta.committed.decimal()))
-    .bind(column(&totals, |(_, delta)| delta.called.decimal()))
-    .bind(column(&totals, |(_, delta)| delta.paid_in.decimal()))
-    .bind(column(&totals, |(_, delta)| delta.impact.decimal()))
-    .bind(column(&totals, |(_, delta)| delta.unapplied.decimal()))
-    .bind(column(&totals, |(_, delta)| delta.allocated.decimal()))
-    .bind(column(&totals, |(_, delta)| delta.commitments))
-    .bind(column(&totals, |(_, delta)| delta.lines))
-    .bind(column(&totals, |(_, delta)| delta.lines_paid))
-    .bind(column(&totals, |(_, delta)| delta.allocations))
-    .execute(&mut **tx)
-    .await?;
-    let due: Vec<(&(Holder, NaiveDate), &DueDelta)> = changes.due.iter().collect();
-    if due.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "insert into due_totals (holder, holder_id, currency, due_on, called, paid_in, lines_open)
-         select * from unnest($1::text[], $2::uuid[], $3::text[], $4::date[], $5::numeric[], $6::numeric[], $7::bigint[])
-         on conflict (holder, holder_id, currency, due_on) do update
-         set called = due_totals.called + excluded.called, paid_in = due_totals.paid_in + excluded.paid_in,
-             lines_open = due_totals.lines_open + excluded.lines_open",
-    )
-    .bind(column(&due, |((holder, _), _)| holder.kind))
-    .bind(column(&due, |((holder, _), _)| holder.id))
-    .bind(column(&due, |((holder, _), _)| holder.currency.as_str()))
-    .bind(column(&due, |((_, due_on), _)| *due_on))
-    .bind(column(&due, |(_, delta)| delta.called.decimal()))
-    .bind(column(&due, |(_, delta)| delta.paid_in.decimal()))
-    .bind(column(&due, |(_, delta)| delta.lines_open))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// Raises the versions of the metrics of funds by one. The totals are locked in the order of their keys.
-pub async fn next_versions(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<(), Fault> {
-    sqlx::query(
-        "with locked as materialized (
-            select holder, holder_id, totals.currency
-            from totals join funds on funds.id = holder_id and funds.currency = totals.currency
-            where holder = 'fund' and holder_id = any($1)
-            order by holder, holder_id, totals.currency for no key update of totals
-         )
-         update totals set version = version + 1 from locked
-         where totals.holder = locked.holder and totals.holder_id = locked.holder_id and totals.currency = locked.currency",
-    )
-    .bind(fund_ids)
-    .execute(&mut **tx)
-    .await?;
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub const CALLERS: &[Role] = &[FundManager];
 pub const COMMITTEE: &[Role] = &[Role::Committee];
 /// Who may record and reverse payments.
 pub const TREASURY: &[Role] = &[Treasurer];
+/// Who may propose, confirm and see bank details in full.
+pub const BANKERS: &[Role] = &[Treasurer, Admin];
 /// Who may see the audit record.
 pub const AUDITORS: &[Role] = &[Auditor];
 /// Who may see messages that could not be handled.

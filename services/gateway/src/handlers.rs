@@ -1,5 +1,6 @@
 //! What the gateway serves: the API, its document, the live events, and the pages.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +19,15 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::Gateway;
+use crate::domain::Role;
 
 pub mod access;
 pub mod api;
 pub mod events;
+pub mod notices;
 pub mod openapi;
 pub mod pages;
+pub mod statements;
 
 /// The cookie of a person who signed in on the page.
 pub const TOKEN_COOKIE: &str = "tranche_token";
@@ -47,6 +51,10 @@ pub struct Door {
     pub access: access::Recorder,
     /// Places for those who listen to live events.
     pub listeners: Arc<Semaphore>,
+    /// Places for statement files that are read.
+    pub files: Arc<Semaphore>,
+    /// Who may send each message, by its subject.
+    pub roles: HashMap<&'static str, &'static [Role]>,
 }
 
 impl Door {
@@ -101,7 +109,10 @@ pub fn cookie(headers: &HeaderMap) -> Option<&str> {
 /// All routes.
 pub fn router(gateway: Arc<Gateway>, shell: Arc<Shell>) -> Router {
     let listeners = Arc::new(Semaphore::new(events::LISTENERS_MAX));
-    let door = Arc::new(Door { gateway, courier: shell.courier(), access: access::Recorder::start(shell.clone()), listeners, shell });
+    let files = Arc::new(Semaphore::new(statements::FILES_AT_ONCE));
+    let roles = crate::routes().into_iter().map(|route| (route.subject, route.roles)).collect();
+    let (courier, access) = (shell.courier(), access::Recorder::start(shell.clone()));
+    let door = Arc::new(Door { gateway, courier, access, listeners, files, roles, shell });
     let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     let docs = Router::from(SwaggerUi::new("/api/docs").config(Config::from("/api/v1/openapi.json")));
     let docs = docs.layer(header(CONTENT_SECURITY_POLICY, DOCS));
@@ -115,6 +126,8 @@ pub fn router(gateway: Arc<Gateway>, shell: Arc<Shell>) -> Router {
         .layer(GlobalConcurrencyLimitLayer::new(requests_max));
     api::router()
         .merge(events::router())
+        .merge(statements::router())
+        .merge(notices::router())
         .merge(openapi::router())
         .merge(pages::router())
         .fallback(api::unknown_path)

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ::domain::messages::capital_calls::PinnedInstructions;
 use ::domain::messages::notifications::Notice;
 use chassis::{Courier, Errand, Fault, Tx};
 use lettre::message::Mailbox;
@@ -35,11 +36,15 @@ impl Mail {
     }
 
     fn message(&self, delivery: &Delivery) -> Result<Message, String> {
-        let Notice { id, line_id, amount, outstanding, currency, due_on, .. } = &delivery.notice;
+        let Notice { id, line_id, amount, outstanding, currency, due_on, reference, instructions, .. } = &delivery.notice;
         let currency = currency.code();
         let to = delivery.recipient.parse().map_err(|error| format!("recipient: {error}"))?;
+        // never the account itself: who can change a mail on its way could change it
+        let pay_to = instructions.as_ref().map_or_else(String::new, |PinnedInstructions { account, hash, .. }| {
+            format!("Pay to:      the account ending in {}, as you have it on file\nCheck:       {hash}\n", account.trim_start_matches('*'))
+        });
         let text = format!(
-            "Capital call line {line_id}\n\nAmount:      {amount} {currency}\nOutstanding: {outstanding} {currency}\nDue on:      {due_on}\n"
+            "Capital call line {line_id}\n\nAmount:      {amount} {currency}\nOutstanding: {outstanding} {currency}\nDue on:      {due_on}\nReference:   {reference}\n{pay_to}"
         );
         Message::builder()
             .from(self.from.clone())

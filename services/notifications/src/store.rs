@@ -1,8 +1,8 @@
 //! All SQL of notifications.
 
-use ::domain::ids;
 use ::domain::messages::capital_calls::{CallLine, Investor};
 use ::domain::messages::notifications::Notice;
+use ::domain::{CreditorReference, ids};
 use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use chrono::{DateTime, Utc};
@@ -23,12 +23,13 @@ pub const INVESTORS: &str = "select id, epoch, version from investors";
 pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uuid>, Fault> {
     let kept: Vec<(Uuid, bool, bool)> = sqlx::query_as(
         "insert into lines (id, epoch, version, call_id, fund_id, investor_id, currency, amount, outstanding, due_on, timezone, amendment,
-                            disposition)
+                            disposition, instructions)
          select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
-                              $8::numeric[], $9::numeric[], $10::date[], $11::text[], $12::int[], $13::text[])
+                              $8::numeric[], $9::numeric[], $10::date[], $11::text[], $12::int[], $13::text[], $14::jsonb[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, amount = excluded.amount,
-             outstanding = excluded.outstanding, due_on = excluded.due_on, amendment = excluded.amendment, disposition = excluded.disposition,
+             outstanding = excluded.outstanding, due_on = excluded.due_on, instructions = excluded.instructions,
+             amendment = excluded.amendment, disposition = excluded.disposition,
              is_planned = lines.is_planned and (lines.amendment, lines.disposition) = (excluded.amendment, excluded.disposition)
          where (excluded.epoch, excluded.version) > (lines.epoch, lines.version)
          returning id, not is_planned, settled <> (outstanding = 0)",
@@ -46,6 +47,7 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uui
     .bind(column(lines, |seen| seen.state.timezone.as_str()))
     .bind(column(lines, |seen| seen.state.amendment))
     .bind(column(lines, |seen| row::name(&seen.state.disposition)))
+    .bind(column(lines, |seen| seen.state.instructions.as_ref().map(Json)))
     .fetch_all(&mut **tx)
     .await?;
     let turned: Vec<Uuid> = kept.iter().filter(|(_, _, turned)| *turned).map(|(id, _, _)| *id).collect();
@@ -143,6 +145,8 @@ fn notice(row: &PgRow, now: DateTime<Utc>) -> Result<Notice, Error> {
         outstanding: row.amount("outstanding", currency)?,
         currency,
         due_on: row.try_get("due_on")?,
+        reference: CreditorReference::of(line_id).as_str().to_owned(),
+        instructions: row.try_get::<Option<Json<_>>, _>("instructions")?.map(|Json(instructions)| instructions),
     })
 }
 

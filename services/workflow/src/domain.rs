@@ -44,6 +44,7 @@ pub fn steps_of(kind: SubjectKind) -> &'static [StepName] {
     match kind {
         SubjectKind::Allocation => &[StepName::Validate, StepName::Approve, StepName::Activate, StepName::RequestStage],
         SubjectKind::CapitalCall => &[StepName::Validate, StepName::Approve, StepName::Issue],
+        SubjectKind::Refund => &[StepName::Validate, StepName::Approve, StepName::Release],
     }
 }
 
@@ -67,6 +68,7 @@ fn validated_note(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Allocation => "deal selected, fund assigned, amount validated; limits, duplicates and capacity checked",
         SubjectKind::CapitalCall => "purposes, allocations and unfunded commitments checked",
+        SubjectKind::Refund => "credit checked and kept for the refund",
     }
 }
 
@@ -110,9 +112,9 @@ pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<
 /// What the owner of a workflow's subject has decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decided {
-    /// The allocation is active, the call issued.
+    /// The allocation is active, the call issued, the refund approved.
     Granted,
-    /// The allocation is denied, the call cancelled.
+    /// The allocation is denied, the call or refund cancelled.
     Denied,
 }
 
@@ -134,7 +136,7 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
         return false;
     }
     let decides = |step: &&mut Step| {
-        matches!(step.name, StepName::Activate | StepName::Issue | StepName::GiveBack)
+        matches!(step.name, StepName::Activate | StepName::Issue | StepName::Release | StepName::GiveBack)
             && matches!(step.status, StepStatus::Done | StepStatus::Failed)
     };
     // what was given back was not activated: the last one decided

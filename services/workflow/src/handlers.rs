@@ -2,7 +2,7 @@
 
 use ::domain::message::PAGE_MAX;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
-use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority, Purpose, PurposeKind};
+use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority, Purpose, PurposeKind, Refund, RefundDecision};
 use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows,
     PutRules, RuleSet, RuleSetChange, RuleSetStatus, RulesView, StepName, StepStatus, SubjectKind, Workflow, WorkflowChange,
@@ -87,6 +87,43 @@ impl Follow<CapitalCall> for WorkflowService {
     }
 }
 
+impl Follow<Refund> for WorkflowService {
+    async fn follow(&self, tx: &mut Tx, batch: &[Seen<Refund>]) -> Result<(), Fault> {
+        let requests = batch.iter().map(|seen| {
+            let state = &seen.state;
+            let request = Request {
+                kind: SubjectKind::Refund,
+                workflow_id: state.workflow_id,
+                subject_id: state.id,
+                fund_id: state.fund_id,
+                fund_type: state.fund_type.clone(),
+                requested_by: state.requested_by.clone(),
+                created_at: state.created_at,
+                subject: Subject {
+                    deal_id: None,
+                    amount: state.amount,
+                    currency: state.currency,
+                    content_hash: state.content_hash.clone(),
+                    priority: Priority::Normal,
+                    amendment: None,
+                    authors: vec![],
+                    asked: 0,
+                },
+                epoch: seen.epoch,
+                decided: match state.decision {
+                    RefundDecision::PendingApproval => None,
+                    RefundDecision::Approved => Some(Decided::Granted),
+                    RefundDecision::Cancelled => Some(Decided::Denied),
+                },
+            };
+            (&seen.context, request)
+        });
+        start(tx, requests.collect()).await?;
+        let cancelled = batch.iter().filter(|seen| seen.state.decision == RefundDecision::Cancelled);
+        changes::withdraw(tx, &cancelled.map(|seen| (seen.state.id, &seen.context)).collect()).await
+    }
+}
+
 /// What is called before a return is netted: that is what is approved.
 fn gross(purposes: &[Purpose]) -> Amount {
     purposes.iter().filter(|purpose| purpose.kind != PurposeKind::RecallableReturn).map(|purpose| purpose.amount).sum()
@@ -150,7 +187,10 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
             continue;
         }
         let rules = tx.rules().rules(&request.fund_type, request.fund_id);
-        let tier = rules.map(|rules| rules.tier(request.subject.amount).cloned());
+        let tier = rules.map(|rules| match request.kind {
+            SubjectKind::Allocation | SubjectKind::CapitalCall => rules.tier(request.subject.amount).cloned(),
+            SubjectKind::Refund => rules.refund_tier(request.subject.amount).cloned(),
+        });
         instances.push(first_state(tx, context, request, &tier));
         tiers.push(tier.ok().flatten());
     }

@@ -1,4 +1,4 @@
-//! Workflow: carries allocations and capital calls through their steps, collects the votes that
+//! Workflow: carries allocations, capital calls and refunds through their steps, collects the votes that
 //! they need, and keeps the rules.
 //!
 //! Owns the Postgres schema `workflow`: workflows, approvals, rule sets. Emits `workflow.*`,
@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::Allocation;
-use ::domain::messages::capital_calls::CapitalCall;
+use ::domain::messages::capital_calls::{CapitalCall, Refund};
 use ::domain::messages::workflow::{
     CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows, PutRules,
 };
@@ -24,7 +24,7 @@ pub struct WorkflowService;
 fn main() -> ExitCode {
     let card = Card {
         name: "workflow",
-        description: "carries allocations and capital calls through their steps, approvals and rules",
+        description: "carries allocations, capital calls and refunds through their steps, approvals and rules",
         migrations: Some(sqlx::migrate!("../../migrations/workflow")),
     };
     chassis::service(WorkflowService, card)
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         .shows::<ListRuleVersions>()
         .follows::<Allocation>(Copies::Ids(store::ALLOCATIONS))
         .follows::<CapitalCall>(Copies::Versions(store::CALLS))
+        .follows::<Refund>(Copies::Ids(store::REFUNDS))
         .runs(steps::Steps)
         .pushes_rules()
         .main()

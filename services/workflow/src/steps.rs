@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ::domain::messages::allocation_status::DecideAllocation;
-use ::domain::messages::capital_calls::DecideCapitalCall;
+use ::domain::messages::capital_calls::{DecideCapitalCall, DecideRefund};
 use ::domain::messages::deals::{StageRequest, StageRequestChange};
 use ::domain::messages::workflow::{StepName, StepStatus, SubjectKind, WorkflowChange, WorkflowStatus};
 use ::domain::{Actor, Problem, Reason, Rejection, ids};
@@ -46,6 +46,7 @@ fn outcome(kind: SubjectKind, step: StepName, attempts: i32, answer: Result<Resu
     let forgotten = match kind {
         SubjectKind::Allocation => Reason::UnknownAllocation,
         SubjectKind::CapitalCall => Reason::UnknownCapitalCall,
+        SubjectKind::Refund => Reason::UnknownRefund,
     };
     match answer {
         Ok(Ok(())) => Outcome::Done(format!("{} decided", chassis::row::name(&kind))),
@@ -102,18 +103,14 @@ impl Errand for Steps {
         let attempts = workflow.steps.iter().find(|known| known.name == *step).map_or(0, |known| known.attempts);
         let denied = (*step == StepName::GiveBack)
             .then(|| workflow.error.as_ref().map_or_else(|| "refused".into(), |problem| problem.detail.clone()));
+        let decided = |answer| outcome(workflow.subject_kind, *step, attempts, answer);
         match (step, workflow.subject_kind) {
             // written into the log when the outcome is recorded
             (StepName::RequestStage, _) => Outcome::Done(format!("deal system asked for stage {STAGE_AFTER_ALLOCATION}")),
             (StepName::Validate | StepName::Approve, _) => Outcome::Done("nothing to do".into()),
             (_, SubjectKind::Allocation) => {
                 let command = DecideAllocation { allocation_id: workflow.subject_id, denied_because: denied };
-                outcome(
-                    workflow.subject_kind,
-                    *step,
-                    attempts,
-                    courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)),
-                )
+                decided(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
             }
             (_, SubjectKind::CapitalCall) => {
                 let command = DecideCapitalCall {
@@ -121,12 +118,15 @@ impl Errand for Steps {
                     content_hash: instance.subject.content_hash.clone(),
                     cancelled_because: denied,
                 };
-                outcome(
-                    workflow.subject_kind,
-                    *step,
-                    attempts,
-                    courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)),
-                )
+                decided(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
+            }
+            (_, SubjectKind::Refund) => {
+                let command = DecideRefund {
+                    refund_id: workflow.subject_id,
+                    content_hash: instance.subject.content_hash.clone(),
+                    cancelled_because: denied,
+                };
+                decided(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
             }
         }
     }

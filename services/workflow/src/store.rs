@@ -21,6 +21,8 @@ use crate::domain::{self, Subject};
 /// The requests that have a workflow: that is all that is kept of them.
 pub const ALLOCATIONS: &str = "select subject_id as id from workflows where subject_kind = 'allocation'";
 /// See [`ALLOCATIONS`].
+pub const REFUNDS: &str = "select subject_id as id from workflows where subject_kind = 'refund'";
+/// See [`ALLOCATIONS`].
 pub const CALLS: &str = "select id, epoch, version from calls_heard";
 
 /// A workflow with what only its runner needs.

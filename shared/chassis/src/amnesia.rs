@@ -39,9 +39,9 @@ pub(crate) async fn check_streams(shell: &Shell, database: &Database, compared_o
     ensure_streams(&shell.jetstream, shell.config.nats_replicas).await?;
     let now_on = connection(shell);
     for (name, _) in STREAMS {
-        database.within_time(limits::REPLAY_WITHIN, compare_stream(shell, database, name)).await?;
+        compare_stream(shell, database, name).await?;
         if now_on != compared_on {
-            database.within_time(limits::REPLAY_WITHIN, publish_unsettled(database, name)).await?;
+            publish_unsettled(database, name).await?;
         } else if connection(shell) == now_on {
             database.within(settle(database, name)).await?;
         }
@@ -57,11 +57,7 @@ pub(crate) async fn check_streams(shell: &Shell, database: &Database, compared_o
 /// that has fewer messages than before means that the broker forgot: all its events wait again.
 async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Result<(), Fault> {
     // what is known is read before the stream, so that a publish in between cannot look like a loss
-    let known: Option<(String, i64, i64, i64, Option<String>)> =
-        sqlx::query_as("select created_at, first_seq, last_seq, messages, last_subject from relay_state where stream = $1")
-            .bind(name)
-            .fetch_optional(&database.pool())
-            .await?;
+    let known = database.within(known(database, name)).await?;
     let stream = shell.jetstream.get_stream(name).await.map_err(|error| Fault::Transient(error.to_string()))?;
     let (state, number) = (&stream.cached_info().state, |number: u64| i64::try_from(number).unwrap_or(i64::MAX));
     let stands = StreamMark {
@@ -74,13 +70,7 @@ async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Resul
     let known = known.map(|(created, first_seq, last_seq, messages, _)| StreamMark { created, first_seq, last_seq, messages });
     let holds = known.as_ref().is_some_and(|known| known.holds(&stands));
     if holds && has_acknowledged(&stream, subject.as_deref(), known.as_ref().map_or(0, |known| known.last_seq)).await? {
-        sqlx::query("update relay_state set messages = $2, first_seq = $3 where stream = $1 and (messages, first_seq) <> ($2, $3)")
-            .bind(name)
-            .bind(stands.messages)
-            .bind(stands.first_seq)
-            .execute(&database.pool())
-            .await?;
-        return Ok(());
+        return database.within(note_growth(database, name, &stands)).await;
     }
     if known.is_some() {
         tracing::warn!(stream = name, "the broker forgot; publishing again from the event log");
@@ -88,6 +78,32 @@ async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Resul
         publish_again(database, name, 0).await?;
     }
     // last: if the process dies before this, the broker is found to have forgotten once more
+    database.within(note_stream(database, name, &stands)).await?;
+    if known.is_some() {
+        shell.compare.notify_one();
+    }
+    Ok(())
+}
+
+/// What is known of a stream: when it was made, where it begins and ends, how many messages it has, and the last one's subject.
+async fn known(database: &Database, name: &str) -> Result<Option<(String, i64, i64, i64, Option<String>)>, Fault> {
+    let known = sqlx::query_as("select created_at, first_seq, last_seq, messages, last_subject from relay_state where stream = $1");
+    Ok(known.bind(name).fetch_optional(&database.pool()).await?)
+}
+
+/// Notes that a stream has grown, or that its oldest messages have gone.
+async fn note_growth(database: &Database, name: &str, stands: &StreamMark) -> Result<(), Fault> {
+    sqlx::query("update relay_state set messages = $2, first_seq = $3 where stream = $1 and (messages, first_seq) <> ($2, $3)")
+        .bind(name)
+        .bind(stands.messages)
+        .bind(stands.first_seq)
+        .execute(&database.pool())
+        .await?;
+    Ok(())
+}
+
+/// Notes where a stream begins and ends that was not known, or not as it is.
+async fn note_stream(database: &Database, name: &str, stands: &StreamMark) -> Result<(), Fault> {
     sqlx::query(
         "insert into relay_state (stream, created_at, last_seq, messages, first_seq) values ($1, $2, $3, $4, $5)
          on conflict (stream) do update
@@ -95,15 +111,12 @@ async fn compare_stream(shell: &Shell, database: &Database, name: &str) -> Resul
              messages = excluded.messages, last_subject = null",
     )
     .bind(name)
-    .bind(stands.created)
+    .bind(&stands.created)
     .bind(stands.last_seq)
     .bind(stands.messages)
     .bind(stands.first_seq)
     .execute(&database.pool())
     .await?;
-    if known.is_some() {
-        shell.compare.notify_one();
-    }
     Ok(())
 }
 
@@ -126,31 +139,38 @@ async fn has_acknowledged(stream: &jetstream::stream::Stream, subject: Option<&s
     Ok(false)
 }
 
-/// Has the events of a stream from a position of the log on wait for the broker again.
+/// Has the events of a stream from a position of the log on wait for the broker again. That takes long, but not on a connection
+/// whose other end is gone: it must answer first.
 async fn publish_again(database: &Database, stream: &str, from: i64) -> Result<(), Fault> {
-    sqlx::query(
-        "insert into outbox_pending (first_log_id, last_log_id, stream, events, again)
-         select min(log_id), max(log_id), $1, count(*), true
-         from (select log_id, (row_number() over (order by log_id) - 1) / $3 as part
-               from event_log where stream = $1 and log_id >= $2) as parts
-         group by part
-         on conflict (first_log_id, stream) do update
-         set last_log_id = greatest(outbox_pending.last_log_id, excluded.last_log_id),
-             events = greatest(outbox_pending.events, excluded.events)",
-    )
-    .bind(stream)
-    .bind(from)
-    .bind(limits::PUBLISH_MAX as i64)
-    .execute(&database.pool())
-    .await?;
-    Ok(())
+    let mut connection = database.within(database.answering()).await?;
+    let again = async {
+        sqlx::query(
+            "insert into outbox_pending (first_log_id, last_log_id, stream, events, again)
+             select min(log_id), max(log_id), $1, count(*), true
+             from (select log_id, (row_number() over (order by log_id) - 1) / $3 as part
+                   from event_log where stream = $1 and log_id >= $2) as parts
+             group by part
+             on conflict (first_log_id, stream) do update
+             set last_log_id = greatest(outbox_pending.last_log_id, excluded.last_log_id),
+                 events = greatest(outbox_pending.events, excluded.events)",
+        )
+        .bind(stream)
+        .bind(from)
+        .bind(limits::PUBLISH_MAX as i64)
+        .execute(&mut *connection)
+        .await?;
+        Ok(())
+    };
+    database.within_time(limits::REPLAY_WITHIN, again).await
 }
 
 /// The same for what the broker has acknowledged since the stream was last found whole on an unbroken connection.
 pub(crate) async fn publish_unsettled(database: &Database, stream: &str) -> Result<(), Fault> {
-    let settled: Option<i64> =
-        sqlx::query_scalar("select settled from relay_state where stream = $1").bind(stream).fetch_optional(&database.pool()).await?;
-    publish_again(database, stream, settled.unwrap_or(0)).await
+    let settled = async {
+        let settled = sqlx::query_scalar("select settled from relay_state where stream = $1");
+        Ok::<Option<i64>, Fault>(settled.bind(stream).fetch_optional(&database.pool()).await?)
+    };
+    publish_again(database, stream, database.within(settled).await?.unwrap_or(0)).await
 }
 
 /// Notes how far the log is acknowledged: as far as nothing waits, less what transactions may still write below.

@@ -12,7 +12,10 @@ use std::sync::Arc;
 use async_nats::HeaderMap;
 use async_nats::service::Request;
 use async_nats::service::endpoint::Endpoint;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use domain::message::without_values;
 use domain::{Command, Problem, Reason, Rejection};
 use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
@@ -221,7 +224,7 @@ fn read<C: Command>(position: usize, request: &Request) -> Result<Read<C>, Rejec
     if key.is_empty() || key.chars().count() > limits::KEY_CHARACTERS_MAX {
         return Err(Reason::IdempotencyKeyMissing.with(format!("the Idempotency-Key header has {} characters", key.chars().count())));
     }
-    let body: C = parse(&request.message.payload)?;
+    let body: C = parse(&request.message.payload).map_err(|refusal| if C::IS_SECRET { without_values(refusal) } else { refusal })?;
     let mut context = Context::read(headers);
     if context.message_id.is_nil() {
         context.message_id = domain::ids::derived(C::SUBJECT, Uuid::new_v5(&domain::ids::NAMESPACE, key.as_bytes()));
@@ -271,7 +274,12 @@ async fn decide<C: Command, S: Handle<C>>(
 ) -> Result<Option<Vec<Option<Reply>>>, Fault> {
     let mut replies: Vec<Option<Reply>> = waiting.iter().map(|_| None).collect();
     let mut tx = database.begin().await?;
-    let (fresh, repeats) = read_all::<C>(&mut tx, waiting, &mut replies)?;
+    let (mut fresh, mut repeats) = read_all::<C>(&mut tx, waiting, &mut replies)?;
+    if C::IS_SECRET {
+        let index = tx.blind_index().await?;
+        let hashes = fresh.iter_mut().map(|read| &mut read.hash).chain(repeats.iter_mut().map(|repeat| &mut repeat.hash));
+        hashes.for_each(|hash| *hash = index.of(&BASE64.encode(&*hash)).into_bytes());
+    }
     let known = match keys {
         Keys::Fresh => Stored::new(),
         Keys::LookedUp => stored_answers(&mut tx, fresh.iter().map(|read| key_id::<C>(&read.sent)).collect()).await?,

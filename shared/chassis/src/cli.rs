@@ -19,10 +19,11 @@ use crate::fault::Fault;
 use crate::query::{Answer, Miss, Show};
 use crate::reconcile::Reconciler;
 use crate::service::Service;
-use crate::{epoch, health, nats, rebuild};
+use crate::{epoch, health, nats, rebuild, sealing};
 
 impl<S: Send + Sync + 'static> Service<S> {
-    /// Runs the command line: `serve` (the default), `migrate`, `verify`, `rebuild`, `new-epoch`, `dead-letters`, `health`.
+    /// Runs the command line: `serve` (the default), `migrate`, `verify`, `rebuild`, `new-epoch`, `new-key`,
+    /// `rotate-keys`, `dead-letters`, `health`.
     pub fn main(self) -> ExitCode {
         let line = CommandLine::parse();
         let config = match Config::read() {
@@ -42,6 +43,8 @@ impl<S: Send + Sync + 'static> Service<S> {
                 Sub::NewEpoch => self.new_epoch(config).await,
                 Sub::Verify { recompute } => self.verify(config, recompute).await,
                 Sub::Rebuild => self.rebuild(config).await,
+                Sub::NewKey { write, if_missing } => new_key(&config, write, if_missing),
+                Sub::RotateKeys => self.rotate_keys(config).await,
                 Sub::Health => health::ask(config.http_addr).await,
             }
             .map_err(|fault| fault.to_string())
@@ -107,6 +110,7 @@ impl<S: Send + Sync + 'static> Service<S> {
     async fn connect(&self, config: &Config) -> Result<(Database, jetstream::Context), Fault> {
         let url = config.database_url.as_ref().ok_or_else(|| Fault::Fatal("DATABASE_URL is not set".into()))?;
         let (database, _) = Database::connect(self.card.name, url, &config.tranche_env, Clock::default()).await?;
+        let database = database.with_keys_file(config.encryption_keys_file.as_deref());
         Ok((database, jetstream::new(nats::connect(config, self.card.name).await?)))
     }
 
@@ -134,6 +138,13 @@ impl<S: Send + Sync + 'static> Service<S> {
             }
         }
         if wrong == 0 { Ok(()) } else { Err(Fault::Fatal(format!("{wrong} comparisons or differences are left"))) }
+    }
+
+    /// Wraps the data keys of what is sealed anew.
+    async fn rotate_keys(self, config: Config) -> Result<(), Fault> {
+        let (database, _) = self.connect(&config).await?;
+        println!("{}", sealing::rotate(&database, self.sealed).await?);
+        Ok(())
     }
 
     /// Makes the read model anew.
@@ -174,6 +185,17 @@ enum Sub {
     },
     /// Make the read model anew, as the owner of the schema, and put it in the place of the old one; the service may serve
     Rebuild,
+    /// Make a key for ENCRYPTION_KEYS_FILE, and print its line
+    NewKey {
+        /// Put it on top of the file instead, and make the file where there is none
+        #[arg(long)]
+        write: bool,
+        /// Leave a file that is there alone
+        #[arg(long, requires = "write")]
+        if_missing: bool,
+    },
+    /// Have the first key of ENCRYPTION_KEYS_FILE protect everything that is sealed; the service may serve
+    RotateKeys,
     /// After the database was set back to an older copy: raise the epoch and publish every state in it
     NewEpoch,
     /// Ask the service that runs here whether it is ready; for the health check of a container
@@ -202,6 +224,16 @@ enum LettersSub {
         #[arg(long)]
         reason: String,
     },
+}
+
+fn new_key(config: &Config, write: bool, if_missing: bool) -> Result<(), Fault> {
+    match &config.encryption_keys_file {
+        Some(file) if if_missing && std::path::Path::new(file).exists() => {}
+        _ if !write => print!("{}", sealing::new_key()?),
+        Some(file) => sealing::write_new_key(file)?,
+        None => return Err(Fault::Fatal("ENCRYPTION_KEYS_FILE is not set; see .env.example".into())),
+    }
+    Ok(())
 }
 
 fn print(value: &impl serde::Serialize) -> Result<(), Fault> {

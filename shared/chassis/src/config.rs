@@ -46,6 +46,9 @@ pub struct Config {
     /// Requests that the gateway answers at once; further ones are answered with 429.
     #[serde(default = "requests_max")]
     pub requests_max: NonZero<usize>,
+    /// File with the keys under which records are encrypted: see [`crate::sealing`].
+    #[serde(default)]
+    pub encryption_keys_file: Option<String>,
     /// `text` or `json`.
     #[serde(default = "text")]
     pub log_format: String,

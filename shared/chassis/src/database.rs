@@ -14,8 +14,9 @@ use domain::messages::chassis::{Access, AccessChange};
 use domain::rules::RuleBook;
 use domain::{Aggregate, Command, Event, Rejection, calendar, ids};
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{Connection, PgPool, Postgres, Transaction};
 use tokio::sync::{Notify, mpsc, watch};
 use uuid::Uuid;
 
@@ -97,6 +98,7 @@ pub struct Database {
     /// The clock.
     pub clock: Clock,
     rules: Arc<RwLock<Arc<RuleBook>>>,
+    keys_file: Option<Arc<str>>,
     committed: mpsc::Sender<Handed>,
     /// Woken after each commit that wrote events.
     pub(crate) changed: Arc<Notify>,
@@ -141,9 +143,20 @@ impl Database {
         let epoch = Arc::new(AtomicI32::new(epoch));
         let pool = Arc::new(RwLock::new(pool));
         let (changed, summaries) = (Arc::default(), Arc::default());
-        let database = Database { pool, options, service, epoch, clock, rules, committed, changed, summaries };
+        let keys_file = None;
+        let database = Database { pool, options, service, epoch, clock, rules, keys_file, committed, changed, summaries };
         database.make_partitions().await?;
         Ok((database, relay))
+    }
+
+    /// The same database, whose records are sealed with the keys of this file.
+    pub(crate) fn with_keys_file(self, file: Option<&str>) -> Database {
+        Database { keys_file: file.map(Arc::from), ..self }
+    }
+
+    /// The file with the keys with which records are sealed.
+    pub(crate) fn keys_file(&self) -> Option<&str> {
+        self.keys_file.as_deref()
     }
 
     /// Makes the event log's partitions of this month and the two after it, where they are missing.
@@ -173,6 +186,13 @@ impl Database {
                 Err(Fault::Transient(format!("postgres has not answered within {} s", time.as_secs())).into())
             }
         }
+    }
+
+    /// A connection that has just answered.
+    pub(crate) async fn answering(&self) -> Result<PoolConnection<Postgres>, Fault> {
+        let mut connection = self.pool().acquire().await?;
+        connection.ping().await?;
+        Ok(connection)
     }
 
     /// The same database, whose tables are looked up in another schema first.
@@ -259,6 +279,10 @@ pub struct Tx {
 }
 
 impl Tx {
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The epoch that the service writes in.
     pub fn epoch(&self) -> i32 {
         self.epoch

@@ -121,7 +121,9 @@ impl Reader {
         };
         let stream = self.shell.jetstream.get_stream(self.stream).await.map_err(|error| fault(&error))?;
         let mut consumer = stream.create_consumer(config.clone()).await.map_err(|error| fault(&error))?;
-        if consumer.cached_info().delivered.stream_sequence > stream.cached_info().state.last_sequence {
+        // looked at after the consumer: another replica reads on meanwhile, and would seem to be ahead of what the stream was before
+        let now = self.shell.jetstream.get_stream(self.stream).await.map_err(|error| fault(&error))?;
+        if consumer.cached_info().delivered.stream_sequence > now.cached_info().state.last_sequence {
             // the stream was set back, the consumer was not: what is published now would be below where it stands
             tracing::warn!(consumer = self.name, "stands past the end of its stream; reading it from the beginning");
             stream.delete_consumer(&self.name).await.map_err(|error| fault(&error))?;
@@ -200,6 +202,8 @@ impl Reader {
     async fn waits_in_vain(&self) -> bool {
         let Ok(stream) = self.shell.jetstream.get_stream(self.stream).await else { return true };
         let Ok(consumer) = stream.consumer_info(&self.name).await else { return true };
+        // after the consumer: it may read on in between
+        let Ok(stream) = self.shell.jetstream.get_stream(self.stream).await else { return true };
         consumer.num_pending > 0 || consumer.delivered.stream_sequence > stream.cached_info().state.last_sequence
     }
 }

@@ -32,6 +32,7 @@ pub mod record;
 pub mod relay;
 pub mod row;
 pub mod rules;
+pub mod sealing;
 pub mod service;
 pub mod shell;
 pub mod summary;

@@ -111,6 +111,8 @@ pub const REBUILD_PATIENCE: u32 = 3;
 pub const RECOMPUTE_EVERY: Duration = Duration::from_secs(24 * 3_600);
 /// A reader that has not read what was there before within this time is too busy to be compared.
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+/// Data keys that are wrapped anew in one transaction: few enough that nobody waits for long behind them.
+pub const ROTATED_TOGETHER: i64 = 500;
 /// Differences that are named in a report; the rest is counted.
 pub const EXAMPLES_MAX: usize = 20;
 /// A transaction writes its events last, and is given up after [`DATABASE_WITHIN`]: what was written to the log before this time

@@ -29,7 +29,7 @@ pub struct ReadModel {
 }
 
 /// The tables that every service has.
-const SHELLS_TABLES: [&str; 12] = [
+const SHELLS_TABLES: [&str; 13] = [
     "_sqlx_migrations",
     "dead_letters",
     "epochs_met",
@@ -39,6 +39,7 @@ const SHELLS_TABLES: [&str; 12] = [
     "log_positions",
     "outbox_pending",
     "relay_state",
+    "sealed_secrets",
     "service_state",
     "summaries_due",
     "timers",

@@ -135,7 +135,7 @@ async fn publish_and_forget(shell: &Shell, database: &Database, compared_on: u64
         }
         if stream == "EVENTS" && last.sequence > 0 && shell.published.note(last.sequence) {
             tracing::warn!(stream, last.sequence, "the broker acknowledges below what it had acknowledged");
-            database.within_time(limits::REPLAY_WITHIN, publish_unsettled(database, stream)).await?;
+            publish_unsettled(database, stream).await?;
             shell.compare.notify_one();
         }
         if connection(shell) != compared_on {

@@ -57,6 +57,8 @@ pub struct Service<S> {
     pub(crate) comparisons: Comparisons<S>,
     reactions: Vec<(&'static str, Again<S>)>,
     pub(crate) refills: Vec<(&'static str, String, Refill<S>)>,
+    /// Tables whose rows are sealed.
+    pub(crate) sealed: &'static [&'static str],
     pub(crate) read_model: Option<ReadModel>,
     rules: Option<Task<S>>,
     pages: Option<Pages<S>>,
@@ -73,6 +75,7 @@ pub fn service<S: Send + Sync + 'static>(handlers: S, card: Card) -> Service<S> 
         comparisons,
         reactions: vec![],
         refills: vec![],
+        sealed: &[],
         read_model: None,
         rules: None,
         pages: None,
@@ -127,6 +130,11 @@ impl<S: Send + Sync + 'static> Service<S> {
         self.comparisons.totals = totals;
         self
     }
+    /// Seals the rows of these tables, with the columns `id`, `key_id`, `wrapped_key` and `body`: see [`crate::sealing`].
+    pub fn seals(mut self, tables: &'static [&'static str]) -> Self {
+        self.sealed = tables;
+        self
+    }
     /// Keeps a read model, which can be made anew from what the service follows.
     pub fn rebuilds(mut self, model: ReadModel) -> Self {
         self.read_model = Some(model);
@@ -178,7 +186,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             (Some(_), None) => return Err(Fault::Fatal("DATABASE_URL is not set; see .env.example".into())),
             (Some(_), Some(url)) => {
                 let (database, committed) = connect_patiently(self.card.name, url, &config.tranche_env, &clock).await?;
-                (Some(database), Some(committed))
+                (Some(database.with_keys_file(config.encryption_keys_file.as_deref())), Some(committed))
             }
         };
         let client = nats::connect(&config, self.card.name).await?;

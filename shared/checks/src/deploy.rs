@@ -61,7 +61,9 @@ fn every_nats_user_may_publish_what_its_service_emits_and_nothing_of_another() {
     let owner = |kind: &str| match kind {
         "workflow" | "approval" | "rules" => Some("workflow"),
         "fund" | "allocation" => Some("allocation-status"),
-        "investor" | "commitment" | "capital_call" | "call_line" | "payment" => Some("capital-calls"),
+        "investor" | "commitment" | "closing" | "refund" | "bank_details" | "bank_entry" | "capital_call" | "call_line" | "payment" => {
+            Some("capital-calls")
+        }
         "fund_metrics" => Some("fund-metrics"),
         _ => None,
     };

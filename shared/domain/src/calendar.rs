@@ -130,6 +130,21 @@ pub fn plausible_date(field: &str, date: NaiveDate) -> Result<(), Rejection> {
     Err(Reason::ImplausibleDate.with(format!("{field} {date} is not between 1950 and 2149")))
 }
 
+/// Most days that a value date may lie ahead: a bank tells of it a few days before.
+pub const VALUE_DAYS_AHEAD_MAX: i64 = 7;
+
+/// Value dates that may be meant: plausible ones that have come, or come within [`VALUE_DAYS_AHEAD_MAX`] days.
+///
+/// # Errors
+/// [`Reason::ImplausibleDate`] for the others.
+pub fn value_date(field: &str, date: NaiveDate, today: NaiveDate) -> Result<(), Rejection> {
+    plausible_date(field, date)?;
+    if (date - today).num_days() > VALUE_DAYS_AHEAD_MAX {
+        return Err(Reason::ImplausibleDate.with(format!("{field} {date} is more than {VALUE_DAYS_AHEAD_MAX} days after {today}")));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,14 +5,17 @@
 pub mod calendar;
 pub mod delivery;
 pub mod ids;
+pub mod interest;
 pub mod message;
 pub mod messages;
 pub mod money;
 pub mod pro_rata;
+pub mod reference;
 pub mod registry;
 pub mod rejection;
 pub mod rules;
 
 pub use message::{Actor, Aggregate, Command, Event, Page, Query, Scope};
 pub use money::{Amount, Currency, Money};
+pub use reference::CreditorReference;
 pub use rejection::{Problem, Reason, Rejection};

@@ -60,6 +60,19 @@ pub trait Command: Wire {
     const SUBJECT: &'static str;
     /// The answer when it is accepted.
     type Reply: Wire;
+    /// Whether it carries what may stand nowhere in the clear: what is wrong with its form is told without its values, and the hash by
+    /// which a request is known again is keyed.
+    const IS_SECRET: bool = false;
+}
+
+/// What is wrong with the form of a secret command, without its values.
+pub fn without_values(rejection: Rejection) -> Rejection {
+    match rejection.reason {
+        Reason::MalformedRequest if !rejection.detail.starts_with("missing field") => {
+            rejection.reason.with("a field is unknown or has the wrong type; see the schema of the request")
+        }
+        _ => rejection,
+    }
 }
 
 /// A request that changes nothing.

@@ -31,6 +31,8 @@ pub enum Reason {
     UnknownTimezone,
     UnknownCalendar,
     ImplausibleDate,
+    InvalidRate,
+    InvalidReference,
     InvalidRules,
     UnknownScope,
     // things that are not there
@@ -38,10 +40,16 @@ pub enum Reason {
     UnknownFund,
     UnknownInvestor,
     UnknownCommitment,
+    UnknownClosing,
     UnknownAllocation,
     UnknownCapitalCall,
     UnknownCallLine,
     UnknownPayment,
+    UnknownRefund,
+    UnknownBankEntry,
+    UnknownBankDetails,
+    UnknownBankImport,
+    UnknownColumnMap,
     UnknownWorkflow,
     UnknownApproval,
     UnknownDeadLetter,
@@ -57,6 +65,10 @@ pub enum Reason {
     DuplicateFund,
     // capital calls and payments
     CommitmentExists,
+    CommitmentDrawn,
+    TransferMismatch,
+    ClosingMismatch,
+    CallNotShareable,
     AlreadyExcused,
     NoCommitments,
     PurposeMismatch,
@@ -74,6 +86,37 @@ pub enum Reason {
     NetCallNotPositive,
     DuplicatePayment,
     PaymentReversed,
+    PaymentMethodNotAllowed,
+    ExternalReferenceReused,
+    ReceiptMismatch,
+    NoLineToPay,
+    NotSuspended,
+    NoCredit,
+    NotCleared,
+    RefundPending,
+    RefundNotPending,
+    RefundNotApproved,
+    InterestNotPaid,
+    BankAccountTaken,
+    InvalidBankDetails,
+    BankDetailsProposed,
+    BankDetailsDiffer,
+    BankDetailsDecided,
+    BankDetailsCoolingOff,
+    SecondPersonNeeded,
+    CallBackMismatch,
+    BankImportIncomplete,
+    BankEntryDecided,
+    NotOverdue,
+    FailureNoticed,
+    CureTimeRuns,
+    NotInDefault,
+    AlreadyInDefault,
+    NothingOutstanding,
+    NothingCovered,
+    RemedyMismatch,
+    ShortfallCovered,
+    StatementUnreadable,
     // approvals
     RequesterMayNotVote,
     RoleMayNotVote,
@@ -119,16 +162,24 @@ impl Reason {
             R::UnknownTimezone => (422, "unknown time zone", "give an IANA time zone, such as Europe/Luxembourg"),
             R::UnknownCalendar => (422, "unknown calendar", "give one of the calendars named"),
             R::ImplausibleDate => (422, "implausible date", "check the year of the date"),
+            R::InvalidRate => (422, "invalid rate", "give a rate in percent a year as a string, such as \"8.5\""),
+            R::InvalidReference => (422, "invalid reference", "give the reference as the payment method writes it"),
             R::InvalidRules => (422, "invalid rules", "correct the field named and send the rules again"),
             R::UnknownScope => (422, "unknown rule scope", "use global, env:<name>, fund-type:<type> or fund:<id>"),
             R::UnknownDeal => (404, "unknown deal", "check the id; a deal appears once the deal system has published it"),
             R::UnknownFund => (404, "unknown fund", "check the id, or register the fund first"),
             R::UnknownInvestor => (404, "unknown investor", "check the id, or register the investor first"),
             R::UnknownCommitment => (404, "unknown commitment", "check the id; the fund's commitments are listed under the fund"),
+            R::UnknownClosing => (404, "unknown closing", "check the id"),
             R::UnknownAllocation => (404, "unknown allocation", "check the id"),
             R::UnknownCapitalCall => (404, "unknown capital call", "check the id"),
             R::UnknownCallLine => (404, "unknown call line", "check the id; lines exist once the call is issued"),
             R::UnknownPayment => (404, "unknown payment", "check the id"),
+            R::UnknownRefund => (404, "unknown refund", "check the id"),
+            R::UnknownBankEntry => (404, "unknown bank entry", "check the id"),
+            R::UnknownBankDetails => (404, "unknown bank details", "check the id"),
+            R::UnknownBankImport => (404, "unknown bank import", "check the id"),
+            R::UnknownColumnMap => (404, "unknown column map", "save the map of the file's columns under this name first"),
             R::UnknownWorkflow => (404, "unknown workflow", "check the id; a workflow appears a moment after its request was accepted"),
             R::UnknownApproval => (404, "unknown approval", "check the id"),
             R::UnknownDeadLetter => (404, "unknown dead letter", "check the id and the service"),
@@ -147,6 +198,16 @@ impl Reason {
             R::AllocationNotActive => (409, "allocation not active", "wait for the allocation's approval before calling capital for it"),
             R::DuplicateFund => (409, "fund exists", "use the fund there is, or register it under another name"),
             R::CommitmentExists => (409, "commitment exists", "the investor has a commitment to this fund; record a change to it instead"),
+            R::CommitmentDrawn => (
+                409,
+                "commitment drawn already",
+                "take away at most what is unfunded from the date on; of a transferred interest, say how much of it is drawn",
+            ),
+            R::TransferMismatch => (422, "transfer not consistent", "name another investor, and a part that is at most the whole"),
+            R::ClosingMismatch => (422, "closing not consistent", "correct the field or the investor named"),
+            R::CallNotShareable => {
+                (409, "earlier call cannot be shared anew", "amend or rescind the capital call named, then hold the closing")
+            }
             R::AlreadyExcused => (409, "excused before", "look at the commitment; amend calls that were issued before the excuse"),
             R::NoCommitments => (409, "no commitments in force", "record commitments that are effective by the due date first"),
             R::PurposeMismatch => (422, "purpose not consistent", "give an investment its allocation, and other purposes none"),
@@ -182,6 +243,55 @@ impl Reason {
             R::PaymentReversed => {
                 (409, "payment reversed before", "a payment can be reversed once; record a new payment if money came again")
             }
+            R::PaymentMethodNotAllowed => {
+                (409, "payment method not allowed", "ask for another way to pay, or have an administrator change the rule")
+            }
+            R::ExternalReferenceReused => {
+                (409, "external reference reused", "look at the payment named; give other cash another external reference")
+            }
+            R::ReceiptMismatch => {
+                (422, "receipt not consistent", "give parts for lines of the investor in the fund that add up to the amount")
+            }
+            R::NoLineToPay => (409, "no line to pay", "wait for a capital call to the investor, or send the cash back"),
+            R::NotSuspended => (409, "payment not in suspense", "look at the payment; it is applied or reversed already"),
+            R::NoCredit => (409, "not so much credit", "use at most the credit that the payment has, and what the line has outstanding"),
+            R::NotCleared => (409, "payment not cleared", "wait until the payment has cleared, on the date named"),
+            R::RefundPending => (409, "refund not paid out yet", "pay the refund out or cancel it first"),
+            R::RefundNotPending => (409, "refund not pending", "look at the refund; it has been decided or paid out already"),
+            R::RefundNotApproved => (409, "refund not approved", "wait for the approval before the refund is paid out"),
+            R::InterestNotPaid => {
+                (409, "no interest to pay out", "wait until those who owe the interest have paid; what they have paid is paid out once")
+            }
+            R::StatementUnreadable => (
+                422,
+                "statement file not readable",
+                "look at the line named, and get the file again from the bank; nothing of it was imported",
+            ),
+            R::BankAccountTaken => (409, "bank account taken", "look whose account it is; an account is one fund's"),
+            R::InvalidBankDetails => (422, "bank details not valid", "correct the field named, as the bank has written it"),
+            R::BankDetailsProposed => (409, "bank details proposed before", "have those that wait confirmed, or reject them, first"),
+            R::BankDetailsDiffer => (409, "other bank details", "look at the bank details, and call back about those"),
+            R::BankDetailsDecided => (409, "bank details decided", "look at the bank details; propose new ones if they must change"),
+            R::BankDetailsCoolingOff => {
+                (409, "bank details not used yet", "wait until the cooling-off time of the investor's bank details is over")
+            }
+            R::SecondPersonNeeded => (403, "second person needed", "have somebody else confirm what you have proposed"),
+            R::CallBackMismatch => (422, "call back not consistent", "call after the details were proposed, and say when"),
+            R::BankImportIncomplete => (409, "bank import incomplete", "send the file again"),
+            R::BankEntryDecided => (409, "bank entry decided", "look at the bank entry; reverse its payment to match it anew"),
+            R::NotOverdue => (409, "line not overdue", "wait until the due date and the days of grace are over"),
+            R::FailureNoticed => (409, "failure noticed before", "look at the line; the notice stands there with its deadline"),
+            R::CureTimeRuns => (409, "time for a cure runs", "give the failure notice first, and wait until the date named is over"),
+            R::NotInDefault => (409, "line not in default", "declare the default first"),
+            R::AlreadyInDefault => (409, "default declared before", "look at the line; the declaration stands there"),
+            R::NothingOutstanding => (409, "nothing outstanding", "look at the line; it is paid"),
+            R::NothingCovered => {
+                (409, "nothing can be covered", "the others have no room within their unfunded commitments and the cap of the rules")
+            }
+            R::RemedyMismatch => {
+                (422, "remedy not consistent", "give an amount with a forfeit, a sale or a set-off, and none with a reinstatement")
+            }
+            R::ShortfallCovered => (409, "others pay a part of the call", "rescind the call to the others and this one, and issue another"),
             R::RequesterMayNotVote => (403, "requester may not vote", "ask another member of the committee to vote"),
             R::RoleMayNotVote => (403, "role may not vote", "ask someone with the role that the approval names"),
             R::AlreadyVoted => (409, "voted before", "each person has one vote; ask another member"),

@@ -6,12 +6,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::NaiveDate;
+use rust_decimal::Decimal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::calendar::{self, HOLIDAYS_MAX};
-use crate::money::Amount;
+use crate::interest;
+use crate::messages::capital_calls::PaymentMethod;
+use crate::money::{Amount, Ratio};
 use crate::rejection::{Reason, Rejection};
 
 /// Most approval tiers of a layer.
@@ -46,6 +49,65 @@ pub struct NoticeDays {
 /// Most business days of notice: a quarter of a year.
 pub const NOTICE_DAYS_MAX: u16 = 63;
 
+/// Business days until a payment is certain, by its method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the names are those of the methods")]
+pub struct ClearingDays {
+    pub wire: u16,
+    pub ach: u16,
+    pub sepa: u16,
+    pub check: u16,
+    pub internal_transfer: u16,
+}
+
+impl ClearingDays {
+    /// Those of a method.
+    pub fn of(self, method: PaymentMethod) -> u16 {
+        match method {
+            PaymentMethod::Wire => self.wire,
+            PaymentMethod::Ach => self.ach,
+            PaymentMethod::Sepa => self.sepa,
+            PaymentMethod::Check => self.check,
+            PaymentMethod::InternalTransfer => self.internal_transfer,
+        }
+    }
+}
+
+/// Most business days until a payment is certain: a bank may hold a check for as long as it takes to come back from abroad.
+pub const CLEARING_DAYS_MAX: u16 = 60;
+
+/// Interest on what is paid late: simple, on principal, actual/365, from the due date to the value date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DefaultInterest {
+    /// Percent a year; 0 for none.
+    pub percent: Ratio,
+    /// At most so many percent of what is called.
+    pub cap_percent: Ratio,
+    /// Whether cash that comes within the days of grace bears none.
+    #[serde(default)]
+    pub free_in_grace: bool,
+}
+
+/// Most business days that an investor may be given to cure a failure to pay: a quarter of a year.
+pub const CURE_DAYS_MAX: u16 = 63;
+/// Longest cooling-off time of bank details: a month.
+const COOLING_OFF_HOURS_MAX: u16 = 720;
+
+/// Which of an investor's open lines cash pays first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplicationOrder {
+    /// The one that is due first.
+    #[default]
+    OldestDue,
+    /// The one that was issued first.
+    OldestIssued,
+    /// The one with the least outstanding.
+    SmallestOutstanding,
+}
+
 /// One layer: what is none is taken from the layer below.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -68,6 +130,24 @@ pub struct RuleLayer {
     pub notice_business_days: Option<NoticeDays>,
     /// Days that are no business days of the fund, besides those of its calendars.
     pub closed_on: Option<Vec<NaiveDate>>,
+    /// Approval tiers of refunds. An empty list: no approval.
+    pub refund_tiers: Option<Vec<ApprovalTier>>,
+    /// How payments may come.
+    pub payment_methods: Option<Vec<PaymentMethod>>,
+    /// Business days until a payment is certain.
+    pub clearing_business_days: Option<ClearingDays>,
+    /// By how much a payment may be short of what is outstanding, for bank charges, in the fund's currency; 0 for none.
+    pub short_payment_tolerance: Option<Amount>,
+    /// Which of an investor's open lines cash pays first.
+    pub application_order: Option<ApplicationOrder>,
+    /// Interest on what is paid late; a line keeps that of its issue.
+    pub default_interest: Option<DefaultInterest>,
+    /// Business days from the notice of a failure to pay to the end of the time in which it can be cured.
+    pub cure_business_days: Option<u16>,
+    /// What another investor pays for one who has failed is at most so many percent of what it was called itself.
+    pub cover_cap_percent: Option<Ratio>,
+    /// Hours from the confirmation of bank details to their first use: the time in which a fraud can still be noticed.
+    pub cooling_off_hours: Option<u16>,
 }
 
 /// The rules in force for one fund.
@@ -83,7 +163,20 @@ pub struct Rules {
     pub escalation_days: u16,
     pub notice_business_days: NoticeDays,
     pub closed_on: Vec<NaiveDate>,
+    pub refund_tiers: Vec<ApprovalTier>,
+    pub payment_methods: Vec<PaymentMethod>,
+    pub clearing_business_days: ClearingDays,
+    pub short_payment_tolerance: Amount,
+    pub application_order: ApplicationOrder,
+    pub default_interest: DefaultInterest,
+    pub cure_business_days: u16,
+    pub cover_cap_percent: Ratio,
+    pub cooling_off_hours: u16,
 }
+
+/// Where no layer says anything.
+const NO_INTEREST: DefaultInterest =
+    DefaultInterest { percent: Ratio(Decimal::ZERO), cap_percent: Ratio(Decimal::ZERO), free_in_grace: false };
 
 fn units(amount: i64) -> Amount {
     Amount::from_decimal(amount.into())
@@ -105,6 +198,15 @@ pub fn built_in() -> RuleLayer {
         escalation_days: Some(5),
         notice_business_days: Some(NoticeDays { normal: 10, high: 5, urgent: 1 }),
         closed_on: Some(vec![]),
+        refund_tiers: Some(vec![ApprovalTier { from_amount: units(0), votes: 1, role: "committee".into() }]),
+        payment_methods: Some(PaymentMethod::ALL.to_vec()),
+        clearing_business_days: Some(ClearingDays { wire: 0, ach: 2, sepa: 0, check: 5, internal_transfer: 0 }),
+        short_payment_tolerance: Some(units(0)),
+        application_order: Some(ApplicationOrder::OldestDue),
+        default_interest: Some(DefaultInterest { percent: Ratio(0.into()), cap_percent: Ratio(100.into()), free_in_grace: false }),
+        cure_business_days: Some(10),
+        cover_cap_percent: Some(Ratio(50.into())),
+        cooling_off_hours: Some(24),
     }
 }
 
@@ -138,6 +240,15 @@ impl RuleLayer {
         over(&mut self.escalation_days, &above.escalation_days);
         over(&mut self.notice_business_days, &above.notice_business_days);
         over(&mut self.closed_on, &above.closed_on);
+        over(&mut self.refund_tiers, &above.refund_tiers);
+        over(&mut self.payment_methods, &above.payment_methods);
+        over(&mut self.clearing_business_days, &above.clearing_business_days);
+        over(&mut self.short_payment_tolerance, &above.short_payment_tolerance);
+        over(&mut self.application_order, &above.application_order);
+        over(&mut self.default_interest, &above.default_interest);
+        over(&mut self.cure_business_days, &above.cure_business_days);
+        over(&mut self.cover_cap_percent, &above.cover_cap_percent);
+        over(&mut self.cooling_off_hours, &above.cooling_off_hours);
         self
     }
 
@@ -152,10 +263,12 @@ impl RuleLayer {
         if self.allocations_per_deal_max == Some(0) {
             return refuse("allocations_per_deal_max is zero".into());
         }
-        if self.approval_tiers.as_ref().is_some_and(|tiers| tiers.len() > TIERS_MAX) {
-            return refuse(format!("approval_tiers has more than {TIERS_MAX} entries"));
+        for (field, tiers) in [("approval_tiers", &self.approval_tiers), ("refund_tiers", &self.refund_tiers)] {
+            if tiers.as_ref().is_some_and(|tiers| tiers.len() > TIERS_MAX) {
+                return refuse(format!("{field} has more than {TIERS_MAX} entries"));
+            }
         }
-        for tier in self.approval_tiers.iter().flatten() {
+        for tier in self.approval_tiers.iter().chain(&self.refund_tiers).flatten() {
             if tier.votes == 0 || tier.votes > VOTES_MAX || tier.role != "committee" {
                 return refuse(format!("approval tier from {}: it needs 1 to {VOTES_MAX} votes of the role committee", tier.from_amount));
             }
@@ -167,6 +280,27 @@ impl RuleLayer {
             && (normal.max(high).max(urgent) > NOTICE_DAYS_MAX || normal < high || high < urgent)
         {
             return refuse(format!("notice_business_days has more than {NOTICE_DAYS_MAX} days, or more for a higher priority"));
+        }
+        if let Some(ClearingDays { wire, ach, sepa, check, internal_transfer }) = self.clearing_business_days
+            && [wire, ach, sepa, check, internal_transfer].into_iter().any(|days| days > CLEARING_DAYS_MAX)
+        {
+            return refuse(format!("clearing_business_days has more than {CLEARING_DAYS_MAX} days"));
+        }
+        if let Some(DefaultInterest { percent, cap_percent, .. }) = self.default_interest {
+            interest::check_rate("default_interest.percent", percent)?;
+            interest::check_rate("default_interest.cap_percent", cap_percent)?;
+        }
+        if let Some(percent) = self.cover_cap_percent {
+            interest::check_rate("cover_cap_percent", percent)?;
+        }
+        if self.cure_business_days.is_some_and(|days| days > CURE_DAYS_MAX) {
+            return refuse(format!("cure_business_days is above {CURE_DAYS_MAX}"));
+        }
+        if self.cooling_off_hours.is_some_and(|hours| hours > COOLING_OFF_HOURS_MAX) {
+            return refuse(format!("cooling_off_hours is above {COOLING_OFF_HOURS_MAX}"));
+        }
+        if self.short_payment_tolerance.is_some_and(|tolerance| tolerance < Amount::ZERO) {
+            return refuse("short_payment_tolerance is below zero".into());
         }
         if self.closed_on.as_ref().is_some_and(|days| days.len() > HOLIDAYS_MAX) {
             return refuse(format!("closed_on has more than {HOLIDAYS_MAX} days"));
@@ -190,6 +324,15 @@ impl RuleLayer {
             escalation_days: full.escalation_days.unwrap_or_default(),
             notice_business_days: full.notice_business_days.unwrap_or_default(),
             closed_on: full.closed_on.unwrap_or_default(),
+            refund_tiers: full.refund_tiers.unwrap_or_default(),
+            payment_methods: full.payment_methods.unwrap_or_default(),
+            clearing_business_days: full.clearing_business_days.unwrap_or_default(),
+            short_payment_tolerance: full.short_payment_tolerance.unwrap_or_default(),
+            application_order: full.application_order.unwrap_or_default(),
+            default_interest: full.default_interest.unwrap_or(NO_INTEREST),
+            cure_business_days: full.cure_business_days.unwrap_or_default(),
+            cover_cap_percent: full.cover_cap_percent.unwrap_or(NO_INTEREST.cap_percent),
+            cooling_off_hours: full.cooling_off_hours.unwrap_or_default(),
         };
         if rules.allocation_min > rules.allocation_max {
             return Err(Reason::InvalidRules
@@ -202,8 +345,17 @@ impl RuleLayer {
 impl Rules {
     /// The tier that an amount reaches, or none when it needs no approval.
     pub fn tier(&self, amount: Amount) -> Option<&ApprovalTier> {
-        self.approval_tiers.iter().filter(|tier| amount >= tier.from_amount).max_by_key(|tier| tier.from_amount)
+        highest(&self.approval_tiers, amount)
     }
+
+    /// The tier that a refund of an amount reaches, or none when it needs no approval.
+    pub fn refund_tier(&self, amount: Amount) -> Option<&ApprovalTier> {
+        highest(&self.refund_tiers, amount)
+    }
+}
+
+fn highest(tiers: &[ApprovalTier], amount: Amount) -> Option<&ApprovalTier> {
+    tiers.iter().filter(|tier| amount >= tier.from_amount).max_by_key(|tier| tier.from_amount)
 }
 
 /// What a rule layer holds for.

@@ -54,6 +54,7 @@ impl Settings {
             .env("NATS_USER", service)
             .env("NATS_PASSWORD", &self.password)
             .env("HTTP_ADDR", format!("127.0.0.1:{port}"))
+            .env("ENCRYPTION_KEYS_FILE", self.logs.join("encryption-keys"))
             .env("TRANCHE_ENV", &self.environment)
             .env("CLOCK_SETTABLE", "true")
             .env("JWT_SECRET", &self.jwt_secret)
@@ -67,8 +68,16 @@ impl Settings {
         format!("postgres://{user}:{}@{host}", self.password)
     }
 
+    /// Makes the file with the keys under which records are sealed, where there is none.
+    pub fn make_keys(&self) -> Result<(), String> {
+        let output =
+            self.command("capital-calls", 0).args(["new-key", "--write", "--if-missing"]).output().map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(format!("new-key: {}", String::from_utf8_lossy(&output.stderr))) }
+    }
+
     /// Brings the schemas of all services up to date.
     pub fn migrate(&self) -> Result<(), String> {
+        self.make_keys()?;
         for service in SERVICES.iter().filter(|service| **service != "gateway") {
             let output = self.command(service, 0).arg("migrate").output().map_err(|error| format!("{service}: {error}"))?;
             if !output.status.success() {
@@ -172,6 +181,7 @@ impl Stack {
             environment: "development".into(),
             variables: variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
+        settings.make_keys()?;
         let mut replicas = BTreeMap::new();
         for service in SERVICES {
             replicas.insert(service.to_owned(), settings.start(service, 1)?);

@@ -1,15 +1,17 @@
 //! Who pays how much of a call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ::domain::messages::capital_calls::{
     CallContent, Commitment, LineAdjustment, LinePreview, LinePurpose, Purpose, PurposeKind, Rounding, ShareExplained, ShareReason,
 };
 use ::domain::money::Ratio;
-use ::domain::pro_rata::{self, Because, Claim, Share, Shortfall};
+use ::domain::pro_rata::{self, Because, Claim, Row, Share};
 use ::domain::{Amount, Currency, Reason, Rejection};
 use rust_decimal::Decimal;
 use uuid::Uuid;
+
+use super::placing::by_groups;
 
 /// Decimals of an exact share beyond the currency's.
 const EXACT_DECIMALS: u32 = 6;
@@ -23,71 +25,94 @@ pub struct Terms<'a> {
     pub adjustments: &'a [LineAdjustment],
     /// How shares are rounded.
     pub rounding: Rounding,
+    /// What investors have drawn, where that is not what is promised less what is unfunded: one of the two is as of another time.
+    pub drawn: Option<&'a HashMap<Uuid, Amount>>,
 }
 
 impl<'a> Terms<'a> {
     /// Those of what a call says.
     pub fn of(content: &'a CallContent) -> Terms<'a> {
-        Terms { purposes: &content.purposes, adjustments: &content.adjustments, rounding: content.rounding }
+        Terms { purposes: &content.purposes, adjustments: &content.adjustments, rounding: content.rounding, drawn: None }
     }
 }
 
-/// Purposes that the same investors share.
-struct Group {
-    /// Places of the purposes.
-    places: Vec<usize>,
-    kind: Kind,
-    /// Places of the commitments that do not take part.
-    excused: Vec<usize>,
-}
-
-/// What a group does to the unfunded commitments. Groups are split in this order.
+/// What a purpose does to the unfunded commitments, in the order in which it is placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(super) enum Kind {
     Inside,
     Outside,
     Return,
 }
 
-fn groups(terms: Terms<'_>, commitments: &[Commitment]) -> Vec<Group> {
-    let mut groups: BTreeMap<(Kind, Vec<usize>), Vec<usize>> = BTreeMap::new();
-    for (place, purpose) in terms.purposes.iter().enumerate() {
-        let kind = match purpose.kind {
-            PurposeKind::RecallableReturn => Kind::Return,
-            _ if purpose.inside_commitment => Kind::Inside,
-            _ => Kind::Outside,
-        };
-        let is_excused = |commitment: &Commitment| purpose.allocation_id.is_some_and(|id| commitment.excused_from.contains(&id));
-        let excused = commitments.iter().enumerate().filter(|(_, commitment)| is_excused(commitment)).map(|(at, _)| at).collect();
-        groups.entry((kind, excused)).or_default().push(place);
+pub(super) fn kind_of(purpose: &Purpose) -> Kind {
+    match purpose.kind {
+        PurposeKind::RecallableReturn => Kind::Return,
+        _ if purpose.inside_commitment => Kind::Inside,
+        _ => Kind::Outside,
     }
-    groups.into_iter().map(|((kind, excused), places)| Group { places, kind, excused }).collect()
+}
+
+pub(super) fn is_excused(commitment: &Commitment, purpose: &Purpose) -> bool {
+    purpose.allocation_id.is_some_and(|id| commitment.excused_from.contains(&id))
 }
 
 /// One investor's part while it is found.
 #[derive(Clone, Default)]
-struct Part {
+pub(super) struct Part {
     /// Minor units by the purposes' places; a return is negative.
-    cells: BTreeMap<usize, i128>,
-    inside: i128,
-    shares: Vec<ShareExplained>,
+    pub cells: BTreeMap<usize, i128>,
+    /// Minor units inside the commitment, less what is returned.
+    pub inside: i128,
+    /// How they came about.
+    pub shares: Vec<ShareExplained>,
+}
+
+/// Each investor's total first, by its commitment, then split over the purposes; none where somebody is excused, is asked for a given
+/// amount, or has too little unfunded.
+fn by_commitments(terms: Terms<'_>, commitments: &[Commitment], currency: Currency) -> Option<Vec<Part>> {
+    let is_excused = |commitment: &Commitment| terms.purposes.iter().any(|purpose| is_excused(commitment, purpose));
+    if !terms.adjustments.is_empty() || terms.rounding == Rounding::Cumulative || commitments.iter().any(is_excused) {
+        return None;
+    }
+    let kinds: Vec<Kind> = terms.purposes.iter().map(kind_of).collect();
+    let signed = |(purpose, kind): (&Purpose, &Kind)| purpose.amount.minor(currency) * if *kind == Kind::Return { -1 } else { 1 };
+    let columns: Vec<i128> = terms.purposes.iter().zip(&kinds).map(signed).collect();
+    let total = columns.iter().sum::<i128>();
+    let weight = |commitment: &Commitment| commitment.amount.minor(currency);
+    let claims: Vec<Claim> =
+        commitments.iter().map(|commitment| Claim { id: commitment.investor_id, weight: weight(commitment), cap: None }).collect();
+    let totals = pro_rata::split_explained(total, &claims).ok().filter(|_| total > 0)?;
+    let row = |(claim, share): (&Claim, &Share)| Row { id: claim.id, total: share.units, weight: claim.weight };
+    let rows: Vec<Row> = claims.iter().zip(&totals).map(row).collect();
+    let of_kind = |cells: &[i128], kind| cells.iter().zip(&kinds).filter(|(_, of)| **of == kind).map(|(units, _)| units).sum::<i128>();
+    let part = |((commitment, cells), share): ((&Commitment, Vec<i128>), &Share)| {
+        let inside = of_kind(&cells, Kind::Inside);
+        // what is less than a unit may turn round, or come to nothing in all
+        let turns = cells.iter().zip(&columns).any(|(cell, column)| cell.signum() * column.signum() < 0);
+        let cancels = share.units == 0 && cells.iter().any(|cell| *cell != 0);
+        (inside <= commitment.unfunded.minor(currency).max(0) && !turns && !cancels).then(|| Part {
+            inside: inside + of_kind(&cells, Kind::Return),
+            shares: vec![explained((0..cells.len()).collect(), weight(commitment), share, false, currency)],
+            cells: cells.into_iter().enumerate().collect(),
+        })
+    };
+    commitments.iter().zip(pro_rata::split_rows(&rows, &columns)).zip(&totals).map(part).collect()
 }
 
 /// One line an investor, pro rata to the commitments.
 ///
 /// The part inside the commitments is capped by what each investor has unfunded, the rest goes to the others; the part outside is
-/// not capped; a return is shared like the part outside and taken off. Each investor's total of the purposes that the same
-/// investors share is fixed first and then split over them, so that the sums over investors and over purposes are both exact.
+/// not capped; a return is shared like the part outside and taken off. Each investor's total is fixed first and then split over the
+/// purposes, so that the sums over investors and over purposes are both exact; where not all share all purposes by their commitments
+/// alone, so is the total of those purposes that the same investors share.
 pub fn split_call(terms: Terms<'_>, commitments: &[Commitment], currency: Currency) -> Result<Vec<LinePreview>, Rejection> {
     if commitments.is_empty() {
         return Err(Reason::NoCommitments.with("no investor has a commitment to the fund that is effective by the due date"));
     }
-    let groups = groups(terms, commitments);
-    let wanted = adjusted(terms, &groups, commitments, currency)?;
-    let mut parts = vec![Part::default(); commitments.len()];
-    for (group, wanted) in groups.iter().zip(&wanted) {
-        split_group(terms, group, wanted, commitments, currency, &mut parts)?;
-    }
+    let parts = match by_commitments(terms, commitments, currency) {
+        Some(parts) => parts,
+        None => by_groups(terms, commitments, currency)?,
+    };
     let lines = commitments.iter().zip(parts).map(|(commitment, part)| line(terms.purposes, commitment, part, currency));
     let lines: Vec<LinePreview> = lines.filter(|line| !line.purposes.is_empty()).collect();
     if let Some(line) = lines.iter().find(|line| !line.amount.is_positive()) {
@@ -95,10 +120,14 @@ pub fn split_call(terms: Terms<'_>, commitments: &[Commitment], currency: Curren
             Reason::NetCallNotPositive.with(format!("investor {} would owe {} after the return is netted", line.investor_id, line.amount))
         );
     }
+    let by_commitment = || commitments.iter().map(|commitment| (commitment.investor_id, commitment.amount - commitment.unfunded)).collect();
+    let drawn: HashMap<Uuid, Amount> = terms.drawn.cloned().unwrap_or_else(by_commitment);
     for line in &lines {
         check_unfunded(line.investor_id, line.unfunded_after)?;
-        if line.unfunded_after > line.commitment && line.impact_on_unfunded.is_positive() {
-            let why = format!("investor {} would have {} unfunded of {}", line.investor_id, line.unfunded_after, line.commitment);
+        let returned = line.impact_on_unfunded;
+        let drawn = drawn.get(&line.investor_id).copied().unwrap_or_default();
+        if returned.is_positive() && returned > drawn {
+            let why = format!("investor {} has drawn {drawn}, and is given {returned} back", line.investor_id);
             return Err(Reason::PurposeMismatch.with(format!("more is returned than was called: {why}")));
         }
     }
@@ -135,148 +164,16 @@ fn line(purposes: &[Purpose], commitment: &Commitment, part: Part, currency: Cur
     }
 }
 
-/// What is wanted of each investor in one group: an exact share, or a cap; by the commitments' places, in minor units.
-#[derive(Clone, Default)]
-struct Wanted {
-    given: BTreeMap<usize, i128>,
-    caps: BTreeMap<usize, i128>,
-}
-
-/// Spreads each adjustment over the groups that the investor takes part in, by what they are about.
-fn adjusted(terms: Terms<'_>, groups: &[Group], commitments: &[Commitment], currency: Currency) -> Result<Vec<Wanted>, Rejection> {
-    let mut wanted = vec![Wanted::default(); groups.len()];
-    for adjustment in terms.adjustments {
-        let at = commitments.iter().position(|commitment| commitment.investor_id == adjustment.investor_id).ok_or_else(|| {
-            Reason::AdjustmentMismatch
-                .with(format!("investor {} has no commitment that is effective by the due date", adjustment.investor_id))
-        })?;
-        let takes_part = |group: &Group| group.kind != Kind::Return && !group.excused.contains(&at);
-        let claims: Vec<Claim> = groups
-            .iter()
-            .zip(0u128..)
-            .map(|(group, number)| {
-                let total = if takes_part(group) { total(terms.purposes, group, currency) } else { 0 };
-                Claim { id: Uuid::from_u128(number), weight: total, cap: Some(total) }
-            })
-            .collect();
-        let amount = adjustment.amount.or(adjustment.cap).unwrap_or_default();
-        let spread = match pro_rata::split(amount.minor(currency), &claims) {
-            Ok(spread) => spread,
-            // a cap above everything is none
-            Err(_) if adjustment.amount.is_none() => continue,
-            Err(Shortfall(missing)) => {
-                let why =
-                    format!("investor {} is given {} more than is called of it", adjustment.investor_id, currency.from_minor(missing));
-                return Err(Reason::AdjustmentMismatch.with(why));
-            }
-        };
-        for (((group, wanted), claim), units) in groups.iter().zip(&mut wanted).zip(claims).zip(spread) {
-            if takes_part(group) && claim.weight > 0 {
-                let of_group = if adjustment.amount.is_some() { &mut wanted.given } else { &mut wanted.caps };
-                of_group.insert(at, units);
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-fn total(purposes: &[Purpose], group: &Group, currency: Currency) -> i128 {
-    group.places.iter().map(|place| purposes[*place].amount.minor(currency)).sum()
-}
-
-fn split_group(
-    terms: Terms<'_>,
-    group: &Group,
-    wanted: &Wanted,
-    commitments: &[Commitment],
-    currency: Currency,
-    parts: &mut [Part],
-) -> Result<(), Rejection> {
-    let columns: Vec<i128> = group.places.iter().map(|place| terms.purposes[*place].amount.minor(currency)).collect();
-    let all: i128 = columns.iter().sum();
-    let given: i128 = wanted.given.values().sum();
-    if given > all {
-        let why = format!("the amounts that are given are {} more than {}", currency.from_minor(given - all), currency.from_minor(all));
-        return Err(Reason::AdjustmentMismatch.with(why));
-    }
-    let room = |at: usize| (commitments[at].unfunded.minor(currency) - parts[at].inside).max(0);
-    let above = wanted.given.iter().find(|(at, units)| group.kind == Kind::Inside && **units > room(**at));
-    if let Some((at, units)) = above {
-        let (investor, units, unfunded) = (commitments[*at].investor_id, currency.from_minor(*units), currency.from_minor(room(*at)));
-        return Err(Reason::CallExceedsUnfunded.with(format!("investor {investor} is given {units}, and has {unfunded} unfunded")));
-    }
-    let claims: Vec<Claim> = commitments
-        .iter()
-        .enumerate()
-        .map(|(at, commitment)| {
-            let sits_out = group.excused.contains(&at) || wanted.given.contains_key(&at);
-            let unfunded = (group.kind == Kind::Inside).then(|| room(at));
-            let cap = unfunded.into_iter().chain(wanted.caps.get(&at).copied()).min();
-            Claim { id: commitment.investor_id, weight: if sits_out { 0 } else { commitment.amount.minor(currency) }, cap }
-        })
-        .collect();
-    let cumulative = terms.rounding == Rounding::Cumulative && group.kind == Kind::Inside && group.excused.is_empty();
-    let drawn = |at: usize| (commitments[at].amount - commitments[at].unfunded).minor(currency) + parts[at].inside;
-    let split = if cumulative { split_to_date(all - given, &claims, drawn) } else { pro_rata::split_explained(all - given, &claims) };
-    let mut shares = split.map_err(|Shortfall(missing)| {
-        let missing = currency.from_minor(missing);
-        let whom = if group.excused.is_empty() { "" } else { " of those who are not excused" };
-        Reason::CallExceedsUnfunded.with(format!("{missing} {} cannot be placed inside the commitments{whom}", currency.code()))
-    })?;
-    for (at, units) in &wanted.given {
-        shares[*at] = Share { units: *units, ..Share::default() };
-    }
-    let rows: Vec<(Uuid, i128)> = claims.iter().zip(&shares).map(|(claim, share)| (claim.id, share.units)).collect();
-    for (at, row) in pro_rata::split_rows(&rows, &columns).into_iter().enumerate() {
-        let sign = if group.kind == Kind::Return { -1 } else { 1 };
-        let part = &mut parts[at];
-        part.cells.extend(group.places.iter().zip(row).map(|(place, units)| (*place, sign * units)));
-        if group.kind != Kind::Outside {
-            part.inside += sign * shares[at].units;
-        }
-        if shares[at].units > 0 || claims[at].weight > 0 {
-            part.shares.push(explained(group, &claims[at], &shares[at], wanted.given.contains_key(&at), all, currency));
-        }
-    }
-    Ok(())
-}
-
-/// Rounds what each has been called to date, and takes off what was called before. Where commitments have changed since, somebody
-/// may have been called more than that: the others share the rest in proportion to what they lack.
-fn split_to_date(total: i128, claims: &[Claim], drawn: impl Fn(usize) -> i128) -> Result<Vec<Share>, Shortfall> {
-    let before: i128 = (0..claims.len()).filter(|at| claims[*at].weight > 0).map(&drawn).sum();
-    let uncapped: Vec<Claim> = claims.iter().map(|claim| Claim { cap: None, ..*claim }).collect();
-    let to_date = pro_rata::split_explained(before + total, &uncapped)?;
-    let lacks = |at: usize| if claims[at].weight > 0 { (to_date[at].units - drawn(at)).max(0) } else { 0 };
-    let lacking: Vec<Claim> = claims.iter().enumerate().map(|(at, claim)| Claim { weight: lacks(at), ..*claim }).collect();
-    let mut shares = match pro_rata::split_explained(total, &lacking) {
-        Ok(shares) => shares,
-        // those who lack something have no room left: everybody shares
-        Err(_) => pro_rata::split_explained(total, claims)?,
-    };
-    for (share, to_date) in shares.iter_mut().zip(&to_date) {
-        if share.because != Because::Capped {
-            *share = Share { units: share.units, ..*to_date };
-        }
-    }
-    Ok(shares)
-}
-
-fn explained(group: &Group, claim: &Claim, share: &Share, given: bool, all: i128, currency: Currency) -> ShareExplained {
+pub(super) fn explained(purposes: Vec<usize>, weight: i128, share: &Share, given: bool, currency: Currency) -> ShareExplained {
     let because = match share.because {
         _ if given => ShareReason::Given,
         Because::Capped => ShareReason::Capped,
         Because::RoundedUp => ShareReason::RoundedUp,
         Because::RoundedDown => ShareReason::RoundedDown,
     };
-    let of = if given { all } else { share.of };
-    ShareExplained {
-        purposes: group.places.clone(),
-        total: currency.from_minor(of),
-        exact: if given { Ratio(currency.from_minor(share.units).decimal()) } else { exact(of, claim.weight, share.weights, currency) },
-        amount: currency.from_minor(share.units),
-        because,
-    }
+    let amount = currency.from_minor(share.units);
+    let exact = if given { Ratio(amount.decimal()) } else { exact(share.of, weight, share.weights, currency) };
+    ShareExplained { purposes, total: currency.from_minor(share.of), exact, amount, because }
 }
 
 /// `total * weight / weights` in units of the currency, cut off after [`EXACT_DECIMALS`] more decimals than it has.

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{
-    AmendCapitalCall, Amendment, CallContent, CallDecision, CallStatus, CancelCapitalCall, CapitalCall, CapitalCallAccepted,
-    CapitalCallChange, Commitment, LinePreview, Purpose, SubmitCapitalCall, SubmitDraft,
+    CallContent, CallDecision, CallStatus, CancelCapitalCall, CapitalCall, CapitalCallAccepted, CapitalCallChange, Commitment, LinePreview,
+    Purpose, SubmitCapitalCall, SubmitDraft,
 };
 use ::domain::rejection::check_text;
-use ::domain::{Currency, Reason, Rejection, calendar, ids};
+use ::domain::{Amount, Currency, Reason, Rejection, calendar, ids};
 use chassis::row::sorted_ids;
-use chassis::{Answers, Batch, Fault, Handle, Sent, Tx};
+use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use crate::domain::{self, AllocationCopy, FundCopy, Terms};
+use crate::domain::{self, AllocationCopy, FundCopy, Recorded, Terms};
 use crate::{CapitalCalls, store};
 
 /// Longest reason of an amendment, a cancellation or a rescission.
@@ -33,16 +33,25 @@ pub struct Firm {
     pub funds: HashMap<Uuid, FundCopy>,
     /// The commitments to them.
     pub commitments: Vec<Commitment>,
+    /// Entries of the commitments that take effect after the first date that is asked for, or that an issued call has not seen.
+    pub later: Vec<Recorded>,
     /// Copies of the allocations.
     pub allocations: HashMap<Uuid, AllocationCopy>,
 }
 
 impl Firm {
-    /// What there is of funds and allocations.
-    pub async fn load(tx: &mut Tx, fund_ids: &[Uuid], allocation_ids: &[Uuid]) -> Result<Firm, Fault> {
+    /// What there is of funds and allocations, for calls that are due on one of these dates, and those that are issued.
+    pub async fn load(
+        tx: &mut Tx,
+        fund_ids: &[Uuid],
+        allocation_ids: &[Uuid],
+        due: impl Iterator<Item = NaiveDate>,
+        issued: &[Uuid],
+    ) -> Result<Firm, Fault> {
         Ok(Firm {
             funds: store::funds(tx, fund_ids).await?,
             commitments: store::commitments(tx, fund_ids).await?,
+            later: store::entries_after(tx, fund_ids, due.min(), issued).await?,
             allocations: store::allocations(tx, allocation_ids).await?,
         })
     }
@@ -52,9 +61,28 @@ impl Firm {
         self.funds.get(&id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {id}")))
     }
 
-    /// The commitments to a fund that are effective by a date.
-    pub fn effective(&self, fund_id: Uuid, due_on: NaiveDate) -> Vec<Commitment> {
-        domain::effective(&self.commitments, fund_id, due_on)
+    /// The commitments to a fund as a call sees them that is due on a date, and has seen these entries where it was issued before.
+    pub fn effective(&self, fund_id: Uuid, due_on: NaiveDate, seen: Option<i64>) -> Vec<Commitment> {
+        let of_fund = self.commitments.iter().filter(|commitment| commitment.fund_id == fund_id);
+        of_fund.filter_map(|commitment| domain::effective(commitment, &self.later, due_on, seen)).collect()
+    }
+
+    /// The least that a commitment has unfunded at the end of a date or later.
+    pub fn least_unfunded(&self, commitment: &Commitment, date: NaiveDate) -> Amount {
+        let later = self.later.iter().map(|recorded| &recorded.entry);
+        domain::least_unfunded(commitment, later.filter(|entry| entry.commitment_id == commitment.id && entry.effective_on > date))
+    }
+
+    /// What the investors of a fund have drawn.
+    pub fn drawn(&self, fund_id: Uuid) -> HashMap<Uuid, Amount> {
+        let of_fund = self.commitments.iter().filter(|commitment| commitment.fund_id == fund_id);
+        of_fund.map(|commitment| (commitment.investor_id, commitment.amount - commitment.unfunded)).collect()
+    }
+
+    /// The lines that a call would have which is not issued yet.
+    pub fn split(&self, fund: &FundCopy, content: &CallContent) -> Result<Vec<LinePreview>, Rejection> {
+        let (commitments, drawn) = (self.effective(fund.id, content.due_on, None), self.drawn(fund.id));
+        domain::split_call(Terms { drawn: Some(&drawn), ..Terms::of(content) }, &commitments, fund.currency)
     }
 }
 
@@ -79,16 +107,17 @@ pub fn written(fund: &FundCopy, mut content: CallContent, given: Option<Currency
 }
 
 /// The lines that a call would have if it were issued today.
-pub fn planned(tx: &Tx, fund: &FundCopy, content: &CallContent, commitments: &[Commitment]) -> Result<Vec<LinePreview>, Rejection> {
+pub fn planned(tx: &Tx, fund: &FundCopy, content: &CallContent, firm: &Firm) -> Result<Vec<LinePreview>, Rejection> {
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
     domain::check_notice(fund, &rules, content, today(tx, fund)?)?;
-    domain::split_call(Terms::of(content), commitments, fund.currency)
+    firm.split(fund, content)
 }
 
 impl Handle<SubmitCapitalCall> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<SubmitCapitalCall>) -> Result<Answers<CapitalCallAccepted>, Fault> {
         let allocations = allocation_ids(batch.iter().flat_map(|sent| &sent.body.purposes));
-        let firm = Firm::load(tx, &batch.ids(|command| command.fund_id), &allocations).await?;
+        let due = batch.iter().map(|sent| sent.body.due_on);
+        let firm = Firm::load(tx, &batch.ids(|command| command.fund_id), &allocations, due, &[]).await?;
         let mut added = Vec::new();
         let mut answers = Answers::new();
         for sent in batch.iter() {
@@ -124,9 +153,19 @@ fn submit(tx: &Tx, Sent { context, body, .. }: &Sent<SubmitCapitalCall>, firm: &
     let content = written(fund, content, body.currency, firm)?;
     if !body.draft {
         // refused now rather than after the approval; decided again when the call is issued
-        planned(tx, fund, &content, &firm.effective(fund.id, content.due_on))?;
+        planned(tx, fund, &content, firm)?;
     }
-    let id = tx.new_id();
+    let mut call = new_call(tx, context, fund, tx.new_id(), content);
+    if !body.draft {
+        call.decision = CallDecision::PendingApproval;
+        call.submitted_at = Some(tx.now());
+    }
+    call.status = domain::call_status(&call);
+    Ok(call)
+}
+
+/// A draft of a call that says this.
+pub fn new_call(tx: &Tx, context: &Context, fund: &FundCopy, id: Uuid, content: CallContent) -> CapitalCall {
     let mut call = CapitalCall {
         id,
         version: 1,
@@ -144,44 +183,60 @@ fn submit(tx: &Tx, Sent { context, body, .. }: &Sent<SubmitCapitalCall>, firm: &
         adjustments: vec![],
         rounding: content.rounding,
         content_hash: String::new(),
-        submitted_at: (!body.draft).then(|| tx.now()),
+        submitted_at: None,
         amendment: 0,
         amendments_asked: 0,
         amending: None,
-        decision: if body.draft { CallDecision::Draft } else { CallDecision::PendingApproval },
+        covers_line_id: None,
+        decision: CallDecision::Draft,
         decided_because: None,
         issued_on: None,
         line_count: 0,
         paid: fund.currency.zero(),
-        status: CallStatus::PendingApproval,
+        status: CallStatus::Draft,
     };
     domain::put_content(&mut call, content);
-    call.status = domain::call_status(&call);
-    Ok(call)
+    call
 }
 
-/// The calls that commands name, locked, and what they are checked against.
-async fn lock_with_firm(tx: &mut Tx, ids: &[Uuid], named: &[Uuid]) -> Result<(HashMap<Uuid, CapitalCall>, Firm), Fault> {
+/// A call that is in force from a date without anybody's approval.
+pub fn issued_call(tx: &Tx, context: &Context, fund: &FundCopy, id: Uuid, content: CallContent, issued_on: NaiveDate) -> CapitalCall {
+    let mut call = new_call(tx, context, fund, id, content);
+    (call.decision, call.submitted_at, call.issued_on) = (CallDecision::Issued, Some(tx.now()), Some(issued_on));
+    call.status = CallStatus::Issued;
+    call
+}
+
+/// The calls that commands name, locked, and what they are checked against, with the allocations and due dates that they name.
+pub async fn lock_with_firm(
+    tx: &mut Tx,
+    ids: &[Uuid],
+    named: &[Uuid],
+    due: impl Iterator<Item = NaiveDate>,
+) -> Result<(HashMap<Uuid, CapitalCall>, Firm), Fault> {
     let calls = store::lock_calls(tx, ids).await?;
     let fund_ids = sorted_ids(calls.values().map(|call| call.fund_id));
     let allocations = allocation_ids(calls.values().flat_map(|call| &call.purposes));
     let allocations = sorted_ids(allocations.into_iter().chain(named.iter().copied()));
-    let firm = Firm::load(tx, &fund_ids, &allocations).await?;
+    let issued = sorted_ids(calls.values().filter(|call| call.decision == CallDecision::Issued).map(|call| call.id));
+    let firm = Firm::load(tx, &fund_ids, &allocations, due.chain(calls.values().map(|call| call.due_on)), &issued).await?;
     Ok((calls, firm))
 }
 
-fn unknown(id: Uuid) -> Rejection {
+/// The refusal of a call that is not there.
+pub fn unknown(id: Uuid) -> Rejection {
     Reason::UnknownCapitalCall.with(format!("capital call {id}"))
 }
 
-fn accepted(call: &CapitalCall) -> CapitalCallAccepted {
+/// The answer to what has a workflow follow.
+pub fn accepted(call: &CapitalCall) -> CapitalCallAccepted {
     let workflow_id = call.amending.as_ref().map_or(call.workflow_id, |amendment| amendment.workflow_id);
     CapitalCallAccepted { workflow_id, capital_call_id: call.id }
 }
 
 impl Handle<SubmitDraft> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<SubmitDraft>) -> Result<Answers<CapitalCallAccepted>, Fault> {
-        let (mut calls, firm) = lock_with_firm(tx, &batch.ids(|command| command.call_id), &[]).await?;
+        let (mut calls, firm) = lock_with_firm(tx, &batch.ids(|command| command.call_id), &[], std::iter::empty()).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let Some(call) = calls.get_mut(&body.call_id) else {
@@ -210,101 +265,12 @@ fn submit_draft(tx: &Tx, call: &mut CapitalCall, firm: &Firm) -> Result<(), Reje
     }
     let fund = firm.fund(call.fund_id)?;
     let content = written(fund, call.content(), None, firm)?;
-    planned(tx, fund, &content, &firm.effective(fund.id, content.due_on))?;
+    planned(tx, fund, &content, firm)?;
     call.decision = CallDecision::PendingApproval;
     call.submitted_at = Some(tx.now());
     call.version += 1;
     call.status = domain::call_status(call);
     Ok(())
-}
-
-impl Handle<AmendCapitalCall> for CapitalCalls {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<AmendCapitalCall>) -> Result<Answers<CapitalCallAccepted>, Fault> {
-        let named = allocation_ids(batch.iter().filter_map(|sent| sent.body.purposes.as_ref()).flatten());
-        let (mut calls, firm) = lock_with_firm(tx, &batch.ids(|command| command.call_id), &named).await?;
-        let mut answers = Answers::new();
-        for sent in batch.iter() {
-            let amended = match calls.get_mut(&sent.body.call_id) {
-                None => Err(unknown(sent.body.call_id)),
-                Some(call) => amend(tx, sent, call, &firm).map(|change| (call, change)),
-            };
-            answers.push(match amended {
-                Ok((call, change)) => {
-                    tx.emit(&sent.context, &*call, change)?;
-                    Ok(accepted(call))
-                }
-                Err(rejection) => Err(rejection),
-            });
-        }
-        store::save_calls(tx, &calls.values().collect::<Vec<_>>()).await?;
-        Ok(answers)
-    }
-}
-
-fn amend(
-    tx: &Tx,
-    Sent { context, body, .. }: &Sent<AmendCapitalCall>,
-    call: &mut CapitalCall,
-    firm: &Firm,
-) -> Result<CapitalCallChange, Rejection> {
-    context.actor.check_fund(call.fund_id)?;
-    check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
-    if let Some(amendment) = &call.amending {
-        return Err(Reason::AmendmentPending.with(format!("amendment {} of capital call {}", amendment.number, call.id)));
-    }
-    let fund = firm.fund(call.fund_id)?;
-    let before = call.content();
-    let wanted = CallContent {
-        purposes: body.purposes.clone().unwrap_or_else(|| before.purposes.clone()),
-        due_on: body.due_on.unwrap_or(before.due_on),
-        priority: body.priority.unwrap_or(before.priority),
-        adjustments: body.adjustments.clone().unwrap_or_else(|| before.adjustments.clone()),
-        rounding: body.rounding.unwrap_or(before.rounding),
-        ..before.clone()
-    };
-    match call.decision {
-        CallDecision::Cancelled | CallDecision::Rescinded => {
-            Err(Reason::CallNotPending.with(format!("capital call {} is {}", call.id, chassis::row::name(&call.status))))
-        }
-        CallDecision::Draft | CallDecision::PendingApproval => {
-            let content = written(fund, wanted, None, firm)?;
-            if content.content_hash == before.content_hash {
-                return Err(Reason::NothingAmended.with(format!("capital call {} says that already", call.id)));
-            }
-            if call.decision == CallDecision::PendingApproval {
-                planned(tx, fund, &content, &firm.effective(fund.id, content.due_on))?;
-            }
-            domain::put_content(call, content);
-            if !call.authors.contains(&context.actor.user) {
-                call.authors.push(context.actor.user.clone());
-            }
-            call.version += 1;
-            Ok(CapitalCallChange::Revised { reason: body.reason.clone() })
-        }
-        CallDecision::Issued => {
-            // what the call has taken of the allocations is its own to spend again
-            let content = written(fund, wanted, None, &without(firm, call))?;
-            let number = call.amendments_asked + 1;
-            call.amendments_asked = number;
-            call.amending = Some(Amendment {
-                number,
-                content,
-                reason: body.reason.clone(),
-                requested_by: context.actor.user.clone(),
-                requested_at: tx.now(),
-                workflow_id: ids::derived(&format!("amendment {number}"), ids::workflow_id(call.id)),
-            });
-            call.version += 1;
-            Ok(CapitalCallChange::AmendmentSubmitted)
-        }
-    }
-}
-
-/// The firm as if a call had taken nothing of its allocations.
-fn without(firm: &Firm, call: &CapitalCall) -> Firm {
-    let mut allocations = firm.allocations.clone();
-    give_back(call, &mut allocations);
-    Firm { funds: firm.funds.clone(), commitments: vec![], allocations }
 }
 
 /// Takes what a call has called for allocations off them.

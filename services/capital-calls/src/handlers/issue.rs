@@ -1,69 +1,83 @@
 //! Calls as they take effect: issued, amended, taken back.
 //!
-//! Rows are locked in the order payments, lines, calls, allocations, commitments, each by id: the order in which cash is recorded and
+//! Rows are locked in the order lines, payments, calls, allocations, commitments, each by id: the order in which cash is recorded and
 //! reversed.
 
 use std::collections::{HashMap, HashSet};
 
 use ::domain::messages::capital_calls::{
-    Amendment, CallDecision, CallLine, CallLineChange, CapitalCall, CapitalCallChange, Commitment, CommitmentChange, DecideCapitalCall,
-    Disposition, LineEntry, LinePreview, LineStatus, LineTiming, Payment, PaymentChange, RescindCapitalCall,
+    CallDecision, CallLine, CallLineChange, CapitalCall, CapitalCallChange, Commitment, CommitmentChange, DecideCapitalCall, Disposition,
+    LineEntry, LinePreview, LineStatus, LineTiming, Payment, PaymentChange, RescindCapitalCall,
 };
 use ::domain::rejection::check_text;
-use ::domain::{Amount, Reason, Rejection};
+use ::domain::{Amount, CreditorReference, Reason, Rejection};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
+use super::amendments::{Issued, amend};
 use super::calls::{Firm, REASON_CHARACTERS_MAX, allocation_ids, give_back, planned, take, today};
-use crate::domain::{self, FundCopy, Moved, Terms};
+use super::covers::check_no_cover;
+use super::today_of;
+use crate::domain::{self, FundCopy, LineTerms, Moved};
 use crate::{CapitalCalls, store};
 
 /// Calls with all that their issue, change or end touches, locked; and what has changed so far in a batch.
-struct Books {
-    firm: Firm,
-    /// Lines by their calls; only of calls that were issued.
-    lines: HashMap<Uuid, Vec<CallLine>>,
-    /// Payments that count, by their lines, in the order in which they were recorded.
+pub struct Books {
+    /// What they are checked against.
+    pub firm: Firm,
+    /// What those of the calls that were issued have asked for.
+    pub issued: Issued,
+    /// Payments that count, by their lines.
     payments: HashMap<Uuid, Vec<Payment>>,
+    /// Places of the commitments, by fund and investor.
+    places: HashMap<(Uuid, Uuid), usize>,
     drawn: HashSet<Uuid>,
     added: Vec<CallLine>,
-    changed_lines: Vec<CallLine>,
-    changed_payments: Vec<Payment>,
+    changed_lines: HashMap<Uuid, CallLine>,
+    changed_payments: HashMap<Uuid, Payment>,
     entries: Vec<LineEntry>,
 }
 
 impl Books {
     /// Locks calls with all that belongs to them.
-    async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<(HashMap<Uuid, CapitalCall>, Books), Fault> {
-        store::lock_changes(tx, ids).await?;
+    pub async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<(HashMap<Uuid, CapitalCall>, Books), Fault> {
+        let fund_ids = store::funds_of_calls(tx, ids).await?;
+        store::lock_funds(tx, &fund_ids).await?;
+        Books::lock_in_funds(tx, &fund_ids, ids).await
+    }
+
+    /// Locks calls of funds that are locked, with all that belongs to them and to the funds.
+    pub async fn lock_in_funds(tx: &mut Tx, fund_ids: &[Uuid], ids: &[Uuid]) -> Result<(HashMap<Uuid, CapitalCall>, Books), Fault> {
         let issued = store::issued_calls(tx, ids).await?;
-        let payments = store::lock_payments_of_calls(tx, &issued).await?;
         let lines = store::lock_lines_of_calls(tx, &issued).await?;
-        if store::count_payments_of_calls(tx, &issued).await? != payments.len() {
-            // who waits for one of them while it holds lines may be waited for
-            return Err(Fault::Transient("a payment was recorded before the lines were locked".into()));
-        }
+        let payments = store::lock_payments_of_calls(tx, &issued).await?;
         let calls = store::lock_calls(tx, ids).await?;
-        let fund_ids = sorted_ids(calls.values().map(|call| call.fund_id));
         let amended = calls.values().filter_map(|call| call.amending.as_ref()).flat_map(|amendment| &amendment.content.purposes);
         let allocations =
             store::lock_allocations(tx, &allocation_ids(calls.values().flat_map(|call| &call.purposes).chain(amended))).await?;
-        let firm =
-            Firm { funds: store::funds(tx, &fund_ids).await?, allocations, commitments: store::lock_commitments(tx, &fund_ids).await? };
+        let commitments = store::lock_commitments(tx, fund_ids).await?;
+        let due = calls.values().flat_map(|call| [Some(call.due_on), call.amending.as_ref().map(|amendment| amendment.content.due_on)]);
+        // a day earlier than here is the business date of every fund, or it has been
+        let from = due.flatten().min().into_iter().chain(tx.now().date_naive().pred_opt()).min();
+        let later = store::entries_after(tx, fund_ids, from, &issued).await?;
+        let issued = Issued { lines: HashMap::new(), seen: store::entries_seen(tx, &issued).await? };
+        let firm = Firm { funds: store::funds(tx, fund_ids).await?, allocations, commitments, later };
         let mut books = Books {
             firm,
-            lines: HashMap::new(),
+            issued,
             payments: HashMap::new(),
+            places: HashMap::new(),
             drawn: HashSet::new(),
             added: vec![],
-            changed_lines: vec![],
-            changed_payments: vec![],
+            changed_lines: HashMap::new(),
+            changed_payments: HashMap::new(),
             entries: vec![],
         };
+        books.find_places();
         for line in lines {
-            books.lines.entry(line.call_id).or_default().push(line);
+            books.issued.lines.entry(line.call_id).or_default().push(line);
         }
         for payment in payments {
             books.payments.entry(payment.line_id).or_default().push(payment);
@@ -72,20 +86,51 @@ impl Books {
     }
 
     /// Writes what has changed.
-    async fn save(&self, tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault> {
+    pub async fn save(&self, tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault> {
         store::save_calls(tx, calls).await?;
         store::insert_lines(tx, &self.added).await?;
-        store::save_lines(tx, &self.changed_lines, &self.entries).await?;
-        store::save_applied(tx, &self.changed_payments).await?;
+        store::save_lines(tx, &self.changed_lines.values().collect::<Vec<_>>(), &self.entries).await?;
+        store::save_payments(tx, &self.changed_payments.values().collect::<Vec<_>>()).await?;
         let drawn: Vec<&Commitment> = self.firm.commitments.iter().filter(|commitment| self.drawn.contains(&commitment.id)).collect();
         store::save_commitments(tx, &drawn).await?;
         store::save_allocations(tx, &self.firm.allocations.values().collect::<Vec<_>>()).await
     }
 
+    fn find_places(&mut self) {
+        let of = |(place, commitment): (usize, &Commitment)| ((commitment.fund_id, commitment.investor_id), place);
+        self.places = self.firm.commitments.iter().enumerate().map(of).collect();
+    }
+
+    /// Takes commitments in that are new or have changed.
+    pub fn put_commitments(&mut self, commitments: impl Iterator<Item = Commitment>) {
+        for commitment in commitments {
+            self.drawn.insert(commitment.id);
+            match self.places.get(&(commitment.fund_id, commitment.investor_id)) {
+                Some(place) => self.firm.commitments[*place] = commitment,
+                None => self.firm.commitments.push(commitment),
+            }
+        }
+        self.find_places();
+    }
+
+    /// The commitment that a line draws on.
+    fn commitment_of(&self, line: &CallLine) -> Option<&Commitment> {
+        self.places.get(&(line.fund_id, line.investor_id)).map(|place| &self.firm.commitments[*place])
+    }
+
+    /// Adds a line of an issued call, and draws on its commitment.
+    pub fn add_line(&mut self, tx: &mut Tx, context: &Context, line: CallLine) -> Result<(), Fault> {
+        tx.emit(context, &line, CallLineChange::Issued)?;
+        self.draw(tx, context, &line, line.amount, line.impact_on_unfunded)?;
+        self.issued.lines.entry(line.call_id).or_default().push(line.clone());
+        self.added.push(line);
+        Ok(())
+    }
+
     /// Draws on an investor's commitment, or gives back.
     fn draw(&mut self, tx: &mut Tx, context: &Context, line: &CallLine, amount: Amount, impact: Amount) -> Result<(), Fault> {
-        let of_line = |commitment: &&mut Commitment| (commitment.fund_id, commitment.investor_id) == (line.fund_id, line.investor_id);
-        if let Some(commitment) = self.firm.commitments.iter_mut().find(of_line) {
+        if let Some(place) = self.places.get(&(line.fund_id, line.investor_id)) {
+            let commitment = &mut self.firm.commitments[*place];
             domain::draw(commitment, amount, impact);
             self.drawn.insert(commitment.id);
             tx.emit(context, &*commitment, CommitmentChange::Called)?;
@@ -93,23 +138,27 @@ impl Books {
         Ok(())
     }
 
-    /// Follows a line that moved with its commitment and its payments, and notes why.
-    fn follow(
+    /// Follows a line that moved with its commitment and its payments, and notes why. Returns how much more is paid than it moved,
+    /// because cash that had paid interest pays principal now.
+    pub fn follow(
         &mut self,
         tx: &mut Tx,
         context: &Context,
-        line: CallLine,
+        mut line: CallLine,
         moved: Moved,
         change: CallLineChange,
-        reason: &str,
-    ) -> Result<(), Fault> {
+        (reason, effective_on): (&str, NaiveDate),
+    ) -> Result<Amount, Fault> {
+        let payments = self.payments.entry(line.id).or_default();
+        let paid = line.paid;
+        let today = today_of(tx, &line);
+        for place in domain::pay_anew(&mut line, payments, today) {
+            tx.emit(context, &payments[place], PaymentChange::Reapplied)?;
+            self.changed_payments.insert(payments[place].id, payments[place].clone());
+        }
+        let paid_more = line.paid - paid;
         tx.emit(context, &line, change)?;
         self.draw(tx, context, &line, moved.amount, moved.impact_on_unfunded)?;
-        let payments = self.payments.entry(line.id).or_default();
-        for place in domain::reapply(payments, moved.paid) {
-            tx.emit(context, &payments[place], PaymentChange::Reapplied)?;
-            self.changed_payments.push(payments[place].clone());
-        }
         self.entries.push(LineEntry {
             id: tx.new_id(),
             line_id: line.id,
@@ -117,12 +166,17 @@ impl Books {
             version: line.version,
             amount: moved.amount,
             impact_on_unfunded: moved.impact_on_unfunded,
-            paid: moved.paid,
+            paid: moved.paid + paid_more,
             reason: reason.to_owned(),
             recorded_by: context.actor.user.clone(),
+            effective_on,
         });
-        self.changed_lines.push(line);
-        Ok(())
+        let of_call = self.issued.lines.entry(line.call_id).or_default();
+        if let Some(known) = of_call.iter_mut().find(|known| known.id == line.id) {
+            known.clone_from(&line);
+        }
+        self.changed_lines.insert(line.id, line);
+        Ok(paid_more)
     }
 }
 
@@ -180,12 +234,13 @@ fn decide(
     }
 }
 
-type Done = Result<Result<CapitalCallChange, Rejection>, Fault>;
+/// What changes of a call, or why it does not.
+pub type Done = Result<Result<CapitalCallChange, Rejection>, Fault>;
 
 /// Makes the lines of an approved call.
 fn issue(tx: &mut Tx, context: &Context, call: &mut CapitalCall, books: &mut Books) -> Done {
     let prepared = prepare_issue(tx, call, books);
-    let (fund, previews, grace_days, issued_on) = match prepared {
+    let (fund, previews, terms, issued_on) = match prepared {
         Ok(prepared) => prepared,
         Err(rejection) => return Ok(Err(rejection)),
     };
@@ -193,36 +248,29 @@ fn issue(tx: &mut Tx, context: &Context, call: &mut CapitalCall, books: &mut Boo
     call.decision = CallDecision::Issued;
     call.issued_on = Some(issued_on);
     call.line_count = i32::try_from(previews.len()).unwrap_or(i32::MAX);
-    let mut of_investor: HashMap<Uuid, usize> = HashMap::with_capacity(previews.len());
-    for (place, commitment) in books.firm.commitments.iter().enumerate().filter(|(_, commitment)| commitment.fund_id == call.fund_id) {
-        of_investor.insert(commitment.investor_id, place);
-    }
     for preview in previews {
-        let line = new_line(tx, call, &fund, &preview, grace_days, issued_on);
-        tx.emit(context, &line, CallLineChange::Issued)?;
-        if let Some(commitment) = of_investor.get(&line.investor_id).and_then(|place| books.firm.commitments.get_mut(*place)) {
-            domain::draw(commitment, line.amount, line.impact_on_unfunded);
-            books.drawn.insert(commitment.id);
-            tx.emit(context, &*commitment, CommitmentChange::Called)?;
-        }
-        books.added.push(line);
+        let line = new_line(tx, call, &fund, &preview, terms, issued_on);
+        books.add_line(tx, context, line)?;
     }
     Ok(Ok(CapitalCallChange::Issued))
 }
 
-fn prepare_issue(tx: &Tx, call: &CapitalCall, books: &Books) -> Result<(FundCopy, Vec<LinePreview>, i32, NaiveDate), Rejection> {
+fn prepare_issue(tx: &Tx, call: &CapitalCall, books: &Books) -> Result<(FundCopy, Vec<LinePreview>, LineTerms, NaiveDate), Rejection> {
     let fund = books.firm.fund(call.fund_id)?.clone();
     let content = call.content();
     domain::check_purposes(&mut content.purposes.clone(), &fund, None, |id| books.firm.allocations.get(&id).cloned())?;
-    let previews = planned(tx, &fund, &content, &books.firm.effective(fund.id, content.due_on))?;
-    let grace_days = i32::from(tx.rules().rules(&fund.fund_type, fund.id)?.grace_days);
+    let previews = planned(tx, &fund, &content, &books.firm)?;
+    let terms = LineTerms::of(&tx.rules().rules(&fund.fund_type, fund.id)?);
     let issued_on = today(tx, &fund)?;
-    Ok((fund, previews, grace_days, issued_on))
+    Ok((fund, previews, terms, issued_on))
 }
 
-fn new_line(tx: &Tx, call: &CapitalCall, fund: &FundCopy, preview: &LinePreview, grace_days: i32, issued_on: NaiveDate) -> CallLine {
+/// A new line of a call.
+pub fn new_line(tx: &Tx, call: &CapitalCall, fund: &FundCopy, preview: &LinePreview, terms: LineTerms, issued_on: NaiveDate) -> CallLine {
+    let id = tx.new_id();
     let mut line = CallLine {
-        id: tx.new_id(),
+        id,
+        reference: CreditorReference::of(id).as_str().to_owned(),
         version: 1,
         created_at: tx.now(),
         call_id: call.id,
@@ -232,14 +280,25 @@ fn new_line(tx: &Tx, call: &CapitalCall, fund: &FundCopy, preview: &LinePreview,
         currency: call.currency,
         amount: preview.amount,
         impact_on_unfunded: preview.impact_on_unfunded,
+        closing_id: None,
         amendment: call.amendment,
         disposition: Disposition::None,
         paid: call.currency.zero(),
         unapplied: call.currency.zero(),
+        charges: call.currency.zero(),
         outstanding: preview.amount,
+        last_paid_on: None,
+        interest_paid: call.currency.zero(),
+        interest_due: call.currency.zero(),
+        default_interest: terms.default_interest,
+        failure_notice: None,
+        covered: vec![],
+        default: None,
+        cured_on: None,
+        instructions: fund.instructions.clone(),
         due_on: call.due_on,
         issued_on,
-        grace_days,
+        grace_days: terms.grace_days,
         timezone: fund.timezone.clone(),
         purposes: preview.purposes.clone(),
         status: LineStatus::Open,
@@ -249,123 +308,66 @@ fn new_line(tx: &Tx, call: &CapitalCall, fund: &FundCopy, preview: &LinePreview,
     line
 }
 
-/// Has an issued call say something else: each line becomes what it would be if the call were issued as it says now.
-fn amend(tx: &mut Tx, context: &Context, call: &mut CapitalCall, amendment: &Amendment, books: &mut Books) -> Done {
-    let (fund, mut previews, grace_days, today, allocations) = match prepare_amendment(tx, call, amendment, books) {
-        Ok(prepared) => prepared,
-        Err(rejection) => return Ok(Err(rejection)),
-    };
-    let mut moved = Vec::new();
-    for line in books.lines.get(&call.id).into_iter().flatten() {
-        let mut line = line.clone();
-        let preview = previews.remove(&line.investor_id);
-        let change = domain::amend_line(&mut line, preview.as_ref(), amendment.content.due_on, amendment.number, today);
-        moved.extend(change.map(|change| (line, change)));
-    }
-    let rises = !previews.is_empty() || moved.iter().any(|(_, change)| change.amount.is_positive());
-    if rises && let Err(rejection) = check_notice(tx, &fund, amendment, today) {
-        return Ok(Err(rejection));
-    }
-    if moved.is_empty() && previews.is_empty() {
-        return Ok(Err(Reason::NothingAmended.with(format!("no line of capital call {} would change", call.id))));
-    }
-    books.firm.allocations = allocations;
-    domain::put_content(call, amendment.content.clone());
-    call.amendment = amendment.number;
-    call.amending = None;
-    for (line, moved) in moved {
-        call.paid += moved.paid;
-        let change = CallLineChange::Amended { amount: moved.amount, impact_on_unfunded: moved.impact_on_unfunded, credited: -moved.paid };
-        replace(&mut books.lines, &line);
-        books.follow(tx, context, line, moved, change, &amendment.reason)?;
-    }
-    let mut new: Vec<LinePreview> = previews.into_values().collect();
-    new.sort_by_key(|preview| preview.investor_id);
-    call.line_count += i32::try_from(new.len()).unwrap_or(i32::MAX);
-    for preview in new {
-        let line = new_line(tx, call, &fund, &preview, grace_days, today);
-        tx.emit(context, &line, CallLineChange::Issued)?;
-        books.draw(tx, context, &line, line.amount, line.impact_on_unfunded)?;
-        books.added.push(line);
-    }
-    Ok(Ok(CapitalCallChange::Amended { reason: amendment.reason.clone() }))
-}
-
-/// What is called in addition is due like a call that is issued now.
-fn check_notice(tx: &Tx, fund: &FundCopy, amendment: &Amendment, today: NaiveDate) -> Result<(), Rejection> {
-    domain::check_notice(fund, &tx.rules().rules(&fund.fund_type, fund.id)?, &amendment.content, today)
-}
-
-fn replace(lines: &mut HashMap<Uuid, Vec<CallLine>>, line: &CallLine) {
-    let of_call = lines.entry(line.call_id).or_default();
-    if let Some(place) = of_call.iter().position(|other| other.id == line.id) {
-        of_call[place] = line.clone();
-    }
-}
-
-type Prepared = (FundCopy, HashMap<Uuid, LinePreview>, i32, NaiveDate, HashMap<Uuid, domain::AllocationCopy>);
-
-fn prepare_amendment(tx: &Tx, call: &CapitalCall, amendment: &Amendment, books: &Books) -> Result<Prepared, Rejection> {
-    let fund = books.firm.fund(call.fund_id)?.clone();
-    let content = &amendment.content;
-    let mut allocations = books.firm.allocations.clone();
-    give_back(call, &mut allocations);
-    domain::check_purposes(&mut content.purposes.clone(), &fund, None, |id| allocations.get(&id).cloned())?;
-    // what the lines have taken of the commitments is theirs to take again
-    let taken: HashMap<Uuid, &CallLine> = books.lines.get(&call.id).into_iter().flatten().map(|line| (line.investor_id, line)).collect();
-    let mut commitments = books.firm.effective(fund.id, content.due_on);
-    for commitment in &mut commitments {
-        if let Some(line) = taken.get(&commitment.investor_id) {
-            domain::draw(commitment, -line.amount, -line.impact_on_unfunded);
-        }
-    }
-    let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
-    let today = today(tx, &fund)?;
-    if content.due_on != call.due_on {
-        domain::check_notice(&fund, &rules, content, today)?;
-    }
-    let previews = domain::split_call(Terms::of(content), &commitments, fund.currency)?;
-    for commitment in commitments.iter().filter(|commitment| !previews.iter().any(|line| line.investor_id == commitment.investor_id)) {
-        domain::check_unfunded(commitment.investor_id, commitment.unfunded)?;
-    }
-    let mut amended = call.clone();
-    domain::put_content(&mut amended, content.clone());
-    take(&amended, &mut allocations);
-    let by_investor = previews.into_iter().map(|preview| (preview.investor_id, preview)).collect();
-    Ok((fund, by_investor, i32::from(rules.grace_days), today, allocations))
-}
-
 impl Handle<RescindCapitalCall> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<RescindCapitalCall>) -> Result<Answers<CapitalCall>, Fault> {
-        let (mut calls, mut books) = Books::lock(tx, &batch.ids(|command| command.call_id)).await?;
+        let ids = batch.ids(|command| command.call_id);
+        let fund_ids = store::funds_of_calls(tx, &ids).await?;
+        store::lock_funds(tx, &fund_ids).await?;
+        let covers = store::cover_calls(tx, &ids).await?;
+        let (mut calls, mut books) = Books::lock_in_funds(tx, &fund_ids, &sorted_ids(ids.into_iter().chain(covers))).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
-            let rescinded = match calls.get_mut(&body.call_id) {
+            let may = match calls.get(&body.call_id) {
                 None => Err(Reason::UnknownCapitalCall.with(format!("capital call {}", body.call_id))),
-                Some(call) => match may_rescind(context, body, call, &books) {
-                    Ok(fund) => Ok(rescind(tx, context, body, call, &mut books, fund)?),
-                    Err(rejection) => Err(rejection),
-                },
+                Some(call) => may_rescind(tx, context, body, call, &books),
             };
-            answers.push(rescinded);
+            answers.push(match may {
+                Ok(fund) => {
+                    // what others were asked for in place of one of its investors goes with it
+                    for id in with_covers(body.call_id, &calls, &books).into_iter().rev() {
+                        if let Some(call) = calls.get_mut(&id) {
+                            rescind(tx, context, body, call, &mut books, &fund)?;
+                        }
+                    }
+                    Ok(calls[&body.call_id].clone())
+                }
+                Err(rejection) => Err(rejection),
+            });
         }
         books.save(tx, &calls.values().collect::<Vec<_>>()).await?;
         Ok(answers)
     }
 }
 
-fn may_rescind(context: &Context, body: &RescindCapitalCall, call: &CapitalCall, books: &Books) -> Result<FundCopy, Rejection> {
+/// A call, and the calls that ask others for what an investor of one before them has not paid.
+fn with_covers(id: Uuid, calls: &HashMap<Uuid, CapitalCall>, books: &Books) -> Vec<Uuid> {
+    let mut ids = vec![id];
+    let mut place = 0;
+    while let Some(id) = ids.get(place).copied() {
+        let lines: HashSet<Uuid> = books.issued.lines.get(&id).into_iter().flatten().map(|line| line.id).collect();
+        let covers =
+            |call: &&CapitalCall| call.decision == CallDecision::Issued && call.covers_line_id.is_some_and(|id| lines.contains(&id));
+        ids.extend(sorted_ids(calls.values().filter(covers).map(|call| call.id)));
+        place += 1;
+    }
+    ids
+}
+
+fn may_rescind(tx: &Tx, context: &Context, body: &RescindCapitalCall, call: &CapitalCall, books: &Books) -> Result<FundCopy, Rejection> {
     context.actor.check_fund(call.fund_id)?;
     check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
+    check_no_cover(call)?;
     match call.decision {
         CallDecision::Issued => {
-            for line in books.lines.get(&call.id).into_iter().flatten() {
-                let of_line = |commitment: &&Commitment| (commitment.fund_id, commitment.investor_id) == (line.fund_id, line.investor_id);
-                if let Some(commitment) = books.firm.commitments.iter().find(of_line) {
-                    domain::check_unfunded(commitment.investor_id, commitment.unfunded - line.impact_on_unfunded)?;
+            let fund = books.firm.fund(call.fund_id)?;
+            let today = today(tx, fund)?;
+            for (investor_id, lines) in domain::by_investor(books.issued.lines(call.id)) {
+                let impact: Amount = lines.iter().map(|line| line.impact_on_unfunded).sum();
+                if let Some(commitment) = lines.first().and_then(|line| books.commitment_of(line)) {
+                    domain::check_unfunded(investor_id, books.firm.least_unfunded(commitment, today) - impact)?;
                 }
             }
-            Ok(books.firm.fund(call.fund_id)?.clone())
+            Ok(fund.clone())
         }
         CallDecision::Rescinded => Err(Reason::CallRescinded.with(format!("capital call {}", call.id))),
         _ => Err(Reason::CallNotIssued.with(format!("capital call {} is {}", call.id, chassis::row::name(&call.status)))),
@@ -378,14 +380,14 @@ fn rescind(
     body: &RescindCapitalCall,
     call: &mut CapitalCall,
     books: &mut Books,
-    fund: FundCopy,
-) -> Result<CapitalCall, Fault> {
-    let today = today(tx, &fund).map_err(|rejection| Fault::Fatal(rejection.to_string()))?;
-    for mut line in books.lines.remove(&call.id).unwrap_or_default() {
+    fund: &FundCopy,
+) -> Result<(), Fault> {
+    let today = today(tx, fund).map_err(|rejection| Fault::Fatal(rejection.to_string()))?;
+    for mut line in books.issued.lines.get(&call.id).cloned().unwrap_or_default() {
         let moved = domain::rescind_line(&mut line, today);
         let change =
             CallLineChange::Rescinded { amount: -moved.amount, impact_on_unfunded: -moved.impact_on_unfunded, credited: -moved.paid };
-        books.follow(tx, context, line, moved, change, &body.reason)?;
+        books.follow(tx, context, line, moved, change, (&body.reason, today))?;
     }
     give_back(call, &mut books.firm.allocations);
     call.decision = CallDecision::Rescinded;
@@ -394,6 +396,5 @@ fn rescind(
     call.paid = call.currency.zero();
     call.version += 1;
     call.status = domain::call_status(call);
-    tx.emit(context, call, CapitalCallChange::Rescinded { reason: body.reason.clone() })?;
-    Ok(call.clone())
+    tx.emit(context, call, CapitalCallChange::Rescinded { reason: body.reason.clone() })
 }

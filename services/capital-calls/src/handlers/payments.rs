@@ -1,18 +1,24 @@
-//! Cash on lines: recorded, taken back.
+//! Cash on lines: recorded one by one or many at once.
+//!
+//! Rows are locked in the order lines, payments, calls, each by id: whoever changes a payment holds its line.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ::domain::messages::capital_calls::{
-    CallLine, CallLineChange, CapitalCall, CapitalCallChange, PAYMENTS_MAX, Payment, PaymentChange, PaymentOutcome, PaymentStatus,
-    PaymentsRecorded, RecordPayment, RecordPayments, Reversal, ReversePayment,
+    CallLine, CallLineChange, CapitalCall, CapitalCallChange, Clearing, PAYMENTS_MAX, Payment, PaymentChange, PaymentOutcome,
+    PaymentStatus, PaymentsRecorded, RecordPayment, RecordPayments, RecordReceipt, Suspense,
 };
-use ::domain::rejection::check_text;
+use ::domain::rules::Rules;
 use ::domain::{Amount, Reason, Rejection, calendar};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Summarise, Tx};
+use chrono::NaiveDate;
 use uuid::Uuid;
 
+use super::late::{Histories, dependent};
 use super::today_of;
+use crate::domain::{Cash, FundCopy};
 use crate::{CapitalCalls, domain, store};
 
 impl Handle<RecordPayment> for CapitalCalls {
@@ -40,10 +46,9 @@ impl Handle<RecordPayments> for CapitalCalls {
             let mut answer = PaymentsRecorded { accepted: 0, refused: 0, outcomes: Vec::with_capacity(body.payments.len()) };
             for outcome in recorded.by_ref().take(body.payments.len()) {
                 match outcome {
-                    Ok(payment) => {
+                    Ok(Payment { id, applied, unapplied, suspended, .. }) => {
                         answer.accepted += 1;
-                        let Payment { id, applied, unapplied, .. } = payment;
-                        answer.outcomes.push(PaymentOutcome::Accepted { payment_id: id, applied, unapplied });
+                        answer.outcomes.push(PaymentOutcome::Accepted { payment_id: id, applied, unapplied, suspended });
                     }
                     Err(rejection) => {
                         answer.refused += 1;
@@ -60,220 +65,316 @@ impl Handle<RecordPayments> for CapitalCalls {
 
 /// Decides payments one on top of the other and stores those that are accepted.
 async fn record_all(tx: &mut Tx, received: &[(&Context, &RecordPayment)]) -> Result<Answers<Payment>, Fault> {
-    let mut lines = store::lock_lines(tx, &line_ids(received)).await?;
-    let mut seen = similar_payments(tx, received, &lines).await?;
+    let reported = Reported::lock(tx, received.iter().map(|(_, body)| *body)).await?;
+    let mut lines = store::lock_lines(tx, &sorted_ids(received.iter().map(|(_, body)| body.line_id))).await?;
+    let mut desk = Desk::open(tx, received.iter().map(|(_, body)| *body), &lines, reported).await?;
     let mut answers = Answers::with_capacity(received.len());
     for (context, body) in received {
         let recorded = match lines.get_mut(&body.line_id) {
             None => Err(Reason::UnknownCallLine.with(format!("call line {}", body.line_id))),
-            Some(line) => record(tx, context, body, line, &seen),
+            Some(line) => desk.record(tx, context, body, line, None),
         };
-        if let Ok(payment) = &recorded {
-            let change = CallLineChange::PaymentApplied { payment_id: payment.id, applied: payment.applied, unapplied: payment.unapplied };
-            tx.emit(context, &lines[&payment.line_id], change)?;
-            tx.emit(context, payment, PaymentChange::Recorded)?;
-            if let Some(of_line) = seen.get_mut(&payment.line_id) {
-                of_line.push(payment.clone());
-            }
+        if let Ok(Recorded::New(payment)) = &recorded {
+            publish(tx, context, payment, &lines[&payment.line_id])?;
+            desk.histories.publish(tx, context)?;
         }
-        answers.push(recorded);
+        answers.push(recorded.map(Recorded::payment));
     }
-    let added: Vec<&Payment> = answers.iter().flatten().collect();
-    save_moved(tx, &added, &moved(&lines, added.iter().map(|payment| (*payment, payment.applied)))).await?;
+    desk.save(tx, &lines).await?;
     Ok(answers)
 }
 
-/// The lines that payments name, sorted, each once: the order in which they are locked.
-fn line_ids(received: &[(&Context, &RecordPayment)]) -> Vec<Uuid> {
-    sorted_ids(received.iter().map(|(_, body)| body.line_id))
+/// Publishes a new payment, and its line where it was applied.
+pub fn publish(tx: &mut Tx, context: &Context, payment: &Payment, line: &CallLine) -> Result<(), Fault> {
+    if !payment.suspended.is_positive() {
+        let Payment { id, applied, unapplied, .. } = *payment;
+        tx.emit(context, line, CallLineChange::PaymentApplied { payment_id: id, applied, unapplied })?;
+    }
+    tx.emit(context, payment, PaymentChange::Recorded)
 }
 
-/// The earlier payments that each line may have got twice: of those lines only on which so much cash
-/// arrives that some could be above what is outstanding.
-async fn similar_payments(
-    tx: &mut Tx,
-    received: &[(&Context, &RecordPayment)],
-    lines: &HashMap<Uuid, CallLine>,
-) -> Result<HashMap<Uuid, Vec<Payment>>, Fault> {
-    let mut arriving: HashMap<Uuid, Amount> = HashMap::new();
-    for (_, body) in received {
-        if let Ok(amount) = lines.get(&body.line_id).map_or(Ok(Amount::ZERO), |line| domain::amount_in(line.currency, body.amount, None)) {
-            *arriving.entry(body.line_id).or_default() += amount;
-        }
-    }
-    let exceeded = |id: &Uuid| lines.get(id).is_some_and(|line| arriving.get(id).is_some_and(|amount| *amount > line.outstanding));
-    let asked: Vec<(Uuid, &str)> =
-        received.iter().filter(|(_, body)| exceeded(&body.line_id)).map(|(_, body)| (body.line_id, body.reference.as_str())).collect();
-    let mut similar: HashMap<Uuid, Vec<Payment>> = asked.iter().map(|(id, _)| (*id, vec![])).collect();
-    if !asked.is_empty() {
-        for payment in store::payments_with_references(tx, &asked).await? {
-            similar.entry(payment.line_id).or_default().push(payment);
-        }
-    }
-    Ok(similar)
+/// What became of cash that was reported.
+pub enum Recorded {
+    /// It is a payment now.
+    New(Payment),
+    /// It was one before.
+    Known(Payment),
 }
 
-fn record(
-    tx: &Tx,
-    context: &Context,
-    body: &RecordPayment,
-    line: &mut CallLine,
-    seen: &HashMap<Uuid, Vec<Payment>>,
-) -> Result<Payment, Rejection> {
-    context.actor.check_fund(line.fund_id)?;
-    check_text("reference", &body.reference, 140)?;
-    calendar::plausible_date("received_on", body.received_on)?;
-    let cash = domain::pay(line, body.amount, body.currency)?;
-    let amount = cash.applied + cash.unapplied;
-    let same = |before: &&Payment| {
-        (before.amount, before.method, before.received_on) == (amount, body.method, body.received_on) && before.reference == body.reference
-    };
-    // instalments may look alike; cash that looks like an earlier payment and finds nothing left to pay is one entered twice
-    if cash.unapplied.is_positive()
-        && let Some(before) = seen.get(&line.id).into_iter().flatten().find(same)
-    {
-        let why =
-            format!("payment {} has the same line, amount, method, reference and date, and {} is outstanding", before.id, line.outstanding);
-        return Err(Reason::DuplicatePayment.with(why));
+impl Recorded {
+    /// The payment.
+    pub fn payment(self) -> Payment {
+        match self {
+            Recorded::New(payment) | Recorded::Known(payment) => payment,
+        }
     }
-    domain::settle(line, cash.applied, cash.unapplied, today_of(tx, line));
-    let mut payment = Payment {
-        id: tx.new_id(),
-        version: 1,
-        created_at: tx.now(),
-        line_id: line.id,
-        call_id: line.call_id,
-        fund_id: line.fund_id,
-        investor_id: line.investor_id,
-        currency: line.currency,
-        amount,
-        applied: cash.applied,
-        unapplied: cash.unapplied,
-        method: body.method,
-        reference: body.reference.clone(),
-        received_on: body.received_on,
-        recorded_by: context.actor.user.clone(),
-        reversal: None,
-        status: PaymentStatus::Applied,
-    };
-    payment.status = domain::payment_status(&payment);
-    Ok(payment)
 }
 
-impl Handle<ReversePayment> for CapitalCalls {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<ReversePayment>) -> Result<Answers<Payment>, Fault> {
-        let mut payments = store::lock_payments_with_credit(tx, &batch.ids(|command| command.payment_id)).await?;
-        let mut lines = store::lock_lines(tx, &sorted_ids(payments.values().map(|payment| payment.line_id))).await?;
-        let credited = sorted_ids(lines.values().filter(|line| line.unapplied.is_positive()).map(|line| line.id));
-        if !credited.is_empty() && store::credit(tx, &credited).await?.iter().any(|id| !payments.contains_key(id)) {
-            // who waits for one of them while it holds lines may be waited for
-            return Err(Fault::Transient("a payment was recorded before its line was locked".into()));
+type Report = (String, String);
+
+/// Payments by the source and external reference that they were reported with.
+#[derive(Clone)]
+pub struct Reported(HashMap<Report, Payment>);
+
+impl Reported {
+    /// Finds the payments that were reported before; others who report them wait.
+    pub async fn lock<'a>(tx: &mut Tx, received: impl Iterator<Item = &'a RecordPayment>) -> Result<Reported, Fault> {
+        let reports: Vec<(&str, &str)> =
+            received.filter_map(|body| Some((body.source.as_deref()?, body.external_reference.as_deref()?))).collect();
+        let known = store::lock_reported(tx, &reports).await?;
+        Ok(Reported(known.into_iter().filter_map(|payment| Some((report(&payment)?, payment))).collect()))
+    }
+}
+
+fn report(payment: &Payment) -> Option<Report> {
+    Some((payment.source.clone()?, payment.external_reference.clone()?))
+}
+
+/// What makes two payments look like one: line, amount and value date.
+type Look = (Uuid, Amount, NaiveDate);
+
+/// What new payments are checked against, and those that were recorded so far.
+#[derive(Clone)]
+pub struct Desk {
+    /// What lines were paid before, and their versions.
+    opening: Opening,
+    /// Lines whose payments depend on each other.
+    pub histories: Histories,
+    rules: HashMap<Uuid, Result<Arc<Rules>, Rejection>>,
+    funds: HashMap<Uuid, FundCopy>,
+    reported: Reported,
+    similar: HashMap<Look, Vec<Payment>>,
+    added: Vec<Payment>,
+    /// Whether what looks like other cash is known to be another: a person has decided about it already.
+    pub trusts: bool,
+}
+
+impl Desk {
+    /// Looks up what payments for these lines are checked against. The lines are locked.
+    pub async fn open(
+        tx: &mut Tx,
+        received: impl Iterator<Item = &RecordPayment> + Clone,
+        lines: &HashMap<Uuid, CallLine>,
+        reported: Reported,
+    ) -> Result<Desk, Fault> {
+        let mut rules = HashMap::new();
+        for line in lines.values() {
+            rules.entry(line.fund_id).or_insert_with(|| tx.rules().rules(&line.fund_type, line.fund_id).map(Arc::new));
         }
-        let mut answers = Answers::new();
-        let mut cash = Cash::default();
-        for sent in batch.iter() {
-            let answer = match payments.get_mut(&sent.body.payment_id) {
-                None => Err(Reason::UnknownPayment.with(format!("payment {}", sent.body.payment_id))),
-                Some(payment) => take_back(sent, payment),
-            };
-            if let Ok(payment) = &answer {
-                let Some(line) = lines.get_mut(&payment.line_id) else {
-                    return Err(Fault::Fatal(format!("payment {} has no line", payment.id)));
-                };
-                settle_reversal(tx, &sent.context, payment, line, &mut payments, &mut cash)?;
+        let mut desk = Desk {
+            opening: opening(lines),
+            histories: Histories::default(),
+            rules,
+            funds: HashMap::new(),
+            reported,
+            similar: HashMap::new(),
+            added: vec![],
+            trusts: false,
+        };
+        desk.look(tx, received, lines).await?;
+        Ok(desk)
+    }
+
+    /// Looks for payments that these look like, where their lines have had any, and for the funds whose calendars say when they clear.
+    pub async fn look(
+        &mut self,
+        tx: &mut Tx,
+        received: impl Iterator<Item = &RecordPayment> + Clone,
+        lines: &HashMap<Uuid, CallLine>,
+    ) -> Result<(), Fault> {
+        let has_payments = |body: &&RecordPayment| lines.get(&body.line_id).is_some_and(|line| line.version > 1);
+        let looks: Vec<Look> = received.clone().filter(has_payments).map(|body| (body.line_id, body.amount, body.received_on)).collect();
+        if !looks.is_empty() {
+            for payment in store::similar_payments(tx, &looks).await? {
+                let like = self.similar.entry((payment.line_id, payment.amount, payment.received_on)).or_default();
+                if like.iter().all(|known| known.id != payment.id) {
+                    like.push(payment);
+                }
             }
-            answers.push(answer);
         }
-        let reversed: Vec<Payment> = answers.iter().flatten().cloned().collect();
-        store::save_reversals(tx, &reversed).await?;
-        store::save_applied(tx, &cash.reapplied(&payments)).await?;
-        let moved = store::Moved { lines: lines.values().filter(|line| cash.lines.contains(&line.id)).collect(), paid: cash.paid };
-        save_moved(tx, &[], &moved).await?;
-        Ok(answers)
+        let cash = received.clone().map(|body| (body.line_id, body.received_on));
+        self.histories.load(tx, &dependent(lines, cash), &self.added).await?;
+        let slow = |body: &RecordPayment| {
+            let fund_id = lines.get(&body.line_id)?.fund_id;
+            let rules = self.rules.get(&fund_id)?.as_ref().ok()?;
+            (rules.clearing_business_days.of(body.method) > 0 && !self.funds.contains_key(&fund_id)).then_some(fund_id)
+        };
+        let slow = sorted_ids(received.filter_map(slow));
+        if !slow.is_empty() {
+            self.funds.extend(store::funds(tx, &slow).await?);
+        }
+        Ok(())
+    }
+
+    /// The receipt that was reported before as this one.
+    pub fn known_receipt(&self, body: &RecordReceipt) -> Result<Option<Uuid>, Rejection> {
+        let (Some(source), Some(reference)) = (&body.source, &body.external_reference) else { return Ok(None) };
+        let Some(known) = self.reported.0.get(&(source.clone(), reference.clone())) else { return Ok(None) };
+        let same = (known.fund_id, known.investor_id, known.received_on) == (body.fund_id, body.investor_id, body.received_on);
+        match known.receipt_id {
+            Some(receipt_id) if same => Ok(Some(receipt_id)),
+            _ => Err(Reason::ExternalReferenceReused.with(format!("{source} reported {reference:?} as payment {}", known.id))),
+        }
+    }
+
+    /// The parts of a receipt that were recorded so far.
+    pub fn parts_of(&self, receipt_id: Uuid) -> Vec<Payment> {
+        self.added.iter().filter(|payment| payment.receipt_id == Some(receipt_id)).cloned().collect()
+    }
+
+    /// Decides one payment, on top of those before.
+    pub fn record(
+        &mut self,
+        tx: &Tx,
+        context: &Context,
+        body: &RecordPayment,
+        line: &mut CallLine,
+        receipt_id: Option<Uuid>,
+    ) -> Result<Recorded, Rejection> {
+        context.actor.check_fund(line.fund_id)?;
+        domain::check_reference(body.method, &body.reference)?;
+        domain::check_source(body.source.as_deref(), body.external_reference.as_deref())?;
+        calendar::value_date("received_on", body.received_on, today_of(tx, line))?;
+        if let Some(known) = self.known(body)? {
+            return Ok(Recorded::Known(known));
+        }
+        let rules = self.rules.get(&line.fund_id).cloned().ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", line.fund_id)))??;
+        if !rules.payment_methods.contains(&body.method) {
+            let method = chassis::row::name(&body.method);
+            return Err(Reason::PaymentMethodNotAllowed.with(format!("fund {} takes no payment by {method}", line.fund_id)));
+        }
+        let cash =
+            Cash { value_on: Some(body.received_on), ..domain::pay(line, body.amount, body.currency, rules.short_payment_tolerance)? };
+        let amount = cash.applied + cash.unapplied - cash.charges;
+        let suspense = self.suspense(body, line, amount, cash)?;
+        let today = today_of(tx, line);
+        let mut payment = Payment {
+            id: tx.new_id(),
+            version: 1,
+            created_at: tx.now(),
+            line_id: line.id,
+            call_id: line.call_id,
+            fund_id: line.fund_id,
+            investor_id: line.investor_id,
+            currency: line.currency,
+            amount,
+            applied: cash.applied,
+            unapplied: cash.unapplied,
+            charges: cash.charges,
+            interest: line.currency.zero(),
+            suspended: line.currency.zero(),
+            refunded: line.currency.zero(),
+            moved: line.currency.zero(),
+            method: body.method,
+            reference: body.reference.clone(),
+            received_on: body.received_on,
+            clears_on: self.clears_on(body, line, &rules)?,
+            clearing: Clearing::Cleared,
+            recorded_by: context.actor.user.clone(),
+            source: body.source.clone(),
+            external_reference: body.external_reference.clone(),
+            receipt_id,
+            moved_from: None,
+            suspense,
+            reversal: None,
+            status: PaymentStatus::Applied,
+        };
+        if payment.suspense.is_some() {
+            let zero = line.currency.zero();
+            (payment.applied, payment.unapplied, payment.charges, payment.suspended) = (zero, zero, zero, amount);
+        } else {
+            domain::settle(line, cash, today);
+            self.histories.pay_anew(tx, line, &mut payment);
+        }
+        domain::derive_payment(&mut payment, today);
+        self.similar.entry((line.id, amount, body.received_on)).or_default().push(payment.clone());
+        if let Some(report) = report(&payment) {
+            self.reported.0.insert(report, payment.clone());
+        }
+        self.added.push(payment.clone());
+        Ok(Recorded::New(payment))
+    }
+
+    /// The payment that was reported before as this one.
+    fn known(&self, body: &RecordPayment) -> Result<Option<Payment>, Rejection> {
+        let (Some(source), Some(reference)) = (&body.source, &body.external_reference) else { return Ok(None) };
+        let Some(known) = self.reported.0.get(&(source.clone(), reference.clone())) else { return Ok(None) };
+        if (known.line_id, known.amount, known.received_on) == (body.line_id, body.amount, body.received_on) {
+            return Ok(Some(known.clone()));
+        }
+        let why = format!("{source} reported {reference:?} as payment {} of {} on {}", known.id, known.amount, known.received_on);
+        Err(Reason::ExternalReferenceReused.with(why))
+    }
+
+    /// Whether a person must look at it first: somebody may have recorded the same cash before.
+    fn suspense(&self, body: &RecordPayment, line: &CallLine, amount: Amount, cash: Cash) -> Result<Option<Suspense>, Rejection> {
+        if self.trusts {
+            return Ok(None);
+        }
+        // two entries of one bank account are two payments
+        let apart = |before: &&Payment| body.source.is_none() || before.source != body.source;
+        let similar: Vec<&Payment> = self.similar.get(&(line.id, amount, body.received_on)).into_iter().flatten().filter(apart).collect();
+        let Some(before) = similar.first() else { return Ok(None) };
+        let same = |before: &&&Payment| before.method == body.method && before.reference == body.reference;
+        if cash.unapplied.is_positive()
+            && let Some(before) = similar.iter().find(same)
+        {
+            let why = format!(
+                "payment {} has the same line, amount, method, reference and date, and {} is outstanding",
+                before.id, line.outstanding
+            );
+            return Err(Reason::DuplicatePayment.with(why));
+        }
+        let warning =
+            format!("payment {} has the same payer, amount and date: release this one if it is another, or reverse it", before.id);
+        Ok(Some(Suspense { similar_to: before.id, warning, released_by: None }))
+    }
+
+    /// When it is certain; none for at once.
+    fn clears_on(&self, body: &RecordPayment, line: &CallLine, rules: &Rules) -> Result<Option<NaiveDate>, Rejection> {
+        let days = rules.clearing_business_days.of(body.method);
+        if days == 0 {
+            return Ok(None);
+        }
+        let fund = self.funds.get(&line.fund_id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", line.fund_id)))?;
+        domain::business_days_after(fund, rules, body.received_on, days).map(Some)
+    }
+
+    /// Stores the payments, and what they moved.
+    pub async fn save(&self, tx: &mut Tx, lines: &HashMap<Uuid, CallLine>) -> Result<(), Fault> {
+        let changed = self.histories.changed();
+        // as they are in the end: a later payment of the batch may have changed an earlier one
+        let added: Vec<&Payment> = self.added.iter().map(|payment| changed.get(&payment.id).unwrap_or(payment)).collect();
+        save_moved(tx, &added, &moved(lines, &self.opening)).await?;
+        let is_added = |payment: &&Payment| self.added.iter().any(|added| added.id == payment.id);
+        store::save_payments(tx, &changed.values().filter(|payment| !is_added(payment)).collect::<Vec<_>>()).await
     }
 }
 
-/// What reversals have moved so far in a batch.
-#[derive(Default)]
-struct Cash {
-    lines: HashSet<Uuid>,
-    paid: BTreeMap<Uuid, Amount>,
-    reapplied: HashSet<Uuid>,
+/// What lines are paid, and their versions.
+pub type Opening = HashMap<Uuid, (Amount, i64)>;
+
+/// What lines are before cash moves.
+pub fn opening(lines: &HashMap<Uuid, CallLine>) -> Opening {
+    lines.values().map(|line| (line.id, (line.paid, line.version))).collect()
 }
 
-impl Cash {
-    fn reapplied(&self, payments: &HashMap<Uuid, Payment>) -> Vec<Payment> {
-        payments.values().filter(|payment| self.reapplied.contains(&payment.id) && payment.reversal.is_none()).cloned().collect()
-    }
-}
-
-/// Takes a reversed payment off its line, and pays what is outstanding again with the credit that other payments have left there.
-fn settle_reversal(
-    tx: &mut Tx,
-    context: &Context,
-    payment: &Payment,
-    line: &mut CallLine,
-    payments: &mut HashMap<Uuid, Payment>,
-    cash: &mut Cash,
-) -> Result<(), Fault> {
-    domain::settle(line, -payment.applied, -payment.unapplied, today_of(tx, line));
-    let mut of_line: Vec<Payment> =
-        payments.values().filter(|other| other.line_id == line.id && other.reversal.is_none()).cloned().collect();
-    of_line.sort_by_key(|other| other.id);
-    let credit: Amount = of_line.iter().map(|other| other.unapplied).sum();
-    let used = credit.min(line.outstanding);
-    let mut changed = Vec::new();
-    if used.is_positive() {
-        changed = domain::reapply(&mut of_line, used);
-        line.paid += used;
-        line.unapplied -= used;
-        domain::derive_line(line, today_of(tx, line));
-    }
-    let change = CallLineChange::PaymentReversed {
-        payment_id: payment.id,
-        applied: payment.applied,
-        unapplied: payment.unapplied,
-        credit_used: used + line.currency.zero(),
-    };
-    tx.emit(context, line, change)?;
-    tx.emit(context, payment, PaymentChange::Reversed)?;
-    for place in changed {
-        let other = &of_line[place];
-        tx.emit(context, other, PaymentChange::Reapplied)?;
-        cash.reapplied.insert(other.id);
-        payments.insert(other.id, other.clone());
-    }
-    cash.lines.insert(line.id);
-    *cash.paid.entry(line.call_id).or_default() += used - payment.applied;
-    Ok(())
-}
-
-fn take_back(Sent { context, body, .. }: &Sent<ReversePayment>, payment: &mut Payment) -> Result<Payment, Rejection> {
-    context.actor.check_fund(payment.fund_id)?;
-    check_text("reason", &body.reason, 500)?;
-    calendar::plausible_date("effective_on", body.effective_on)?;
-    let reversal = Reversal { reason: body.reason.clone(), effective_on: body.effective_on, reversed_by: context.actor.user.clone() };
-    payment.reversal = Some(domain::reverse(payment, reversal)?);
-    payment.version += 1;
-    payment.status = domain::payment_status(payment);
-    Ok(payment.clone())
-}
-
-/// What cash moved, to be stored: the lines, and by how much their calls are paid more or less.
-fn moved<'a>(lines: &'a HashMap<Uuid, CallLine>, payments: impl Iterator<Item = (&'a Payment, Amount)>) -> store::Moved<'a> {
+/// What cash moved, to be stored: the lines that changed, and by how much their calls are paid more or less.
+pub fn moved<'a>(lines: &'a HashMap<Uuid, CallLine>, opening: &Opening) -> store::Moved<'a> {
     let mut moved = store::Moved::default();
-    let mut touched: HashSet<Uuid> = HashSet::new();
-    for (payment, amount) in payments {
-        *moved.paid.entry(payment.call_id).or_default() += amount;
-        touched.insert(payment.line_id);
+    for line in lines.values() {
+        let Some((paid, version)) = opening.get(&line.id) else { continue };
+        if line.version != *version {
+            *moved.paid.entry(line.call_id).or_default() += line.paid - *paid;
+            moved.lines.push(line);
+        }
     }
-    moved.lines = lines.values().filter(|line| touched.contains(&line.id)).collect();
     moved
 }
 
 /// Stores what cash moved, with new payments; what a call is paid in all is published as a summary.
-async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &store::Moved<'_>) -> Result<(), Fault> {
-    if moved.lines.is_empty() {
+pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &store::Moved<'_>) -> Result<(), Fault> {
+    if moved.lines.is_empty() && added.is_empty() {
         return Ok(());
     }
     store::save_moved(tx, added, moved).await?;
@@ -282,6 +383,9 @@ async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &store::Moved<'_>) -
     }
     Ok(())
 }
+
+/// By how much calls are paid more.
+pub type PaidMore = BTreeMap<Uuid, Amount>;
 
 impl Summarise<CapitalCall> for CapitalCalls {
     async fn summarise(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(Uuid, CapitalCall, CapitalCallChange)>, Fault> {

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ::domain::Amount;
-use ::domain::messages::capital_calls::{CallLine, Payment, PaymentStatus};
+use ::domain::messages::capital_calls::{CallLine, Clearing, Payment, PaymentStatus};
 use chassis::row::{column, decimals};
 use chassis::{Fault, RowExt, Tx, row};
+use chrono::NaiveDate;
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
@@ -30,7 +32,20 @@ fn payment(row: &PgRow) -> Result<Payment, Error> {
         reference: row.try_get("reference")?,
         received_on: row.try_get("received_on")?,
         recorded_by: row.try_get("recorded_by")?,
-        reversal: row.json("reversal_or_null")?,
+        interest: row.amount("interest", currency)?,
+        charges: row.amount("charges", currency)?,
+        suspended: row.amount("suspended", currency)?,
+        refunded: row.amount("refunded", currency)?,
+        moved: row.amount("moved", currency)?,
+        clears_on: row.try_get("clears_on")?,
+        // derived for the business date by whoever loads it
+        clearing: Clearing::Cleared,
+        source: row.try_get("source")?,
+        external_reference: row.try_get("external_reference")?,
+        receipt_id: row.try_get("receipt_id")?,
+        moved_from: row.try_get("moved_from")?,
+        suspense: row.try_get::<Option<Json<_>>, _>("suspense")?.map(|Json(suspense)| suspense),
+        reversal: row.try_get::<Option<Json<_>>, _>("reversal")?.map(|Json(reversal)| reversal),
         status: PaymentStatus::Applied,
     };
     payment.status = domain::payment_status(&payment);
@@ -52,15 +67,22 @@ pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> R
     sqlx::query(
         "with added as (
             insert into payments (id, version, created_at, line_id, call_id, fund_id, investor_id, currency, amount,
-                                  applied, unapplied, method, reference, received_on, recorded_by)
+                                  applied, unapplied, method, reference, received_on, recorded_by, charges, suspended, clears_on, source,
+                                  external_reference, receipt_id, moved_from, suspense, interest)
             select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::text[],
-                                 $9::numeric[], $10::numeric[], $11::numeric[], $12::text[], $13::text[], $14::date[], $15::text[])
+                                 $9::numeric[], $10::numeric[], $11::numeric[], $12::text[], $13::text[], $14::date[], $15::text[],
+                                 $16::numeric[], $17::numeric[], $18::date[], $19::text[], $20::text[], $21::uuid[], $22::uuid[],
+                                 $23::jsonb[], $24::numeric[])
          ), moved as (
-            update call_lines set version = new.version, paid = new.paid, unapplied = new.unapplied
-            from unnest($16::uuid[], $17::bigint[], $18::numeric[], $19::numeric[]) as new (id, version, paid, unapplied)
+            update call_lines set version = new.version, paid = new.paid, unapplied = new.unapplied, charges = new.charges,
+                                  last_paid_on = new.last_paid_on, interest_paid = new.interest_paid, cured_on = new.cured_on,
+                                  interest_due = new.interest_due
+            from unnest($25::uuid[], $26::bigint[], $27::numeric[], $28::numeric[], $29::numeric[], $30::date[], $31::numeric[],
+                        $32::date[], $33::numeric[])
+                 as new (id, version, paid, unapplied, charges, last_paid_on, interest_paid, cured_on, interest_due)
             where call_lines.id = new.id
          ), locked as materialized (
-            select id, new.paid from unnest($20::uuid[], $21::numeric[]) as new (id, paid) join capital_calls using (id)
+            select id, new.paid from unnest($34::uuid[], $35::numeric[]) as new (id, paid) join capital_calls using (id)
             order by id for no key update of capital_calls
          )
          update capital_calls set paid = capital_calls.paid + locked.paid from locked where capital_calls.id = locked.id",
@@ -80,10 +102,24 @@ pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> R
     .bind(column(added, |payment| payment.reference.as_str()))
     .bind(column(added, |payment| payment.received_on))
     .bind(column(added, |payment| payment.recorded_by.as_str()))
+    .bind(decimals(added, |payment| payment.charges))
+    .bind(decimals(added, |payment| payment.suspended))
+    .bind(column(added, |payment| payment.clears_on))
+    .bind(column(added, |payment| payment.source.as_deref()))
+    .bind(column(added, |payment| payment.external_reference.as_deref()))
+    .bind(column(added, |payment| payment.receipt_id))
+    .bind(column(added, |payment| payment.moved_from))
+    .bind(column(added, |payment| payment.suspense.as_ref().map(Json)))
+    .bind(decimals(added, |payment| payment.interest))
     .bind(column(lines, |line| line.id))
     .bind(column(lines, |line| line.version))
     .bind(decimals(lines, |line| line.paid))
     .bind(decimals(lines, |line| line.unapplied))
+    .bind(decimals(lines, |line| line.charges))
+    .bind(column(lines, |line| line.last_paid_on))
+    .bind(decimals(lines, |line| line.interest_paid))
+    .bind(column(lines, |line| line.cured_on))
+    .bind(decimals(lines, |line| line.interest_due))
     .bind(paid.keys().copied().collect::<Vec<_>>())
     .bind(paid.values().map(|paid| paid.decimal()).collect::<Vec<_>>())
     .execute(&mut **tx)
@@ -91,54 +127,104 @@ pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> R
     Ok(())
 }
 
-/// The payments that count for these lines with these references. The lines are locked.
-pub async fn payments_with_references(tx: &mut Tx, references: &[(Uuid, &str)]) -> Result<Vec<Payment>, Fault> {
+/// Payments that count for these lines with these amounts and value dates. The lines are locked.
+pub async fn similar_payments(tx: &mut Tx, to: &[(Uuid, Amount, NaiveDate)]) -> Result<Vec<Payment>, Fault> {
     let payments = sqlx::query(
-        "select payments.*, coalesce(reversal, 'null') as reversal_or_null
-         from unnest($1::uuid[], $2::text[]) as asked (line_id, reference)
-         join payments on payments.line_id = asked.line_id and payments.reference = asked.reference
-         where payments.reversal is null",
+        "select distinct on (payments.id) payments.*
+         from unnest($1::uuid[], $2::numeric[], $3::date[]) as asked (line_id, amount, received_on)
+         join payments on (payments.line_id, payments.amount, payments.received_on) = (asked.line_id, asked.amount, asked.received_on)
+         where payments.reversal is null and payments.moved_from is null",
     )
-    .bind(column(references, |(line_id, _)| *line_id))
-    .bind(column(references, |(_, reference)| *reference))
+    .bind(column(to, |(line_id, _, _)| *line_id))
+    .bind(decimals(to, |(_, amount, _)| *amount))
+    .bind(column(to, |(_, _, received_on)| *received_on))
     .try_map(|row| payment(&row))
     .fetch_all(&mut **tx)
     .await?;
     Ok(payments)
 }
 
+/// The payments that were reported with these sources and external references. Others who report them wait until the transaction ends.
+pub async fn lock_reported(tx: &mut Tx, reported: &[(&str, &str)]) -> Result<Vec<Payment>, Fault> {
+    if reported.is_empty() {
+        return Ok(vec![]);
+    }
+    let (sources, references) = (column(reported, |(source, _)| *source), column(reported, |(_, reference)| *reference));
+    super::lock_names(tx, "reported", &column(reported, |(source, reference)| format!("{source} {reference}"))).await?;
+    let payments = sqlx::query(
+        "select payments.* from unnest($1::text[], $2::text[]) as reported (source, external_reference)
+         join payments using (source, external_reference)",
+    )
+    .bind(sources)
+    .bind(references)
+    .try_map(|row| payment(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(payments)
+}
+
+/// The parts of a receipt, in the order in which they were recorded.
+pub async fn payments_of_receipt(tx: &mut Tx, receipt_id: Uuid) -> Result<Vec<Payment>, Fault> {
+    let payments = sqlx::query("select * from payments where receipt_id = $1 and moved_from is null order by id")
+        .bind(receipt_id)
+        .try_map(|row| payment(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(payments)
+}
+
 /// One payment.
 pub async fn find_payment(tx: &mut Tx, id: Uuid) -> Result<Option<Payment>, Fault> {
-    let found = sqlx::query("select *, coalesce(reversal, 'null') as reversal_or_null from payments where id = $1");
+    let found = sqlx::query("select * from payments where id = $1");
     Ok(found.bind(id).try_map(|row| payment(&row)).fetch_optional(&mut **tx).await?)
 }
 
-/// The payments with these ids, and those of the same lines that have credit, locked.
-pub async fn lock_payments_with_credit(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Payment>, Fault> {
-    let lines: Vec<Uuid> = sqlx::query_scalar("select line_id from payments where id = any($1)").bind(ids).fetch_all(&mut **tx).await?;
-    // by one index each: a join or an `or` would read every payment
-    let payments = sqlx::query(
-        "select *, coalesce(reversal, 'null') as reversal_or_null from payments
-         where id in (select unnest($1::uuid[])
-                      union
-                      select id from payments where line_id = any($2) and unapplied > 0 and reversal is null)
-         order by id for no key update",
+/// The lines of payments: they never change.
+pub async fn lines_of_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    let lines = sqlx::query_scalar("select distinct line_id from payments where id = any($1) order by line_id").bind(ids);
+    Ok(lines.fetch_all(&mut **tx).await?)
+}
+
+/// Payments with these ids, those whose credit they are, and those that their credit became, with their lines.
+pub async fn family(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<(Uuid, Uuid)>, Fault> {
+    let family = sqlx::query_as(
+        "with recursive family as (
+            select id, line_id from payments
+            where id in (select unnest($1::uuid[]) union select moved_from from payments where id = any($1) and moved_from is not null)
+            union
+            select payments.id, payments.line_id from family join payments on payments.moved_from = family.id
+         )
+         select id, line_id from family",
     )
     .bind(ids)
-    .bind(lines)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(family)
+}
+
+/// The payments of a family, and those that count for its lines, locked. The lines are locked.
+pub async fn lock_payments_with_lines(tx: &mut Tx, family: &[(Uuid, Uuid)]) -> Result<HashMap<Uuid, Payment>, Fault> {
+    // by one index each: a join or an `or` would read every payment
+    let payments = sqlx::query(
+        "select * from payments
+         where id in (select unnest($1::uuid[]) union select id from payments where line_id = any($2) and reversal is null)
+         order by id for no key update",
+    )
+    .bind(column(family, |(id, _)| *id))
+    .bind(column(family, |(_, line_id)| *line_id))
     .try_map(|row| payment(&row))
     .fetch_all(&mut **tx)
     .await?;
     Ok(payments.into_iter().map(|payment| (payment.id, payment)).collect())
 }
 
-/// The payments for these calls that count, locked, in the order in which they were recorded.
+/// The payments for these calls that count, locked after their lines, in the order in which they were recorded.
 pub async fn lock_payments_of_calls(tx: &mut Tx, call_ids: &[Uuid]) -> Result<Vec<Payment>, Fault> {
     if call_ids.is_empty() {
         return Ok(vec![]);
     }
     let payments = sqlx::query(
-        "select *, coalesce(reversal, 'null') as reversal_or_null from payments
+        "select * from payments
          where call_id = any($1) and reversal is null order by id for no key update",
     )
     .bind(call_ids)
@@ -148,52 +234,51 @@ pub async fn lock_payments_of_calls(tx: &mut Tx, call_ids: &[Uuid]) -> Result<Ve
     Ok(payments)
 }
 
-/// How many payments for these calls count.
-pub async fn count_payments_of_calls(tx: &mut Tx, call_ids: &[Uuid]) -> Result<usize, Fault> {
-    let count: i64 = sqlx::query_scalar("select count(*) from payments where call_id = any($1) and reversal is null")
-        .bind(call_ids)
-        .fetch_one(&mut **tx)
+/// The payments with these ids, locked.
+pub async fn lock_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Payment>, Fault> {
+    let payments = sqlx::query("select * from payments where id = any($1) order by id for no key update")
+        .bind(ids)
+        .try_map(|row| payment(&row))
+        .fetch_all(&mut **tx)
         .await?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    Ok(payments.into_iter().map(|payment| (payment.id, payment)).collect())
 }
 
-/// The ids of the payments for these lines that count and have credit.
-pub async fn credit(tx: &mut Tx, line_ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
-    let ids = sqlx::query_scalar("select id from payments where line_id = any($1) and reversal is null and unapplied > 0");
-    Ok(ids.bind(line_ids).fetch_all(&mut **tx).await?)
+/// The payments that count for these lines, in the order in which they were recorded. The lines are locked: nobody changes them.
+pub async fn payments_of_lines(tx: &mut Tx, line_ids: &[Uuid]) -> Result<Vec<Payment>, Fault> {
+    let payments = sqlx::query("select * from payments where line_id = any($1) and reversal is null order by id")
+        .bind(line_ids)
+        .try_map(|row| payment(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(payments)
 }
 
-/// Writes which parts of payments are applied now.
-pub async fn save_applied(tx: &mut Tx, payments: &[Payment]) -> Result<(), Fault> {
+/// Writes payments that are locked.
+pub async fn save_payments(tx: &mut Tx, payments: &[&Payment]) -> Result<(), Fault> {
     if payments.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "update payments set version = new.version, applied = new.applied, unapplied = new.unapplied
-         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[]) as new (id, version, applied, unapplied)
+        "update payments
+         set version = new.version, applied = new.applied, unapplied = new.unapplied, charges = new.charges, suspended = new.suspended,
+             refunded = new.refunded, moved = new.moved, suspense = new.suspense, reversal = new.reversal, interest = new.interest
+         from unnest($1::uuid[], $2::bigint[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[], $8::numeric[],
+                     $9::jsonb[], $10::jsonb[], $11::numeric[])
+              as new (id, version, applied, unapplied, charges, suspended, refunded, moved, suspense, reversal, interest)
          where payments.id = new.id and payments.version < new.version",
     )
     .bind(column(payments, |payment| payment.id))
     .bind(column(payments, |payment| payment.version))
     .bind(decimals(payments, |payment| payment.applied))
     .bind(decimals(payments, |payment| payment.unapplied))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// Writes reversals.
-pub async fn save_reversals(tx: &mut Tx, payments: &[Payment]) -> Result<(), Fault> {
-    sqlx::query(
-        "update payments set version = new.version, reversal = new.reversal, applied = new.applied, unapplied = new.unapplied
-         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::numeric[], $5::numeric[]) as new (id, version, reversal, applied, unapplied)
-         where payments.id = new.id",
-    )
-    .bind(column(payments, |payment| payment.id))
-    .bind(column(payments, |payment| payment.version))
-    .bind(column(payments, |payment| sqlx::types::Json(&payment.reversal)))
-    .bind(decimals(payments, |payment| payment.applied))
-    .bind(decimals(payments, |payment| payment.unapplied))
+    .bind(decimals(payments, |payment| payment.charges))
+    .bind(decimals(payments, |payment| payment.suspended))
+    .bind(decimals(payments, |payment| payment.refunded))
+    .bind(decimals(payments, |payment| payment.moved))
+    .bind(column(payments, |payment| payment.suspense.as_ref().map(Json)))
+    .bind(column(payments, |payment| payment.reversal.as_ref().map(Json)))
+    .bind(decimals(payments, |payment| payment.interest))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -217,7 +302,7 @@ pub async fn list_payments(tx: &mut Tx, filter: &PaymentFilter<'_>, before: Uuid
     let only_scope = filter.scope.is_some() && filter.line_id.or(filter.call_id).or(filter.fund_id).is_none();
     let statement = if only_scope {
         // the newest of each fund: a walk over all payments would be long where the funds have few
-        "select newest.*, coalesce(newest.reversal, 'null') as reversal_or_null
+        "select newest.*
          from (select distinct unnest($1::uuid[]) as fund_id) as scope
          cross join lateral (
             select * from payments where payments.fund_id = scope.fund_id and id < $5 order by id desc limit $6
@@ -225,7 +310,7 @@ pub async fn list_payments(tx: &mut Tx, filter: &PaymentFilter<'_>, before: Uuid
          where $2::uuid is null and $3::uuid is null and $4::uuid is null
          order by id desc limit $6"
     } else {
-        "select *, coalesce(reversal, 'null') as reversal_or_null from payments
+        "select * from payments
          where ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or line_id = $2)
            and ($3::uuid is null or call_id = $3) and ($4::uuid is null or fund_id = $4) and id < $5
          order by id desc limit $6"
@@ -242,4 +327,10 @@ pub async fn list_payments(tx: &mut Tx, filter: &PaymentFilter<'_>, before: Uuid
         .fetch_all(&mut **tx)
         .await?;
     Ok(payments)
+}
+
+/// Those of these payments that were taken back.
+pub async fn reversed_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    let reversed = "select id from payments where id = any($1) and reversal is not null";
+    Ok(sqlx::query_scalar(reversed).bind(ids).fetch_all(&mut **tx).await?)
 }

@@ -1,11 +1,12 @@
 use ::domain::messages::capital_calls::{
-    CallDecision, CallLine, CallStatus, CapitalCall, LinePurpose, LineStatus, LineTiming, Payment, PaymentMethod, PaymentStatus, Priority,
-    Purpose, PurposeKind, Reversal,
+    CallDecision, CallLine, CallStatus, CapitalCall, Clearing, Commitment, CommitmentStatus, LinePurpose, LineStatus, LineTiming, Payment,
+    PaymentMethod, PaymentStatus, Priority, Purpose, PurposeKind, Reversal,
 };
 use ::domain::{Actor, Amount, Currency, ids};
 use chassis::{Context, Database, clock::Clock};
 
 use super::*;
+use crate::domain;
 
 async fn database() -> Database {
     let url = testkit::database::fresh("capital-calls").await;
@@ -43,8 +44,12 @@ fn commitment_of(tx: &Tx, fund_id: Uuid, investor_id: Uuid) -> Commitment {
         effective_on: date("2026-01-01"),
         called: usd(0),
         unfunded: usd(100_000),
+        drawn_transferred: usd(0),
+        released_on: None,
+        defaulted_on: None,
+        remedy: None,
         excused_from: vec![],
-        status: domain::commitment_status(usd(100_000)),
+        status: CommitmentStatus::Active,
     }
 }
 
@@ -72,6 +77,7 @@ fn call_of(tx: &Tx, fund_id: Uuid) -> CapitalCall {
         amendment: 0,
         amendments_asked: 0,
         amending: None,
+        covers_line_id: None,
         decision: CallDecision::PendingApproval,
         decided_because: None,
         issued_on: None,
@@ -99,7 +105,19 @@ fn line_of(tx: &Tx, call: &CapitalCall, investor_id: Uuid) -> CallLine {
         disposition: ::domain::messages::capital_calls::Disposition::None,
         paid: usd(0),
         unapplied: usd(0),
+        charges: usd(0),
         outstanding: call.amount,
+        last_paid_on: None,
+        reference: String::new(),
+        interest_paid: usd(0),
+        interest_due: usd(0),
+        closing_id: None,
+        default_interest: None,
+        failure_notice: None,
+        covered: vec![],
+        default: None,
+        cured_on: None,
+        instructions: None,
         due_on: call.due_on,
         issued_on: date("2026-06-01"),
         grace_days: 30,
@@ -108,6 +126,7 @@ fn line_of(tx: &Tx, call: &CapitalCall, investor_id: Uuid) -> CallLine {
         status: LineStatus::Open,
         timing: LineTiming::NotDue,
     };
+    line.reference = ::domain::CreditorReference::of(line.id).as_str().to_owned();
     domain::derive_line(&mut line, date("2026-06-01"));
     line
 }
@@ -129,6 +148,18 @@ fn payment_of(tx: &Tx, line: &CallLine, amount: i128, reference: &str) -> Paymen
         reference: reference.into(),
         received_on: date("2026-06-15"),
         recorded_by: "tom".into(),
+        interest: usd(0),
+        charges: usd(0),
+        suspended: usd(0),
+        refunded: usd(0),
+        moved: usd(0),
+        clears_on: None,
+        clearing: Clearing::Cleared,
+        source: None,
+        external_reference: None,
+        receipt_id: None,
+        moved_from: None,
+        suspense: None,
         reversal: None,
         status: PaymentStatus::Applied,
     }
@@ -202,7 +233,7 @@ async fn calls_and_lines_read_back_as_written() {
     let listed = list_calls(&mut tx, None, Some(call.fund_id), Uuid::max(), 5).await.unwrap();
     assert_eq!(listed, std::slice::from_ref(&call));
     assert!(list_calls(&mut tx, Some(&[Uuid::nil()]), None, Uuid::max(), 5).await.unwrap().is_empty(), "other funds only");
-    domain::settle(&mut line, usd(400), usd(0), date("2026-06-01"));
+    domain::settle(&mut line, domain::Cash { applied: usd(400), ..domain::Cash::default() }, date("2026-06-01"));
     let moved = Moved { lines: vec![&line], paid: [(call.id, usd(400))].into() };
     save_moved(&mut tx, &[], &moved).await.unwrap();
     for mut read in [
@@ -218,7 +249,7 @@ async fn calls_and_lines_read_back_as_written() {
 }
 
 #[tokio::test]
-async fn payments_are_found_by_reference_until_they_are_reversed() {
+async fn payments_are_found_by_their_look_until_they_are_reversed() {
     let database = database().await;
     let mut tx = database.begin().await.unwrap();
     let (call, line) = issued(&mut tx).await;
@@ -226,7 +257,10 @@ async fn payments_are_found_by_reference_until_they_are_reversed() {
     let other = payment_of(&tx, &line, 100, "RF19");
     save_moved(&mut tx, &[&payment, &other], &Moved::default()).await.unwrap();
     assert_eq!(find_payment(&mut tx, payment.id).await.unwrap(), Some(payment.clone()));
-    assert_eq!(payments_with_references(&mut tx, &[(line.id, "RF18")]).await.unwrap(), [payment.clone()]);
+    let look = (line.id, payment.amount, payment.received_on);
+    assert_eq!(similar_payments(&mut tx, &[look, look]).await.unwrap().len(), 2, "each once");
+    let nothing_like = [(line.id, usd(101), look.2), (line.id, look.1, date("2026-06-16"))];
+    assert!(similar_payments(&mut tx, &nothing_like).await.unwrap().is_empty());
     let newest =
         list_payments(&mut tx, &PaymentFilter { call_id: Some(call.id), ..PaymentFilter::default() }, Uuid::max(), 1).await.unwrap();
     assert_eq!(newest, std::slice::from_ref(&other));
@@ -236,11 +270,12 @@ async fn payments_are_found_by_reference_until_they_are_reversed() {
     assert_eq!(list_payments(&mut tx, &scope(&twice), newest[0].id, 9).await.unwrap(), [payment.clone()]);
     assert!(list_payments(&mut tx, &scope(&elsewhere), Uuid::max(), 9).await.unwrap().is_empty());
     payment.version = 2;
-    payment.reversal = Some(Reversal { reason: "bounced".into(), effective_on: date("2026-06-20"), reversed_by: "tom".into() });
+    payment.reversal =
+        Some(Reversal { reason: "bounced".into(), effective_on: date("2026-06-20"), reversed_by: "tom".into(), owed_back: usd(0) });
     payment.status = domain::payment_status(&payment);
-    save_reversals(&mut tx, std::slice::from_ref(&payment)).await.unwrap();
-    assert_eq!(lock_payments_with_credit(&mut tx, &[payment.id]).await.unwrap()[&payment.id], payment);
-    assert!(payments_with_references(&mut tx, &[(line.id, "RF18")]).await.unwrap().is_empty());
+    save_payments(&mut tx, &[&payment]).await.unwrap();
+    assert_eq!(lock_payments_with_lines(&mut tx, &[(payment.id, payment.line_id)]).await.unwrap()[&payment.id], payment);
+    assert_eq!(similar_payments(&mut tx, &[look]).await.unwrap(), [other]);
 }
 
 fn seen<A: ::domain::Aggregate>(state: A, change: A::Change, epoch: i32) -> Seen<A> {

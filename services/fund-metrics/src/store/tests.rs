@@ -14,7 +14,7 @@ async fn database() -> Database {
     Database::connect("fund-metrics", &url, "development", Clock::default()).await.unwrap().0
 }
 
-fn usd(amount: i128) -> Amount {
+pub(super) fn usd(amount: i128) -> Amount {
     "USD".parse::<Currency>().unwrap().from_minor(amount)
 }
 
@@ -37,7 +37,7 @@ fn fund(id: u128) -> Seen<Fund> {
 }
 
 /// One version of a line of 100.00: what is paid of it, and when it is due.
-fn line(id: u128, version: i64, paid: i128, due_on: &str) -> Seen<CallLine> {
+pub(super) fn line(id: u128, version: i64, paid: i128, due_on: &str) -> Seen<CallLine> {
     let state = CallLine {
         id: Uuid::from_u128(id),
         version,
@@ -53,7 +53,19 @@ fn line(id: u128, version: i64, paid: i128, due_on: &str) -> Seen<CallLine> {
         disposition: Default::default(),
         paid: usd(paid),
         unapplied: usd(0),
+        charges: usd(0),
         outstanding: usd(10_000 - paid),
+        last_paid_on: None,
+        reference: String::new(),
+        interest_paid: usd(0),
+        interest_due: usd(0),
+        closing_id: None,
+        default_interest: None,
+        failure_notice: None,
+        covered: vec![],
+        default: None,
+        cured_on: None,
+        instructions: None,
         due_on: due_on.parse().unwrap(),
         issued_on: due_on.parse().unwrap(),
         grace_days: 0,
@@ -65,7 +77,7 @@ fn line(id: u128, version: i64, paid: i128, due_on: &str) -> Seen<CallLine> {
     Seen { state, change: CallLineChange::Issued, epoch: 1, context: Context::default() }
 }
 
-async fn apply(database: &Database, lines: &[Seen<CallLine>]) {
+pub(super) async fn apply(database: &Database, lines: &[Seen<CallLine>]) {
     let mut tx = database.begin().await.unwrap();
     let mut changes = Changes::default();
     keep_lines(&mut tx, lines, &mut changes).await.unwrap();
@@ -82,7 +94,7 @@ async fn metrics_of(database: &Database) -> (Vec<FundMetrics>, Vec<CurrencyFigur
     (funds, portfolio, investor_figures(&mut tx, Uuid::from_u128(10)).await.unwrap())
 }
 
-async fn with_funds() -> Database {
+pub(super) async fn with_funds() -> Database {
     let database = database().await;
     let mut tx = database.begin().await.unwrap();
     let mut changes = Changes::default();
@@ -93,7 +105,7 @@ async fn with_funds() -> Database {
 }
 
 /// Newest version of each aggregate, in the order of ids: what a reader makes of messages that wait together.
-fn newest<A: Aggregate>(batch: &[Seen<A>]) -> Vec<Seen<A>> {
+pub(super) fn newest<A: Aggregate>(batch: &[Seen<A>]) -> Vec<Seen<A>> {
     let mut newest: HashMap<Uuid, Seen<A>> = HashMap::new();
     for seen in batch {
         let known = newest.get(&seen.state.id()).map(|known| known.state.version());
@@ -182,6 +194,10 @@ async fn commitments_and_allocations_count_by_their_newest_version() {
     let database = with_funds().await;
     let commitment = |version, amount| Seen {
         state: Commitment {
+            drawn_transferred: usd(0),
+            released_on: None,
+            defaulted_on: None,
+            remedy: None,
             excused_from: vec![],
             id: Uuid::from_u128(70),
             version,

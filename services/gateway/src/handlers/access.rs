@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 const QUEUE: usize = 4_096;
 /// Records that are published together.
 const TOGETHER: usize = 500;
-/// An answer waits for its record for so long. While the broker is away nothing can be read anyway.
+/// An answer waits for its record for so long; then it leaves, unless its route wants the record first.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A record and whoever waits for it.
@@ -48,8 +48,8 @@ impl Recorder {
         Recorder { shell, queue }
     }
 
-    /// Records an attempt and waits until the broker has it.
-    pub async fn record(&self, attempt: Attempt<'_>) {
+    /// Records an attempt and waits until the broker has it; false when that is not so in time.
+    pub async fn record(&self, attempt: Attempt<'_>) -> bool {
         let clock = &self.shell.clock;
         let access = Access {
             id: clock.new_id(),
@@ -65,17 +65,18 @@ impl Recorder {
         let change = if attempt.refusal.is_some() { AccessChange::Refused } else { AccessChange::Read };
         let event = match LoggedEvent::of(attempt.context, &access, change, 1, access.at) {
             Ok(event) => event,
-            Err(fault) => return tracing::error!(%fault, "access cannot be recorded"),
-        };
-        let (recorded, done) = oneshot::channel();
-        let recorded = async {
-            if self.queue.send((event, recorded)).await.is_ok() {
-                let _ = done.await;
+            Err(fault) => {
+                tracing::error!(%fault, "access cannot be recorded");
+                return false;
             }
         };
-        if tokio::time::timeout(WAIT_MAX, recorded).await.is_err() {
+        let (recorded, done) = oneshot::channel();
+        let recorded = async { self.queue.send((event, recorded)).await.is_ok() && done.await.is_ok() };
+        let recorded = tokio::time::timeout(WAIT_MAX, recorded).await.unwrap_or(false);
+        if !recorded {
             tracing::warn!(user = access.user, resource = access.resource, "the broker has not acknowledged an access record yet");
         }
+        recorded
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::domain::message::without_values;
 use ::domain::{Command, Problem, Query, Reason, Rejection};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -54,6 +55,8 @@ pub struct Route {
     pub message: fn(&mut SchemaGenerator) -> Schema,
     /// Schema of the answer.
     pub reply: fn(&mut SchemaGenerator) -> Schema,
+    /// Whether it is answered only when the broker has the record of it.
+    pub is_recorded_first: bool,
     read: fn(Value) -> Result<Vec<u8>, Rejection>,
 }
 
@@ -61,6 +64,10 @@ fn read<T: ::domain::message::Wire>(value: Value) -> Result<Vec<u8>, Rejection> 
     let refuse = |error: serde_json::Error| Reason::MalformedRequest.with(error.to_string());
     let message: T = serde_json::from_value(value).map_err(refuse)?;
     serde_json::to_vec(&message).map_err(refuse)
+}
+
+fn read_command<C: Command>(value: Value) -> Result<Vec<u8>, Rejection> {
+    read::<C>(value).map_err(|refusal| if C::IS_SECRET { without_values(refusal) } else { refusal })
 }
 
 /// A route that becomes a command.
@@ -76,7 +83,8 @@ pub fn command<C: Command>(method: &'static str, path: &'static str, roles: &'st
         body_field: None,
         message: SchemaGenerator::root_schema_for::<C>,
         reply: SchemaGenerator::subschema_for::<C::Reply>,
-        read: read::<C>,
+        is_recorded_first: false,
+        read: read_command::<C>,
     }
 }
 
@@ -93,6 +101,7 @@ pub fn query<Q: Query>(method: &'static str, path: &'static str, roles: &'static
         body_field: None,
         message: SchemaGenerator::root_schema_for::<Q>,
         reply: SchemaGenerator::subschema_for::<Q::Reply>,
+        is_recorded_first: false,
         read: read::<Q>,
     }
 }
@@ -106,6 +115,11 @@ impl Route {
     /// The body is the value of this field.
     pub fn with_body_as(mut self, field: &'static str) -> Route {
         self.body_field = Some(field);
+        self
+    }
+    /// Nobody sees the answer of whom the audit does not.
+    pub fn recorded_first(mut self) -> Route {
+        self.is_recorded_first = true;
         self
     }
     /// Sets how long one attempt may take.
@@ -187,7 +201,10 @@ async fn serve(door: &Door, route: &Route, path: Vec<(String, String)>, request:
     let unanswered = matches!(&response, Err(rejection) if rejection.reason.entry().0 >= 500);
     if at_the_door && !unanswered {
         let refusal = response.as_ref().err();
-        door.access.record(attempt(refusal.map_or(route.status, |rejection| rejection.reason.entry().0), refusal)).await;
+        let recorded = door.access.record(attempt(refusal.map_or(route.status, |rejection| rejection.reason.entry().0), refusal)).await;
+        if route.is_recorded_first && !recorded {
+            response = Err(Reason::ServiceUnavailable.with("who sees this is recorded first, and the record is not acknowledged"));
+        }
     }
     if let (Ok(response), Ok(id)) = (&mut response, HeaderValue::from_str(&context.correlation_id)) {
         response.headers_mut().insert("x-correlation-id", id);
@@ -259,6 +276,11 @@ fn prepare(
     Ok(Prepared { subject, key, message: (route.read)(Value::Object(fields))? })
 }
 
+/// The message of a route, from its fields.
+pub fn message(route: &Route, fields: Value) -> Result<Vec<u8>, Rejection> {
+    (route.read)(fields)
+}
+
 /// Puts a service's name into a subject that every service answers on.
 fn subject_of(subject: &str, name: &str, service: &str) -> Result<String, Rejection> {
     if crate::SERVICES.contains(&service) {
@@ -267,7 +289,8 @@ fn subject_of(subject: &str, name: &str, service: &str) -> Result<String, Reject
     Err(Reason::UnknownPath.with(format!("there is no service {service:?}; there are {}", crate::SERVICES.join(", "))))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
+/// The idempotency key of a request.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() {

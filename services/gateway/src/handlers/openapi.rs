@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::domain::messages::capital_calls::BankImport;
 use ::domain::rejection::Problem;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -32,6 +33,12 @@ pub fn document() -> Value {
         let path = paths.entry(format!("/api/v1{}", route.path)).or_insert_with(|| json!({}));
         path[route.method.to_lowercase()] = operation;
     }
+    let import = generator.subschema_for::<BankImport>();
+    paths.insert(
+        "/api/v1/bank-statements".into(),
+        json!({"post": super::statements::operation(&import.to_value(), &problem.clone().to_value())}),
+    );
+    paths.insert("/api/v1/call-lines/{line_id}/notice.csv".into(), json!({"get": super::notices::operation(&problem.clone().to_value())}));
     json!({
         "openapi": "3.1.0",
         "info": {

@@ -1,9 +1,10 @@
 //! The pages: plain HTML that works without scripts; with them, a call's page updates itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ::domain::messages::capital_calls::{
-    CallLine, CapitalCallView, Disposition, GetCapitalCall, Investor, ListCallLines, ListCapitalCalls, ListInvestors,
+    CallLine, CapitalCallView, Disposition, FindInvestors, GetCapitalCall, INVESTORS_MAX, Investor, ListCallLines, ListCapitalCalls,
 };
 use ::domain::messages::fund_metrics::{Figures, GetFundMetrics, GetPortfolioMetrics, ListFundMetrics};
 use ::domain::messages::workflow::{Approval, ApprovalStatus, CastVote, ListApprovals, VoteDecision};
@@ -26,7 +27,12 @@ use super::api::check_key;
 use super::{Door, TOKEN_COOKIE};
 use crate::domain::{COMMITTEE, check_role};
 
+mod bank;
+mod bank_details;
 mod changes;
+mod collections;
+mod forms;
+mod money;
 mod parts;
 mod services;
 
@@ -40,6 +46,17 @@ pub fn router() -> Router<Arc<Door>> {
     Router::new()
         .route("/", get(funds))
         .route("/funds/{fund_id}", get(fund))
+        .route("/funds/{fund_id}/collections", get(collections::of_fund))
+        .route("/investors/{investor_id}/collections", get(collections::of_investor))
+        .route("/portfolio/collections", get(collections::of_portfolio))
+        .route("/funds/{fund_id}/commitments", get(money::commitments))
+        .route("/commitments/{commitment_id}", get(money::commitment))
+        .route("/call-lines/{line_id}", get(money::line))
+        .route("/payments/{payment_id}", get(money::payment))
+        .route("/refunds", get(money::refunds))
+        .route("/bank-entries", get(bank::entries))
+        .route("/bank-details", get(bank_details::details))
+        .route("/act/{*path}", post(forms::act))
         .route("/capital-calls/{call_id}", get(call))
         .route("/capital-calls/{call_id}/lines", get(call_lines))
         .route("/capital-calls/{call_id}/change", post(changes::change))
@@ -85,7 +102,20 @@ impl<'a> Visit<'a> {
         &self.context.actor
     }
 
+    /// Whether the visitor may ask this, as by the API.
+    fn may<Q: Query>(&self) -> bool {
+        self.check::<Q>().is_ok()
+    }
+
+    fn check<Q: Query>(&self) -> Result<(), Rejection> {
+        match self.door.roles.get(Q::SUBJECT) {
+            Some(roles) => check_role(self.actor(), roles),
+            None => Err(Reason::Forbidden.with(format!("{} is asked by no route of the API", Q::SUBJECT))),
+        }
+    }
+
     async fn ask<Q: Query>(&self, query: &Q) -> Result<Q::Reply, Rejection> {
+        self.check::<Q>()?;
         let body = serde_json::to_vec(query).unwrap_or_default();
         let reply = self.door.ask(Q::SUBJECT, None, &self.context, body.into(), REQUEST_TIMEOUT).await?.result?;
         serde_json::from_slice(&reply).map_err(|error| Reason::Internal.with(error.to_string()))
@@ -121,6 +151,7 @@ async fn funds(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> R
         let funds = visit.ask(&ListFundMetrics { limit: Some(ROWS), cursor: None }).await?;
         let body = html! {
             h1 { "Funds" }
+            p { a href="/portfolio/collections" { "Collections of all funds" } }
             @for total in &portfolio.items {
                 h2 { "Portfolio in " (total.currency.code()) }
                 (figures_cards(&total.figures))
@@ -149,9 +180,14 @@ async fn funds(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> R
     visit.end(page).await
 }
 
-/// The name of each investor on a page of lines.
-async fn investor_names(visit: &Visit<'_>) -> Result<Vec<Investor>, Rejection> {
-    Ok(visit.ask(&ListInvestors { limit: Some(ROWS), cursor: None }).await?.items)
+/// The investors that a page names.
+async fn investors(visit: &Visit<'_>, ids: impl Iterator<Item = Uuid>) -> Result<Vec<Investor>, Rejection> {
+    let ids: Vec<Uuid> = ids.collect::<BTreeSet<Uuid>>().into_iter().collect();
+    let mut found = Vec::with_capacity(ids.len());
+    for investor_ids in ids.chunks(INVESTORS_MAX) {
+        found.extend(visit.ask(&FindInvestors { investor_ids: investor_ids.to_vec() }).await?.items);
+    }
+    Ok(found)
 }
 
 async fn fund(State(door): State<Arc<Door>>, Path(fund_id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
@@ -159,34 +195,47 @@ async fn fund(State(door): State<Arc<Door>>, Path(fund_id): Path<String>, uri: U
     let page = async {
         let fund_id: Uuid = fund_id.parse().map_err(|_| Reason::UnknownFund.with(format!("{fund_id:?} is not an id")))?;
         let metrics = visit.ask(&GetFundMetrics { fund_id }).await?;
-        let calls = visit.ask(&ListCapitalCalls { fund_id: Some(fund_id), limit: Some(ROWS), cursor: None }).await?;
-        let lines = visit.ask(&ListCallLines { fund_id: Some(fund_id), limit: Some(ROWS), ..Default::default() }).await?;
-        let investors = investor_names(&visit).await?;
+        let business = match visit.may::<ListCapitalCalls>() {
+            true => fund_business(&visit, fund_id).await?,
+            false => html! {},
+        };
         let body = html! {
             h1 { (metrics.name) }
             p.note { "In " (metrics.currency.code()) ", as of " (metrics.as_of) "." }
             (figures_cards(&metrics.figures))
             (bar(&metrics.figures))
-            h2 { "Capital calls" }
-            div.scroll tabindex="0" role="region" aria-label="Capital calls" { table {
-                thead { tr { th scope="col" { "Due" } th.number scope="col" { "Amount" } th.number scope="col" { "Paid" } th.number scope="col" { "Lines" } th scope="col" { "Status" } } }
-                tbody {
-                    @for call in &calls.items {
-                        tr {
-                            td { a href={ "/capital-calls/" (call.id) } { (call.due_on) } }
-                            (amount(call.amount)) (amount(call.paid)) td.number { (call.line_count) } td { (status(&call.status)) }
-                        }
-                    }
-                    @if calls.items.is_empty() { tr { td.note colspan="5" { "No capital call yet." } } }
-                }
-            } }
-            h2 { "Lines" }
-            (lines_table(&lines.items, &investors))
+            p { a href={ "/funds/" (fund_id) "/collections" } { "Collections" } }
+            (business)
         };
         Ok(shell(&metrics.name, Some(visit.actor()), body))
     };
     let page = page.await;
     visit.end(page).await
+}
+
+/// What those see of a fund who see more than its figures.
+async fn fund_business(visit: &Visit<'_>, fund_id: Uuid) -> Result<Markup, Rejection> {
+    let calls = visit.ask(&ListCapitalCalls { fund_id: Some(fund_id), limit: Some(ROWS), cursor: None }).await?;
+    let lines = visit.ask(&ListCallLines { fund_id: Some(fund_id), limit: Some(ROWS), ..Default::default() }).await?;
+    let investors = investors(visit, lines.items.iter().map(|line| line.investor_id)).await?;
+    Ok(html! {
+        p { a href={ "/funds/" (fund_id) "/commitments" } { "Commitments" } " " a href={ "/bank-details?fund_id=" (fund_id) } { "Bank details" } }
+        h2 { "Capital calls" }
+        div.scroll tabindex="0" role="region" aria-label="Capital calls" { table {
+            thead { tr { th scope="col" { "Due" } th.number scope="col" { "Amount" } th.number scope="col" { "Paid" } th.number scope="col" { "Lines" } th scope="col" { "Status" } } }
+            tbody {
+                @for call in &calls.items {
+                    tr {
+                        td { a href={ "/capital-calls/" (call.id) } { (call.due_on) } }
+                        (amount(call.amount)) (amount(call.paid)) td.number { (call.line_count) } td { (status(&call.status)) }
+                    }
+                }
+                @if calls.items.is_empty() { tr { td.note colspan="5" { "No capital call yet." } } }
+            }
+        } }
+        h2 { "Lines" }
+        (lines_table(&lines.items, &investors))
+    })
 }
 
 fn lines_table(lines: &[CallLine], investors: &[Investor]) -> Markup {
@@ -203,7 +252,7 @@ fn lines_table(lines: &[CallLine], investors: &[Investor]) -> Markup {
             tbody {
                 @for line in lines {
                     tr {
-                        td { (name(line)) } td { a href={ "/capital-calls/" (line.call_id) } { (line.due_on) } }
+                        td { a href={ "/call-lines/" (line.id) } { (name(line)) } } td { a href={ "/capital-calls/" (line.call_id) } { (line.due_on) } }
                         (amount(line.amount)) (amount(line.paid)) (amount(line.outstanding)) (amount(line.unapplied))
                         td { @if line.disposition == Disposition::None { (status(&line.status)) } @else { (status(&line.disposition)) } } td { (status(&line.timing)) }
                     }
@@ -238,7 +287,7 @@ async fn call(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: U
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async {
         let view = load_call(&visit, &call_id).await?;
-        let investors = investor_names(&visit).await?;
+        let investors = investors(&visit, view.lines.iter().map(|line| line.investor_id)).await?;
         let id = view.call.id;
         let body = html! {
             h1 { "Capital call" }
@@ -260,7 +309,10 @@ async fn call(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: U
 
 async fn call_lines(State(door): State<Arc<Door>>, Path(call_id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
-    let page = async { Ok(call_body(&load_call(&visit, &call_id).await?, &investor_names(&visit).await?)) };
+    let page = async {
+        let view = load_call(&visit, &call_id).await?;
+        Ok(call_body(&view, &investors(&visit, view.lines.iter().map(|line| line.investor_id)).await?))
+    };
     let page = page.await;
     visit.end(page).await
 }

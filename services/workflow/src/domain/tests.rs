@@ -28,7 +28,7 @@ fn steps(workflow: &Workflow) -> Vec<(StepName, StepStatus)> {
 /// An error at each step of each kind ends in the right unwound state.
 #[test]
 fn a_refusal_at_each_step_gives_back_what_was_held() {
-    for kind in [SubjectKind::Allocation, SubjectKind::CapitalCall] {
+    for kind in [SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund] {
         for refused_at in 1..steps_of(kind).len() {
             let mut workflow = workflow(kind);
             for _ in 1..refused_at {
@@ -130,7 +130,7 @@ fn votes() {
 #[test]
 fn a_workflow_that_was_forgotten_ends_as_its_subject_was_decided() {
     for (decided, status) in [(Decided::Granted, WorkflowStatus::Completed), (Decided::Denied, WorkflowStatus::Failed)] {
-        for kind in [SubjectKind::Allocation, SubjectKind::CapitalCall] {
+        for kind in [SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund] {
             let mut workflow = workflow(kind);
             end_forgotten(&mut workflow, decided, DateTime::UNIX_EPOCH);
             assert_eq!((workflow.status, workflow.progress), (status, 100), "{:?}", steps(&workflow));

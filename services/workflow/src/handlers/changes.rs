@@ -93,6 +93,27 @@ pub async fn follow(tx: &mut Tx, news: &[&Seen<CapitalCall>]) -> Result<(), Faul
     store::insert_approvals(tx, &approvals).await
 }
 
+/// Ends the workflows of refunds that were taken back while they waited.
+pub async fn withdraw(tx: &mut Tx, cancelled: &HashMap<Uuid, &Context>) -> Result<(), Fault> {
+    if cancelled.is_empty() {
+        return Ok(());
+    }
+    let mut ended: Vec<(Instance, &Context)> = Vec::new();
+    for mut instance in store::lock_incomplete(tx, &sorted_ids(cancelled.keys().copied())).await? {
+        let Some(context) = cancelled.get(&instance.workflow.subject_id) else { continue };
+        if domain::withdraw(&mut instance.workflow, "the refund was cancelled", tx.now()) {
+            instance.workflow.version += 1;
+            instance.due_at = None;
+            ended.push((instance, context));
+        }
+    }
+    void(tx, &ended).await?;
+    for (instance, context) in &ended {
+        tx.emit(context, &instance.workflow, WorkflowChange::Failed)?;
+    }
+    store::save(tx, &ended.iter().map(|(instance, _)| instance).collect::<Vec<_>>()).await
+}
+
 /// Has a workflow ask for other content, under the rules in force now; returns the tier whose votes it needs, if any.
 fn ask_again(
     tx: &Tx,

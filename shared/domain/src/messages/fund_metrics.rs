@@ -1,5 +1,8 @@
 //! What fund-metrics answers and emits: read models of funds, investors and the portfolio.
 
+mod analytics;
+
+pub use analytics::*;
 use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

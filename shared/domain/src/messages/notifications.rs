@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::capital_calls::PinnedInstructions;
 use crate::message::Aggregate;
 use crate::money::{Amount, Currency};
 
@@ -38,6 +39,12 @@ pub struct Notice {
     pub currency: Currency,
     /// Due date of the line.
     pub due_on: NaiveDate,
+    /// The creditor reference of the line (ISO 11649): cash that comes with it is known to be for it.
+    #[serde(default)]
+    pub reference: String,
+    /// The fund's bank details to pay to, masked, with their hash: compare them with those that the fund manager has told you.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<PinnedInstructions>,
 }
 
 /// The kinds of notice.

@@ -19,6 +19,8 @@ pub enum SubjectKind {
     Allocation,
     /// A capital call.
     CapitalCall,
+    /// A refund to an investor.
+    Refund,
 }
 
 /// A request on its way through its steps.
@@ -32,7 +34,7 @@ pub struct Workflow {
     pub created_at: DateTime<Utc>,
     /// What it is about.
     pub subject_kind: SubjectKind,
-    /// Id of the allocation or call.
+    /// Id of the allocation, call or refund.
     pub subject_id: Uuid,
     /// The fund.
     pub fund_id: Uuid,
@@ -79,6 +81,8 @@ pub enum StepName {
     RequestStage,
     /// The call's lines are made and the investors asked.
     Issue,
+    /// The refund may be paid out.
+    Release,
     /// Compensation: what was held is given back.
     GiveBack,
 }
@@ -165,7 +169,7 @@ pub struct Approval {
     pub workflow_id: Uuid,
     /// What it is about.
     pub subject_kind: SubjectKind,
-    /// Id of the allocation or call.
+    /// Id of the allocation, call or refund.
     pub subject_id: Uuid,
     /// The fund.
     pub fund_id: Uuid,

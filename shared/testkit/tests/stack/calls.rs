@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use testkit::Stack;
 use uuid::Uuid;
 
-use crate::office::{Fund, Office, id, items, lines, payment};
+use crate::office::{Fund, Office, id, items, lines, payment, today};
 
 fn expenses(amount: &str, due_on: &str) -> Value {
     json!({"purposes": [{"kind": "expenses", "amount": amount, "inside_commitment": true}], "due_on": due_on})
@@ -103,6 +103,11 @@ async fn an_amendment_moves_the_differences_and_a_rescission_gives_everything_ba
         office.manager.until(&format!("/allocations/{allocation}"), |of| of["called"] == amount && of["paid"] == paid).await;
     }
     assert_eq!(office.manager.post(&format!("{call}/amend"), amended_to("500001.00")).await.refused(409), "call_exceeds_allocation");
+    // what cannot be placed, and what changes nothing, is refused when it is asked for
+    let too_much = json!({"purposes": [{"kind": "expenses", "amount": "99000000.00", "inside_commitment": true}], "reason": "far more"});
+    let refused = office.manager.post(&format!("{call}/amend"), too_much).await;
+    assert_eq!(refused.refused(409), "call_exceeds_unfunded");
+    assert_eq!(office.manager.post(&format!("{call}/amend"), amended_to("1400.00")).await.refused(422), "nothing_amended");
     // one that must be voted on waits, and nothing else may be asked for meanwhile; it may be given up
     let large = json!({"purposes": [{"kind": "expenses", "amount": "1000000.00", "inside_commitment": true}], "reason": "more"});
     office.manager.post(&format!("{call}/amend"), large.clone()).await.expect(202);
@@ -137,6 +142,54 @@ async fn an_amendment_moves_the_differences_and_a_rescission_gives_everything_ba
     assert_eq!(moved, [("-100.00", "-50.00"), ("300.00", "50.00"), ("-700.00", "-450.00")], "{line:#}");
     // the allocation may be called for again
     office.call(&fund, allocation, "500000.00", "2099-06-30").await;
+}
+
+#[tokio::test]
+async fn a_notice_is_data_with_the_totals_before_and_after_it() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(2).await;
+    submit_and_issue(&office, &fund, expenses("400000.00", "2099-05-31")).await;
+    let purposes = json!([{"kind": "reserve", "amount": "1000.00", "inside_commitment": true}, {"kind": "management_fee", "amount": "200.00", "inside_commitment": false},
+                          {"kind": "recallable_return", "amount": "400.00", "inside_commitment": true}]);
+    let call = submit_and_issue(&office, &fund, json!({"purposes": purposes, "due_on": "2099-06-30"})).await;
+    let line = &lines(&call)[0];
+    let path = format!("/call-lines/{}/notice", id(line, "id"));
+    let notice = office.auditor.get(&path).await.expect(200);
+    let totals = |of: &str| {
+        ["commitment", "called_before", "unfunded_before", "called", "impact_on_unfunded", "called_after", "unfunded_after"]
+            .map(|field| notice[of][field].as_str().unwrap().to_owned())
+    };
+    assert_eq!(totals("investor_totals"), ["1000000.00", "200000.00", "800000.00", "400.00", "-300.00", "200400.00", "799700.00"]);
+    assert_eq!(totals("fund_totals"), ["2000000.00", "400000.00", "1600000.00", "800.00", "-600.00", "400800.00", "1599400.00"]);
+    let impacts: Vec<&str> = items_of(&notice, "transactions").iter().map(|part| part["impact_on_unfunded"].as_str().unwrap()).collect();
+    assert_eq!(impacts, ["-500.00", "0.00", "200.00"]);
+    assert_eq!(
+        (&notice["fees"][0]["fund_amount"], &notice["fees"][0]["commitment_percent"], &notice["fees"][0]["amount"]),
+        (&json!("200.00"), &json!("50"), &json!("100.00"))
+    );
+    assert_eq!((&notice["wire_reference"], notice["format"].as_str()), (&line["reference"], Some("ILPA-style capital call notice")));
+    // after it is what the metrics say
+    let metrics =
+        |metrics: &Value| metrics["called"] == "400800.00" && metrics["unfunded"] == "1599400.00" && metrics["committed"] == "2000000.00";
+    office.manager.until(&format!("/funds/{}/metrics", fund.id), metrics).await;
+    let reply = reqwest::Client::new()
+        .get(format!("{}/api/v1{path}.csv", stack.gateway()))
+        .header("authorization", format!("Bearer {}", testkit::client::token(&stack.settings.jwt_secret, "olga", &["auditor"], None, 60)))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(reply.headers()["content-type"], "text/csv; charset=utf-8");
+    let text = reply.text().await.unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().map(|row| row.split(',').collect()).collect();
+    assert_eq!((rows.len(), rows[0].len(), rows[1].len()), (4, 37, 37), "{text}");
+    let column = |name: &str| rows[0].iter().position(|column| *column == name).unwrap();
+    assert_eq!((rows[2][column("transaction")], rows[2][column("investor_unfunded_after")]), ("management_fee", "799700.00"));
+}
+
+async fn submit_and_issue(office: &Office, fund: &Fund, call: Value) -> Value {
+    let (_, path, _) = submit(office, fund, call).await;
+    office.manager.until(&path, |call| call["decision"] == "issued").await
 }
 
 #[tokio::test]
@@ -182,16 +235,11 @@ async fn excused_investors_given_amounts_and_notice_periods() {
 
     let rules = json!({"notice_business_days": {"normal": 10, "high": 5, "urgent": 1}, "closed_on": ["2026-12-24"]});
     office.admin.put(&format!("/rules/fund:{}", fund.id), rules).await.expect(200);
-    let soon = (time_now() + chrono::Days::new(3)).to_string();
+    let soon = (today() + chrono::Days::new(3)).to_string();
     let path = format!("/funds/{}/capital-calls", fund.id);
     let short = testkit::wait::until(std::time::Duration::from_secs(10), || async {
         let reply = office.manager.post(&path, expenses("10.00", &soon)).await;
         reply.status == 409 && reply.text("code") == "notice_too_short"
     });
     assert!(short.await, "the notice period is in force");
-}
-
-fn time_now() -> chrono::NaiveDate {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    chrono::DateTime::from_timestamp(i64::try_from(since.as_secs()).unwrap(), 0).unwrap().date_naive()
 }

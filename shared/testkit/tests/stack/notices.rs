@@ -89,13 +89,19 @@ async fn notices_are_sent_by_mail_where_it_is_configured() {
         .await
         .expect(201);
     let allocation = office.allocation(&stack, &fund, "500000").await;
-    office.call(&fund, allocation, "100.00", "2099-12-31").await;
+    let call = office.call(&fund, allocation, "100.00", "2099-12-31").await;
     let arrived = testkit::wait::until(Duration::from_secs(15), || async { !mails.lock().unwrap().is_empty() });
     assert!(arrived.await);
     let mails = mails.lock().unwrap().clone();
     assert_eq!(mails.len(), 1);
-    for part in ["To: cash@pension.example", "From: calls@fund.example", "Subject: capital call: 100.00 USD due on 2099-12-31", "@tranche>"]
-    {
+    let reference = format!("Reference:   {}", crate::office::lines(&call)[0]["reference"].as_str().unwrap());
+    for part in [
+        reference.as_str(),
+        "To: cash@pension.example",
+        "From: calls@fund.example",
+        "Subject: capital call: 100.00 USD due on 2099-12-31",
+        "@tranche>",
+    ] {
         assert!(mails[0].contains(part), "{part} is missing in\n{}", mails[0]);
     }
 }

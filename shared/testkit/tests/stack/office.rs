@@ -1,5 +1,8 @@
 //! People of a firm, and the steps that most tests begin with.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{Days, NaiveDate};
 use domain::messages::deals::{Deal, DealChange};
 use domain::{Currency, Event};
 use serde_json::{Value, json};
@@ -119,8 +122,15 @@ impl Office {
     }
 }
 
+/// A payment with a value date of its own: cash of one amount and date for a line would be taken for a duplicate.
 pub fn payment(amount: &str, reference: &str) -> Value {
-    json!({"amount": amount, "method": "wire", "reference": reference, "received_on": "2026-01-15"})
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let received_on = NaiveDate::from_ymd_opt(2000, 1, 1).unwrap() + Days::new(MADE.fetch_add(1, Ordering::Relaxed) % 9_000);
+    payment_on(amount, reference, &received_on.to_string())
+}
+
+pub fn payment_on(amount: &str, reference: &str, received_on: &str) -> Value {
+    json!({"amount": amount, "method": "wire", "reference": reference, "received_on": received_on})
 }
 
 pub fn lines(call: &Value) -> &Vec<Value> {
@@ -152,4 +162,16 @@ pub async fn publish_deal(stack: &Stack, event: &Event<Deal, DealChange>) {
 pub async fn publish_raw(stack: &Stack, body: Vec<u8>) {
     let jetstream = async_nats::jetstream::new(stack.nats_as("deals").await);
     jetstream.publish("deals.evt.registered", body.into()).await.unwrap().await.unwrap();
+}
+
+/// What capital-calls keeps beside its rows is what the rows come to.
+pub fn assert_sums(stack: &Stack) {
+    let output = stack.settings.command("capital-calls", 0).args(["verify", "--recompute"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The date of the machine.
+pub fn today() -> chrono::NaiveDate {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    chrono::DateTime::from_timestamp(i64::try_from(since.as_secs()).unwrap(), 0).unwrap().date_naive()
 }

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use fantoccini::elements::Element;
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
@@ -59,14 +60,27 @@ impl Browser {
 
     async fn sign_in(&self, stack: &Stack, user: &str, role: &str) {
         let token = testkit::client::token(&stack.settings.jwt_secret, user, &[role], None, 3_600);
-        self.client.goto(&format!("{}/sign-in", stack.gateway())).await.unwrap();
-        self.client.find(Locator::Id("token")).await.unwrap().send_keys(&token).await.unwrap();
-        self.client.find(Locator::Css("main button")).await.unwrap().click().await.unwrap();
-        self.client.wait().at_most(Duration::from_secs(10)).for_element(Locator::XPath("//h1[text()='Funds']")).await.unwrap();
+        // a browser that has just started may still show its own first page in place of the one it was sent to
+        let shown = testkit::wait::until(Duration::from_secs(30), || async {
+            self.client.goto(&format!("{}/sign-in", stack.gateway())).await.is_ok()
+                && self.client.wait().at_most(Duration::from_secs(5)).for_element(Locator::Id("token")).await.is_ok()
+        });
+        assert!(shown.await, "instead of the page to sign in there is\n{:?}", self.client.source().await);
+        self.find(Locator::Id("token")).await.send_keys(&token).await.unwrap();
+        self.find(Locator::Css("main button")).await.click().await.unwrap();
+        self.find(Locator::XPath("//h1[text()='Funds']")).await;
+    }
+
+    /// The element, waited for: a page may still be on its way.
+    async fn find(&self, locator: Locator<'_>) -> Element {
+        match self.client.wait().at_most(Duration::from_secs(10)).for_element(locator).await {
+            Ok(element) => element,
+            Err(error) => panic!("{error}: {locator:?} is not on\n{:?}", self.client.source().await),
+        }
     }
 
     async fn text(&self) -> String {
-        self.client.find(Locator::Css("main")).await.unwrap().text().await.unwrap()
+        self.find(Locator::Css("main")).await.text().await.unwrap()
     }
 
     /// Keeps a picture under `target/pages` for people to look at; returns its size in bytes.
@@ -98,12 +112,12 @@ async fn the_page_shows_funds_and_calls_and_updates_while_payments_arrive() {
     browser.sign_in(&stack, "mia", "fund_manager").await;
     let funds = browser.text().await;
     assert!(funds.contains("3,000,000.00") && funds.contains("20.00"), "{funds}");
-    let bar = browser.client.find(Locator::Css("svg.bar")).await.unwrap().attr("aria-label").await.unwrap().unwrap();
+    let bar = browser.find(Locator::Css("svg.bar")).await.attr("aria-label").await.unwrap().unwrap();
     assert!(bar.starts_with("called 0") && bar.contains("paid 0"), "{bar}");
     assert!(browser.picture("funds").await > PICTURE_BYTES_MIN);
 
-    browser.client.find(Locator::Css("table a")).await.unwrap().click().await.unwrap();
-    browser.client.wait().at_most(Duration::from_secs(10)).for_element(Locator::XPath("//h2[text()='Capital calls']")).await.unwrap();
+    browser.find(Locator::Css("table a")).await.click().await.unwrap();
+    browser.find(Locator::XPath("//h2[text()='Capital calls']")).await;
     let page = browser.text().await;
     assert!(page.contains("partially funded") && page.contains("Investor 2"), "{page}");
     assert!(browser.picture("fund").await > PICTURE_BYTES_MIN);
@@ -140,8 +154,8 @@ async fn approvals_waiting_for_me_are_voted_on_with_a_button() {
         browser.sign_in(&stack, user, "committee").await;
         browser.client.goto(&format!("{}/approvals", stack.gateway())).await.unwrap();
         assert!(browser.picture("approvals").await > PICTURE_BYTES_MIN);
-        browser.client.find(Locator::Css("button[value=approve]")).await.unwrap().click().await.unwrap();
-        browser.client.wait().at_most(Duration::from_secs(10)).for_element(Locator::XPath("//h2[text()='Waiting for me']")).await.unwrap();
+        browser.find(Locator::Css("button[value=approve]")).await.click().await.unwrap();
+        browser.find(Locator::XPath("//h2[text()='Waiting for me']")).await;
         let gone = testkit::wait::until(Duration::from_secs(10), || async {
             browser.client.find(Locator::Css("button[value=approve]")).await.is_err()
         });
@@ -160,23 +174,162 @@ async fn a_call_is_rescinded_with_a_button_and_the_page_says_why() {
     browser.sign_in(&stack, "mia", "fund_manager").await;
     browser.client.goto(&format!("{}/capital-calls/{}", stack.gateway(), id(&call, "id"))).await.unwrap();
     let button = |act: &str| format!("button[value={act}]");
-    browser.client.find(Locator::Css(&button("rescind"))).await.unwrap().click().await.unwrap();
-    browser.client.wait().for_element(Locator::Css("div.problem")).await.unwrap();
+    browser.find(Locator::Css(&button("rescind"))).await.click().await.unwrap();
+    browser.find(Locator::Css("div.problem")).await;
     assert!(browser.text().await.contains("invalid_text"), "a reason is asked for: {}", browser.text().await);
     browser.client.back().await.unwrap();
-    browser.client.wait().for_element(Locator::Css("input[name=reason]")).await.unwrap().send_keys("the deal fell through").await.unwrap();
-    browser.client.find(Locator::Css(&button("rescind"))).await.unwrap().click().await.unwrap();
-    browser.client.wait().for_element(Locator::XPath("//p[contains(., 'the deal fell through')]")).await.unwrap();
+    browser.find(Locator::Css("input[name=reason]")).await.send_keys("the deal fell through").await.unwrap();
+    browser.find(Locator::Css(&button("rescind"))).await.click().await.unwrap();
+    browser.find(Locator::XPath("//p[contains(., 'the deal fell through')]")).await;
     let text = browser.text().await;
     assert!(text.contains("rescinded") && !text.contains("Move the due date"), "{text}");
-    assert!(browser.picture("rescinded-call").await > 10_000);
+    assert!(browser.picture("rescinded-call").await > PICTURE_BYTES_MIN);
+    browser.end().await;
+}
+
+impl Browser {
+    /// Fills the form of an action and sends it; then the page has this text.
+    async fn act(&self, action: &str, fields: &[(&str, &str)], then: &str) {
+        let form = format!("form[action='/act{action}']");
+        for (name, value) in fields {
+            let field = self.find(Locator::Css(&format!("{form} [name='{name}']"))).await;
+            if *name == "received_on" || name.ends_with("_on") {
+                let set = "arguments[0].value = arguments[1]";
+                self.client.execute(set, vec![serde_json::to_value(&field).unwrap(), json!(value)]).await.unwrap();
+            } else {
+                field.send_keys(value).await.unwrap();
+            }
+        }
+        self.find(Locator::Css(&format!("{form} button"))).await.click().await.unwrap();
+        let shown = testkit::wait::until(Duration::from_secs(10), || async {
+            let page = self.client.find(Locator::Css("main")).await;
+            match page {
+                Ok(page) => page.text().await.is_ok_and(|text| text.contains(then)),
+                Err(_) => false,
+            }
+        });
+        assert!(shown.await, "{then:?} is not on\n{}", self.text().await);
+    }
+}
+
+#[tokio::test]
+async fn cash_commitments_and_bank_entries_are_worked_on_with_forms() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 2, "100.00").await;
+    let [first, second] = [0, 1].map(|place| id(&lines(&call)[place], "id"));
+    let browser = Browser::start(&stack).await;
+    browser.sign_in(&stack, "tom", "treasurer").await;
+    let page = async |path: String| browser.client.goto(&format!("{}{path}", stack.gateway())).await.unwrap();
+    page(format!("/call-lines/{first}")).await;
+    let payment = [("amount", "70.00"), ("reference", "wire 1"), ("received_on", "2026-01-15")];
+    browser.act(&format!("/call-lines/{first}/payments"), &payment, "overpaid").await;
+    assert!(!browser.text().await.contains("Give notice"), "a treasurer gives no notice");
+    assert!(browser.picture("line").await > PICTURE_BYTES_MIN);
+    browser.find(Locator::Css("table a")).await.click().await.unwrap();
+    browser.find(Locator::XPath("//h1[text()='Payment']")).await;
+    let paid = browser.client.current_url().await.unwrap().path().to_owned();
+    let refund = |amount| [("amount", amount), ("reason", "paid too much")];
+    browser.act(&format!("{paid}/refunds"), &refund("20.01"), "no_credit").await;
+    page(paid.clone()).await;
+    browser.act(&format!("{paid}/refunds"), &refund("20.00"), "Refunded\n20.00").await;
+    assert!(browser.picture("payment").await > PICTURE_BYTES_MIN);
+    // an entry without a reference: accepted with a button
+    office.admin.post(&format!("/funds/{}/bank-accounts", fund.id), json!({"account": "ACC1"})).await.expect(201);
+    let map = json!({"name": "m", "map": {"account": {"fixed": "ACC1"}, "currency": {"fixed": "USD"}, "booked_on": "date", "amount": {"signed": {"column": "amount"}}, "payer_name": "payer", "bank_reference": "ref"}});
+    office.treasurer.post("/column-maps", map).await.expect(200);
+    let payer = if id(&lines(&call)[1], "investor_id") == fund.investors[0] { "Investor 0" } else { "Investor 1" };
+    let csv = format!("date,amount,payer,ref\n2026-11-03,50.00,{payer},R1\n");
+    let imported =
+        office.treasurer.send("POST", "/bank-statements?column_map=m", Some("file-1"), Some(csv.into_bytes())).await.unwrap().expect(201);
+    assert_eq!(imported["suggested"], 1, "{imported:#}");
+    page("/bank-entries".into()).await;
+    assert!(browser.picture("bank").await > PICTURE_BYTES_MIN);
+    let entry = office.treasurer.get("/bank-entries?status=suggested").await.expect(200);
+    let entry = id(&crate::office::items(&entry)[0], "id");
+    browser.act(&format!("/bank-entries/{entry}/match"), &[], "To be confirmed").await;
+    office.treasurer.until(&format!("/call-lines/{second}"), |line| line["status"] == "paid").await;
+    // an administrator changes a commitment
+    browser.sign_in(&stack, "ada", "admin").await;
+    page(format!("/funds/{}/commitments", fund.id)).await;
+    assert!(browser.picture("commitments").await > PICTURE_BYTES_MIN);
+    browser.find(Locator::Css("table a")).await.click().await.unwrap();
+    browser.find(Locator::XPath("//h2[text()='Entries']")).await;
+    let commitment = browser.client.current_url().await.unwrap().path().to_owned();
+    let change = [("amount", "5000.00"), ("effective_on", "2026-01-01"), ("reason", "side letter")];
+    browser.act(&format!("{commitment}/changes"), &change, "side letter").await;
+    assert!(browser.text().await.contains("1,005,000.00"));
+    assert!(browser.picture("commitment").await > PICTURE_BYTES_MIN);
+    browser.end().await;
+}
+
+#[tokio::test]
+async fn who_pays_when_is_on_pages_and_those_who_see_figures_only_see_no_more() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(2).await;
+    let allocation = office.allocation(&stack, &fund, "500000").await;
+    let call = office.call(&fund, allocation, "100.00", "2026-03-31").await;
+    let line = id(&lines(&call)[0], "id");
+    let paid = crate::office::payment_on("50.00", "late", "2026-04-10");
+    let paid = office.treasurer.post(&format!("/call-lines/{line}/payments"), paid).await.expect(201);
+    office.manager.until(&format!("/funds/{}/collections", fund.id), |page| page["items"][0]["total"]["lines_late"] == 1).await;
+    let browser = Browser::start(&stack).await;
+    let page = async |path: &str| browser.client.goto(&format!("{}{path}", stack.gateway())).await.unwrap();
+    browser.sign_in(&stack, "mia", "fund_manager").await;
+    browser.find(Locator::LinkText("Collections of all funds")).await.click().await.unwrap();
+    browser.find(Locator::XPath("//h2[text()='By month in USD']")).await;
+    let of_all = browser.text().await;
+    assert!(of_all.contains("Collected by amount\n50.0 %") && of_all.contains("Lines paid late\n1"), "{of_all}");
+    assert!(browser.picture("portfolio-collections").await > PICTURE_BYTES_MIN);
+    page(&format!("/funds/{}/collections?as_of=2026-04-20", fund.id)).await;
+    let of_fund = browser.text().await;
+    assert!(of_fund.contains("16 to 30 days 1 50.00") && of_fund.contains("Median, days from the due date\n10"), "{of_fund}");
+    browser.find(Locator::XPath("//h2[text()='Days to fund by investor']/following::table//a")).await.click().await.unwrap();
+    browser
+        .client
+        .wait()
+        .at_most(Duration::from_secs(10))
+        .for_element(Locator::XPath("//h1[starts-with(., 'How Investor')]"))
+        .await
+        .unwrap();
+    assert!(browser.picture("investor-collections").await > PICTURE_BYTES_MIN);
+    page("/portfolio/collections?as_of=yesterday").await;
+    assert!(browser.text().await.contains("malformed_request"));
+    // an executive sees the figures, and by no page more than by the API
+    browser.sign_in(&stack, "eve", "executive").await;
+    page(&format!("/funds/{}", fund.id)).await;
+    let figures = browser.text().await;
+    assert!(figures.contains("Collection rate") && !figures.contains("Investor"), "{figures}");
+    page(&format!("/funds/{}/collections", fund.id)).await;
+    let figures = browser.text().await;
+    assert!(figures.contains("Collected in USD") && !figures.contains("Investor"), "{figures}");
+    let investor = fund.investors[0];
+    let closed = [
+        format!("/investors/{investor}/collections"),
+        format!("/funds/{}/commitments", fund.id),
+        format!("/capital-calls/{}", id(&call, "id")),
+        format!("/call-lines/{line}"),
+        format!("/payments/{}", id(&paid, "id")),
+        format!("/bank-details?fund_id={}", fund.id),
+        "/refunds".into(),
+        "/bank-entries".into(),
+        "/approvals".into(),
+    ];
+    for path in closed {
+        page(&path).await;
+        assert!(browser.text().await.contains("Code: forbidden"), "{path}: {}", browser.text().await);
+    }
+    browser.end().await;
 }
 
 #[tokio::test]
 async fn without_a_good_token_there_is_only_the_sign_in_page() {
     let stack = Stack::start().await;
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    for path in ["/", "/approvals", "/funds/x", "/capital-calls/x"] {
+    for path in
+        ["/", "/approvals", "/funds/x", "/capital-calls/x", "/call-lines/x", "/payments/x", "/bank-entries", "/refunds", "/commitments/x"]
+    {
         let reply = http.get(format!("{}{path}", stack.gateway())).send().await.unwrap();
         assert_eq!((reply.status().as_u16(), reply.headers()["location"].to_str().unwrap()), (303, "/sign-in"), "{path}");
         assert!(reply.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));

@@ -97,6 +97,13 @@ async fn a_total_that_is_not_the_sum_of_its_rows_is_found() {
         ("allocation-status", "update allocation_status.funds set allocated = allocated + 1", "allocated of funds"),
         ("fund-metrics", "update fund_metrics.totals set called = called + 1 where holder = 'fund'", "totals of funds"),
         ("fund-metrics", "update fund_metrics.due_totals set paid_in = paid_in + 1 where holder = 'fund'", "totals of due dates"),
+        ("fund-metrics", "update fund_metrics.issue_totals set lines = lines + 1 where holder = 'fund'", "totals of months of issue"),
+        (
+            "fund-metrics",
+            "insert into fund_metrics.funding_days
+             select holder, holder_id, currency, 'due', month, 1, 1, 1 from fund_metrics.issue_totals where holder = 'fund'",
+            "days to fund",
+        ),
     ];
     let database = stack.database().await;
     for (service, statement, named) in wrong {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testkit::{SERVICES, Stack};
 use uuid::Uuid;
 
-use crate::office::{Office, id, lines, payment, sum};
+use crate::office::{Office, assert_sums, id, lines, payment, sum};
 
 fn headers(user: &str, key: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -137,6 +137,41 @@ async fn a_nats_user_may_publish_only_what_is_its_own() {
 }
 
 #[tokio::test]
+async fn payments_and_reversals_on_one_line_from_two_replicas_count_once_and_wait_in_one_order() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let mut other = stack.settings.start("capital-calls", 2).unwrap();
+    other.ready().await.unwrap();
+    let (_, _, call) = office.open_call(&stack, 1, "100.00").await;
+    let line = id(&lines(&call)[0], "id");
+    let path = format!("/call-lines/{line}/payments");
+    let mut standing: Vec<Uuid> = Vec::new();
+    for round in 0..6 {
+        let paid = (0..30).map(|number| office.treasurer.post(&path, payment("7.00", &format!("r{round}-{number}"))));
+        let back = standing.iter().flat_map(|id| [id; 3]).map(|id| {
+            let (client, reversal) = (&office.treasurer, json!({"reason": "returned", "effective_on": "2026-11-20"}));
+            async move { client.post(&format!("/payments/{id}/reverse"), reversal).await }
+        });
+        let (paid, back) = futures::future::join(join_all(paid), join_all(back)).await;
+        let taken = back.iter().filter(|reply| reply.status == 200).count();
+        assert!(back.iter().all(|reply| reply.status == 200 || reply.refused(409) == "payment_reversed"));
+        assert_eq!(taken, standing.len(), "each is taken back once");
+        standing = paid.into_iter().map(|reply| id(&reply.expect(201), "id")).take(20 + round).collect();
+    }
+    // 6 rounds of 30, less what was taken back
+    let there = 6 * 30 - (20 + 21 + 22 + 23 + 24);
+    let line = office.auditor.get(&format!("/call-lines/{line}")).await.expect(200);
+    let figures = ["paid", "unapplied"].map(|field| line[field].as_str().unwrap().to_owned());
+    assert_eq!(figures, ["100.00".to_owned(), format!("{}.00", 7 * there - 100)]);
+    let deadlocks: i64 = sqlx::query_scalar("select deadlocks from pg_stat_database where datname = current_database()")
+        .fetch_one(&stack.database().await)
+        .await
+        .unwrap();
+    assert_eq!(deadlocks, 0);
+    assert_sums(&stack);
+}
+
+#[tokio::test]
 async fn two_replicas_answer_each_key_once_and_count_each_payment_once() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);
@@ -149,16 +184,10 @@ async fn two_replicas_answer_each_key_once_and_count_each_payment_once() {
     let (fund, allocation, call) = office.open_call(&stack, 3, "90.00").await;
     let line_ids: Vec<Uuid> = lines(&call).iter().map(|line| id(line, "id")).collect();
     // every payment is sent four times at once with the same key
+    let payments: Vec<Value> = (0..200).map(|number| payment("0.10", &format!("r{number}"))).collect();
     let sent = (0..200usize).flat_map(|number| [number; 4]).map(|number| {
-        let (client, line) = (office.treasurer.clone(), line_ids[number % 3]);
-        async move {
-            (
-                number,
-                client
-                    .post_as(&format!("/call-lines/{line}/payments"), &format!("k{number}"), payment("0.10", &format!("r{number}")))
-                    .await,
-            )
-        }
+        let (client, line, payment) = (office.treasurer.clone(), line_ids[number % 3], payments[number].clone());
+        async move { (number, client.post_as(&format!("/call-lines/{line}/payments"), &format!("k{number}"), payment).await) }
     });
     let replies = join_all(sent).await;
     let mut firsts = 0;

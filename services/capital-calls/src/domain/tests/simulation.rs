@@ -40,8 +40,8 @@ impl Chance {
 struct Owner {
     lines: BTreeMap<u128, CallLine>,
     /// By key: what was answered.
-    answers: BTreeMap<usize, PaymentApplied>,
-    payments: Vec<PaymentApplied>,
+    answers: BTreeMap<usize, Cash>,
+    payments: Vec<Cash>,
     log: Vec<CallLine>,
     outbox: BTreeSet<usize>,
     known: Option<StreamMark>,
@@ -53,13 +53,13 @@ struct Owner {
 
 impl Owner {
     /// One transaction; the same key gives the same answer and does nothing.
-    fn record(&mut self, key: usize, line: u128, cents: i128) -> PaymentApplied {
+    fn record(&mut self, key: usize, line: u128, cents: i128) -> Cash {
         if let Some(answer) = self.answers.get(&key) {
             return *answer;
         }
         let line = self.lines.get_mut(&line).unwrap();
-        let payment = pay(line, usd(cents), None).unwrap();
-        settle(line, payment.applied, payment.unapplied, date("2026-03-01"));
+        let payment = pay(line, usd(cents), None, usd(0)).unwrap();
+        settle(line, payment, date("2026-03-01"));
         self.answers.insert(key, payment);
         self.payments.push(payment);
         self.outbox.insert(self.log.len());
@@ -127,7 +127,7 @@ struct World {
     reader: Reader,
     /// Requests by key that a client has no answer to.
     open: BTreeMap<usize, (usize, u128, i128)>,
-    heard: BTreeMap<usize, PaymentApplied>,
+    heard: BTreeMap<usize, Cash>,
     keys: usize,
     /// How often the broker lost its store or its newest messages.
     lost: usize,

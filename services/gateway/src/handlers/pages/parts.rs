@@ -1,6 +1,7 @@
 //! Parts that the pages share.
 
 use ::domain::messages::fund_metrics::Figures;
+use ::domain::money::Ratio;
 use ::domain::{Actor, Amount, Problem, Rejection};
 use maud::{DOCTYPE, Markup, html};
 use rust_decimal::Decimal;
@@ -24,7 +25,7 @@ pub fn shell(heading: &str, actor: Option<&Actor>, body: Markup) -> Markup {
             body {
                 header {
                     strong { "Tranche" }
-                    nav aria-label="Main" { @if actor.is_some() { a href="/" { "Funds" } a href="/approvals" { "Approvals" } a href="/services" { "Services" } a href="/api/docs/" { "API" } } }
+                    nav aria-label="Main" { @if actor.is_some() { a href="/" { "Funds" } a href="/approvals" { "Approvals" } a href="/bank-entries" { "Bank" } a href="/refunds" { "Refunds" } a href="/services" { "Services" } a href="/api/docs/" { "API" } } }
                     @if let Some(actor) = actor {
                         span.note { (actor.user) " (" (actor.roles.join(", ")) ")" }
                         form method="post" action="/sign-out" { button.quiet { "Sign out" } }
@@ -72,17 +73,30 @@ pub fn status<T: Serialize>(value: &T) -> Markup {
     let name = title(value);
     match name.as_str() {
         "funded" | "paid" | "settled" | "completed" | "approved" => html! { span.status.good { (name) } },
-        "overdue" | "grace" | "failed" | "denied" | "overpaid" | "rescinded" | "voided" => html! { span.status.bad { (name) } },
+        "overdue" | "grace" | "default noticed" | "defaulted" | "suspense" | "reversed" | "failed" | "denied" | "overpaid"
+        | "rescinded" | "voided" => html! { span.status.bad { (name) } },
         _ => html! { span.status { (name) } },
+    }
+}
+
+/// A share of one, in percent.
+pub fn percent(share: Option<Ratio>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{} %", (share.0 * Decimal::ONE_HUNDRED).round_dp(1)))
+}
+
+/// A bar of one part, in percent of the whole.
+pub fn share_bar(percent: Decimal, class: &str) -> Markup {
+    html! {
+        svg.bar viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label={ (percent) " %" } {
+            rect.base width="100" height="8" {}
+            rect class=(class) width=(percent) height="8" {}
+        }
     }
 }
 
 /// The main figures.
 pub fn figures_cards(figures: &Figures) -> Markup {
-    let ratio = |ratio: Option<::domain::money::Ratio>| ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.0.round_dp(2).to_string());
-    let percent = |share: Option<::domain::money::Ratio>| {
-        share.map_or_else(|| "-".to_owned(), |share| format!("{} %", (share.0 * Decimal::ONE_HUNDRED).round_dp(1)))
-    };
+    let ratio = |ratio: Option<Ratio>| ratio.map_or_else(|| "-".to_owned(), |ratio| ratio.0.round_dp(2).to_string());
     html! {
         dl.cards {
             div.card { dt { "Committed" } dd { (grouped(figures.committed)) } }

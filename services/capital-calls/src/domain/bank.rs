@@ -1,0 +1,276 @@
+//! Which lines a bank entry pays, and how sure that is.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use ::domain::messages::capital_calls::{CallLine, Disposition, ImportedEntry, MatchReason, ReceiptPart, Suggestion, masked_account};
+use ::domain::rules::ApplicationOrder;
+use ::domain::{Amount, CreditorReference};
+use uuid::Uuid;
+
+use super::in_order;
+
+/// Most suggestions that are kept of an entry; a person who looks through more would rather search.
+const SUGGESTIONS_MAX: usize = 5;
+/// Shortest word of a name that tells something.
+const WORD_CHARACTERS_MIN: usize = 3;
+/// Part of the words of the shorter name that both must have, in percent.
+const SIMILAR_PERCENT: usize = 60;
+/// Days between the value date and the due date within which an amount alone says something.
+const NEAR_DAYS: i64 = 30;
+
+/// What is known of the lines that entries may pay.
+#[derive(Debug, Default)]
+pub struct OpenLines {
+    lines: HashMap<Uuid, CallLine>,
+    /// Open lines of a fund, by what is outstanding, and by investor.
+    by_amount: HashMap<(Uuid, Amount), Vec<Uuid>>,
+    by_investor: HashMap<(Uuid, Uuid), Vec<Uuid>>,
+    by_fund: BTreeMap<Uuid, HashSet<Uuid>>,
+    /// Names of the investors.
+    names: HashMap<Uuid, Name>,
+}
+
+impl OpenLines {
+    /// Of these lines, and the names of their investors.
+    pub fn new(lines: impl Iterator<Item = CallLine>, names: &HashMap<Uuid, String>) -> OpenLines {
+        let mut open = OpenLines { names: names.iter().map(|(id, name)| (*id, Name::of(name))).collect(), ..OpenLines::default() };
+        for line in lines {
+            if line.outstanding.is_positive() && line.disposition != Disposition::Rescinded {
+                open.by_amount.entry((line.fund_id, line.outstanding)).or_default().push(line.id);
+                open.by_investor.entry((line.fund_id, line.investor_id)).or_default().push(line.id);
+                open.by_fund.entry(line.fund_id).or_default().insert(line.investor_id);
+            }
+            open.lines.insert(line.id, line);
+        }
+        open
+    }
+
+    /// A line, whether anything is outstanding on it or not.
+    pub fn line(&self, id: Uuid) -> Option<&CallLine> {
+        self.lines.get(&id)
+    }
+
+    /// Takes what an entry pays off what is outstanding, so that the next one pays the rest.
+    pub fn take(&mut self, parts: &[ReceiptPart]) {
+        for part in parts {
+            if let Some(line) = self.lines.get_mut(&part.line_id) {
+                line.outstanding = (line.outstanding - part.amount).max(line.currency.zero());
+            }
+        }
+    }
+
+    fn of_investor(&self, fund_id: Uuid, investor_id: Uuid) -> Vec<&CallLine> {
+        let ids = self.by_investor.get(&(fund_id, investor_id)).map_or(&[][..], Vec::as_slice);
+        ids.iter().filter_map(|id| self.lines.get(id)).filter(|line| line.outstanding.is_positive()).collect()
+    }
+}
+
+/// A name as it is compared.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Name {
+    /// Its words in lower case, without those that stand for a legal form or are short.
+    words: HashSet<String>,
+    /// Its numbers: what tells one fund of a house from the next.
+    numbers: HashSet<String>,
+}
+
+impl Name {
+    fn of(name: &str) -> Name {
+        let clean = |word: &str| word.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+        let legal = ["gmbh", "ltd", "limited", "llc", "inc", "corp", "the", "and", "und", "sarl", "scsp", "plc"];
+        let is_number = |word: &String| {
+            let roman = !word.is_empty() && word.chars().all(|letter| matches!(letter, 'i' | 'v' | 'x'));
+            roman || word.chars().any(|letter| letter.is_numeric())
+        };
+        let (numbers, words): (HashSet<String>, HashSet<String>) = name.split_whitespace().map(clean).partition(is_number);
+        let tells = |word: &String| word.chars().count() >= WORD_CHARACTERS_MIN && !legal.contains(&word.as_str());
+        Name { words: words.into_iter().filter(tells).collect(), numbers }
+    }
+
+    fn is_like(&self, other: &Name) -> bool {
+        let shorter = self.words.len().min(other.words.len());
+        let same_words = self.words.intersection(&other.words).count();
+        self.numbers == other.numbers && shorter > 0 && same_words * 100 >= shorter * SIMILAR_PERCENT
+    }
+}
+
+/// What is known of an entry besides what the bank says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// The fund whose account it is on.
+    pub fund_id: Option<Uuid>,
+    /// The investor whose account it comes from, as a person has confirmed.
+    pub payer: Option<Uuid>,
+    /// By how much cash may be short.
+    pub tolerance: Amount,
+    /// Which line cash pays first.
+    pub order: ApplicationOrder,
+}
+
+/// What an entry is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposal {
+    /// It pays these.
+    Sure(Suggestion),
+    /// A person chooses.
+    Perhaps(Vec<Suggestion>),
+    /// Nobody knows.
+    Nothing(&'static str),
+}
+
+/// Proposes lines for an entry that has brought cash: by the references that the payer gave, by a payer's account that a person has
+/// confirmed, and otherwise, for a person to choose, by amount and name.
+pub fn propose(entry: &ImportedEntry, known: Known, open: &OpenLines, by_reference: &HashMap<String, Uuid>) -> Proposal {
+    if entry.differs {
+        return Proposal::Nothing("the transactions of the entry do not add up to it");
+    }
+    let named: Vec<&CallLine> =
+        entry.references.iter().filter_map(|reference| by_reference.get(reference)).filter_map(|id| open.line(*id)).collect();
+    if !entry.references.is_empty() {
+        return by_references(entry, known, &named);
+    }
+    let Some(fund_id) = known.fund_id else { return Proposal::Nothing("the account is no fund's, and the payer gave no reference") };
+    if let Some(investor_id) = known.payer {
+        let lines = open.of_investor(fund_id, investor_id);
+        let outstanding: Amount = lines.iter().map(|line| line.outstanding).sum();
+        if entry.amount <= outstanding {
+            return Proposal::Sure(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::PayerAccount, sure: 95 });
+        }
+    }
+    match suggestions(entry, fund_id, known, open) {
+        found if found.is_empty() => Proposal::Nothing("no open line of the fund has this amount or a payer of this name"),
+        found => Proposal::Perhaps(found),
+    }
+}
+
+fn by_references(entry: &ImportedEntry, known: Known, named: &[&CallLine]) -> Proposal {
+    let Some(first) = named.first() else { return Proposal::Nothing("the reference that the payer gave is no line's") };
+    let same = |line: &&&CallLine| (line.fund_id, line.investor_id) == (first.fund_id, first.investor_id);
+    if named.len() != named.iter().filter(same).count() {
+        return Proposal::Nothing("the references that the payer gave are of several investors");
+    }
+    if known.fund_id.is_some_and(|fund_id| fund_id != first.fund_id) {
+        return Proposal::Nothing("the reference that the payer gave is of another fund than the account");
+    }
+    if first.currency != entry.currency {
+        return Proposal::Nothing("the entry is in another currency than the line");
+    }
+    if named.iter().any(|line| line.disposition == Disposition::Rescinded) {
+        return Proposal::Nothing("the call of the reference that the payer gave was taken back");
+    }
+    Proposal::Sure(Suggestion { parts: spread(entry.amount, named.to_vec(), known), why: MatchReason::Reference, sure: 100 })
+}
+
+/// Gives each line what is outstanding, in order; the last one gets the rest.
+fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known) -> Vec<ReceiptPart> {
+    in_order(&mut lines, known.order);
+    let mut left = amount;
+    let mut parts: Vec<ReceiptPart> = Vec::new();
+    for line in &lines {
+        let part = left.min(line.outstanding);
+        if part.is_positive() {
+            parts.push(ReceiptPart { line_id: line.id, amount: part });
+            left -= part;
+        }
+    }
+    match (parts.last_mut(), lines.last()) {
+        (Some(part), _) => part.amount += left,
+        (None, Some(line)) => parts.push(ReceiptPart { line_id: line.id, amount: left }),
+        (None, None) => {}
+    }
+    parts
+}
+
+fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known, open: &OpenLines) -> Vec<Suggestion> {
+    let payer = Name::of(entry.payer_name.as_deref().unwrap_or_default());
+    let is_payer =
+        |investor_id: &Uuid| known.payer == Some(*investor_id) || open.names.get(investor_id).is_some_and(|name| name.is_like(&payer));
+    let whole = |line: &CallLine| vec![ReceiptPart { line_id: line.id, amount: entry.amount }];
+    let mut found = Vec::new();
+    let exact = open.by_amount.get(&(fund_id, entry.amount)).map_or(&[][..], Vec::as_slice);
+    let owes = |line: &&CallLine| line.currency == entry.currency && line.outstanding == entry.amount;
+    for line in exact.iter().filter_map(|id| open.lines.get(id)).filter(owes) {
+        let days = entry.value_on.or(entry.booked_on).map_or(i64::MAX, |date| (date - line.due_on).num_days().abs());
+        if is_payer(&line.investor_id) {
+            found.push(Suggestion { parts: whole(line), why: MatchReason::AmountAndName, sure: if days <= NEAR_DAYS { 90 } else { 80 } });
+        } else if days <= NEAR_DAYS {
+            // one of many investors who owe the same is hardly known by it
+            let sure = if exact.len() == 1 { 50 } else { 10 };
+            found.push(Suggestion { parts: whole(line), why: MatchReason::Amount, sure });
+        }
+    }
+    let payers = open.by_fund.get(&fund_id).into_iter().flatten().filter(|investor_id| is_payer(investor_id));
+    for investor_id in payers {
+        let lines: Vec<&CallLine> =
+            open.of_investor(fund_id, *investor_id).into_iter().filter(|line| line.currency == entry.currency).collect();
+        let outstanding: Amount = lines.iter().map(|line| line.outstanding).sum();
+        let short = |outstanding: Amount| outstanding >= entry.amount && outstanding - entry.amount <= known.tolerance;
+        if let [line] = lines.as_slice()
+            && line.outstanding == entry.amount
+        {
+            continue;
+        }
+        if let Some(line) = lines.iter().find(|line| line.outstanding != entry.amount && short(line.outstanding)) {
+            found.push(Suggestion { parts: whole(line), why: MatchReason::AmountAndName, sure: 75 });
+        } else if lines.len() > 1 && short(outstanding) {
+            found.push(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::SumAndName, sure: 85 });
+        } else if !lines.is_empty() {
+            found.push(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::Name, sure: 40 });
+        }
+    }
+    found.sort_by_key(|suggestion| (u8::MAX - suggestion.sure, suggestion.parts.first().map(|part| part.line_id)));
+    found.truncate(SUGGESTIONS_MAX);
+    found
+}
+
+/// The number of an account or a bank as it is kept and compared: in capitals, without blanks.
+pub fn written_account(account: &str) -> String {
+    account.chars().filter(|letter| !letter.is_whitespace()).flat_map(char::to_uppercase).collect()
+}
+
+/// An entry as it is kept: its accounts are masked and found by keys; so are its own keys, which were made of the accounts and could
+/// be tried out.
+pub fn masked_entry(entry: &ImportedEntry, key: impl Fn(&str) -> String) -> ImportedEntry {
+    let mut masked = entry.clone();
+    masked.account = masked_account(&entry.account);
+    masked.account_key = Some(key(&written_account(&entry.account)));
+    masked.payer_account = entry.payer_account.as_deref().map(masked_account);
+    masked.payer_key = entry.payer_account.as_deref().map(|account| key(&written_account(account)));
+    masked.content_key = key(&entry.content_key);
+    masked.reference_key = entry.reference_key.as_deref().map(&key);
+    // a bank that gives no id leaves the reader's
+    if entry.entry_id == entry.content_key {
+        masked.entry_id.clone_from(&masked.content_key);
+    }
+    masked
+}
+
+/// The ranges of ids of the lines that references may be of.
+pub fn line_ranges<'a>(references: impl Iterator<Item = &'a String>) -> Vec<(String, Uuid, Uuid)> {
+    let range = |text: &String| {
+        let (first, last) = text.parse::<CreditorReference>().ok()?.line_ids()?;
+        Some((text.clone(), first, last))
+    };
+    let distinct: HashSet<&String> = references.collect();
+    distinct.into_iter().filter_map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_alike_whatever_the_case_and_the_legal_form_but_not_with_another_number() {
+        for (one, other, alike) in [
+            ("Pension Fund of the Teachers", "PENSION FUND TEACHERS", true),
+            ("Müller & Söhne GmbH", "müller söhne", true),
+            ("Growth Partners III L.P.", "Growth Partners III", true),
+            ("Growth Partners III", "Growth Partners IV", false),
+            ("Investor 1", "Investor 2", false),
+            ("Acme Ltd", "Other Ltd", false),
+            ("", "", false),
+        ] {
+            assert_eq!(Name::of(one).is_like(&Name::of(other)), alike, "{one:?} and {other:?}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Bank accounts, statement files that were read, and the entries for which a person decides.
+
+use std::collections::{HashMap, HashSet};
+
+use ::domain::messages::capital_calls::{
+    BankAccount, BankEntriesStaged, BankEntry, BankEntryChange, BankEntryDecision, BankImport, CallLine, ColumnMapSaved,
+    CompleteBankImport, ImportedEntry, MatchBankEntry, MatchReason, RECEIPT_PARTS_MAX, RegisterBankAccount, RejectBankEntry, STAGED_MAX,
+    SaveColumnMap, StageBankEntries, masked_account,
+};
+use ::domain::rejection::check_text;
+use ::domain::{Amount, Reason, Rejection};
+use chassis::row::sorted_ids;
+use chassis::sealing::BlindIndex;
+use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
+use chrono::{Duration, NaiveDate};
+use uuid::Uuid;
+
+use super::calls::REASON_CHARACTERS_MAX;
+use super::matching::{parts_of, settle};
+use super::payments::{Desk, Recorded, Reported, publish};
+use crate::domain::{self, FundCopy};
+use crate::{CapitalCalls, store};
+
+/// Longest number of an account: that of an IBAN (ISO 13616).
+const ACCOUNT_CHARACTERS_MAX: usize = 34;
+/// How long entries may wait for the rest of their file.
+const STAGED_HOURS_MAX: i64 = 24;
+/// Most notes about what does not add up in a file.
+const DISCREPANCIES_MAX: usize = 20;
+
+impl Handle<RegisterBankAccount> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<RegisterBankAccount>) -> Result<Answers<BankAccount>, Fault> {
+        let funds = store::funds(tx, &batch.ids(|command| command.fund_id)).await?;
+        let index = tx.blind_index().await?;
+        let wanted: Vec<Result<(String, BankAccount), Rejection>> =
+            batch.iter().map(|Sent { context, body, .. }| account(tx, context, body, &funds, &index)).collect();
+        let good: Vec<(String, BankAccount)> = wanted.iter().flatten().cloned().collect();
+        let registered = store::register_accounts(tx, &good).await?;
+        let answer = |(key, account): (String, BankAccount)| match registered.get(&key) {
+            Some(known) if known.fund_id == account.fund_id => Ok(known.clone()),
+            _ => Err(Reason::BankAccountTaken.with(format!("account {} is registered for another fund", account.account))),
+        };
+        Ok(wanted.into_iter().map(|account| account.and_then(answer)).collect())
+    }
+}
+
+/// An account, masked, and the key by which it is found.
+fn account(
+    tx: &Tx,
+    context: &Context,
+    body: &RegisterBankAccount,
+    funds: &HashMap<Uuid, FundCopy>,
+    index: &BlindIndex,
+) -> Result<(String, BankAccount), Rejection> {
+    context.actor.check_fund(body.fund_id)?;
+    let fund = funds.get(&body.fund_id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", body.fund_id)))?;
+    let account = domain::written_account(&body.account);
+    if account.is_empty() || account.len() > ACCOUNT_CHARACTERS_MAX || !account.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(Reason::InvalidText.with(format!("account is not 1 to {ACCOUNT_CHARACTERS_MAX} letters and digits")));
+    }
+    let masked = BankAccount {
+        fund_id: fund.id,
+        account: masked_account(&account),
+        currency: fund.currency,
+        registered_by: context.actor.user.clone(),
+        registered_at: tx.now(),
+    };
+    Ok((index.of(&account), masked))
+}
+
+impl Handle<SaveColumnMap> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<SaveColumnMap>) -> Result<Answers<ColumnMapSaved>, Fault> {
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let checked = check_text("name", &body.name, 60).and_then(|()| {
+                let refuse = |why: String| Reason::MalformedRequest.with(format!("map: {why}"));
+                let map: statements::ColumnMap = serde_json::from_value(body.map.clone()).map_err(|error| refuse(error.to_string()))?;
+                map.check().map_err(refuse)
+            });
+            answers.push(match checked {
+                Ok(()) => {
+                    let map = ColumnMapSaved {
+                        name: body.name.clone(),
+                        map: body.map.clone(),
+                        saved_by: context.actor.user.clone(),
+                        saved_at: tx.now(),
+                    };
+                    store::save_map(tx, &map).await?;
+                    Ok(map)
+                }
+                Err(rejection) => Err(rejection),
+            });
+        }
+        Ok(answers)
+    }
+}
+
+impl Handle<StageBankEntries> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<StageBankEntries>) -> Result<Answers<BankEntriesStaged>, Fault> {
+        let too_old = tx.now() - Duration::hours(STAGED_HOURS_MAX);
+        store::discard_staged(tx, too_old).await?;
+        let index = tx.blind_index().await?;
+        let mut answers = Answers::new();
+        for Sent { body, .. } in batch.iter() {
+            let count = body.entries.len();
+            answers.push(if count == 0 || count > STAGED_MAX {
+                Err(Reason::RequestTooLarge.with(format!("the request has {count} entries, expected 1 to {STAGED_MAX}")))
+            } else {
+                let entries: Vec<ImportedEntry> =
+                    body.entries.iter().map(|entry| domain::masked_entry(entry, |text| index.of(text))).collect();
+                store::stage(tx, body.import_id, body.from, &entries).await?;
+                Ok(BankEntriesStaged { staged: count })
+            });
+        }
+        Ok(answers)
+    }
+}
+
+impl Handle<CompleteBankImport> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<CompleteBankImport>) -> Result<Answers<BankImport>, Fault> {
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            answers.push(complete(tx, context, body).await?);
+        }
+        Ok(answers)
+    }
+}
+
+async fn complete(tx: &mut Tx, context: &Context, body: &CompleteBankImport) -> Result<Result<BankImport, Rejection>, Fault> {
+    if let Some(known) = store::find_import(tx, body.import_id).await? {
+        return Ok(Ok(known));
+    }
+    let checked = check_text("file_name", &body.file_name, 200).and_then(|()| check_text("format", &body.format, 60));
+    if let Err(rejection) = checked {
+        return Ok(Err(rejection));
+    }
+    let staged = store::count_staged(tx, body.import_id).await?;
+    if staged != i64::from(body.entries) {
+        let why = format!("{staged} of {} entries of import {} are there", body.entries, body.import_id);
+        return Ok(Err(Reason::BankImportIncomplete.with(why)));
+    }
+    let import = BankImport {
+        id: body.import_id,
+        at: tx.now(),
+        file_name: body.file_name.clone(),
+        format: body.format.clone(),
+        entries: body.entries,
+        left: body.entries,
+        known: 0,
+        pending: 0,
+        matched: 0,
+        suggested: 0,
+        unmatched: 0,
+        returned: 0,
+        information: 0,
+        discrepancies: body.discrepancies.iter().take(DISCREPANCIES_MAX).cloned().collect(),
+        imported_by: context.actor.user.clone(),
+    };
+    store::insert_import(tx, &import, &context.actor).await?;
+    Ok(Ok(import))
+}
+
+impl Handle<MatchBankEntry> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<MatchBankEntry>) -> Result<Answers<BankEntry>, Fault> {
+        let mut entries = store::lock_bank_entries(tx, &batch.ids(|command| command.entry_id)).await?;
+        let bodies: Vec<_> = batch
+            .iter()
+            .filter_map(|sent| entries.get(&sent.body.entry_id).map(|entry| parts_of(entry, &sent.body.parts)))
+            .flatten()
+            .collect();
+        let reported = Reported::lock(tx, bodies.iter()).await?;
+        let mut lines = store::lock_lines(tx, &sorted_ids(bodies.iter().map(|body| body.line_id))).await?;
+        let mut desk = Desk::open(tx, bodies.iter(), &lines, reported).await?;
+        let paid = sorted_ids(entries.values().flat_map(|entry| &entry.payment_ids).copied());
+        let mut reversed: HashSet<Uuid> = store::reversed_payments(tx, &paid).await?.into_iter().collect();
+        // what the bank took back is no cash any more
+        for payment_id in store::returned_payments(tx, &sorted_ids(reversed.iter().copied())).await? {
+            reversed.remove(&payment_id);
+        }
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let matched = match entries.get_mut(&body.entry_id) {
+                None => Err(unknown(body.entry_id)),
+                Some(entry) => match check_match(context, body, entry, &lines, &reversed) {
+                    Ok(()) => settle(tx, context, entry, &body.parts, &mut lines, &mut desk)?.map(|payments| (entry, payments)),
+                    Err(rejection) => Err(rejection),
+                },
+            };
+            answers.push(match matched {
+                Err(rejection) => Err(rejection),
+                Ok((entry, payments)) => {
+                    for (recorded, line) in &payments {
+                        if let Recorded::New(payment) = recorded {
+                            publish(tx, context, payment, line)?;
+                        }
+                    }
+                    desk.histories.publish(tx, context)?;
+                    let line = payments.first().map(|(_, line)| line.clone());
+                    decide(tx, context, entry, payments.into_iter().map(|(recorded, _)| recorded.payment().id).collect(), line.as_ref());
+                    if let (true, Some(key), Some(line)) = (body.remember_payer, &entry.entry.payer_key, &line) {
+                        store::remember_payer(tx, key, line.fund_id, line.investor_id, &context.actor.user).await?;
+                    }
+                    tx.emit(context, &*entry, BankEntryChange::Matched)?;
+                    Ok(entry.clone())
+                }
+            });
+        }
+        desk.save(tx, &lines).await?;
+        let changed: Vec<&BankEntry> = entries.values().filter(|entry| entry.decision == BankEntryDecision::Matched).collect();
+        store::save_bank_entries(tx, &changed).await?;
+        Ok(answers)
+    }
+}
+
+fn unknown(id: Uuid) -> Rejection {
+    Reason::UnknownBankEntry.with(format!("bank entry {id}"))
+}
+
+fn decide(tx: &Tx, context: &Context, entry: &mut BankEntry, payment_ids: Vec<Uuid>, line: Option<&CallLine>) {
+    entry.version += 1;
+    entry.fund_id = line.map(|line| line.fund_id).or(entry.fund_id);
+    entry.decision = BankEntryDecision::Matched;
+    entry.status = entry.decision;
+    (entry.matched_by, entry.sure, entry.note) = (Some(MatchReason::Person), Some(100), None);
+    entry.suggestions.clear();
+    entry.payment_ids = payment_ids;
+    entry.decided_by = Some(context.actor.user.clone());
+    entry.age_days = age(entry, tx.now().date_naive());
+}
+
+/// Days that an entry has waited for a person; none when it does not.
+pub fn age(entry: &BankEntry, today: NaiveDate) -> Option<i64> {
+    let waits = matches!(entry.decision, BankEntryDecision::Suggested | BankEntryDecision::Unmatched);
+    let since = entry.entry.booked_on.or(entry.entry.value_on).unwrap_or_else(|| entry.created_at.date_naive());
+    waits.then(|| (today - since).num_days().max(0))
+}
+
+fn waits_for_person(entry: &BankEntry) -> Result<(), Rejection> {
+    if matches!(entry.decision, BankEntryDecision::Suggested | BankEntryDecision::Unmatched) {
+        return Ok(());
+    }
+    Err(Reason::BankEntryDecided.with(format!("bank entry {} is {}", entry.id, chassis::row::name(&entry.decision))))
+}
+
+fn check_match(
+    context: &Context,
+    body: &MatchBankEntry,
+    entry: &BankEntry,
+    lines: &HashMap<Uuid, CallLine>,
+    reversed: &HashSet<Uuid>,
+) -> Result<(), Rejection> {
+    check_scope(context, entry)?;
+    // one that was matched wrongly is matched anew once its payments are taken back
+    let is_free = entry.decision == BankEntryDecision::Matched
+        && !entry.payment_ids.is_empty()
+        && entry.payment_ids.iter().all(|id| reversed.contains(id));
+    if !is_free {
+        waits_for_person(entry)?;
+    }
+    let refuse = |why: String| Err(Reason::ReceiptMismatch.with(why));
+    if !entry.entry.credit || entry.entry.is_return {
+        return refuse(format!("bank entry {} brought no cash for a line", entry.id));
+    }
+    if body.parts.is_empty() || body.parts.len() > RECEIPT_PARTS_MAX {
+        return refuse(format!("there are {} parts, expected 1 to {RECEIPT_PARTS_MAX}", body.parts.len()));
+    }
+    let mut of = None;
+    let mut named = HashSet::new();
+    for part in &body.parts {
+        if !named.insert(part.line_id) {
+            return refuse(format!("call line {} is named twice", part.line_id));
+        }
+        let line = lines.get(&part.line_id).ok_or_else(|| Reason::UnknownCallLine.with(format!("call line {}", part.line_id)))?;
+        context.actor.check_fund(line.fund_id)?;
+        domain::amount_in(line.currency, part.amount, Some(entry.entry.currency))?;
+        if *of.get_or_insert((line.fund_id, line.investor_id)) != (line.fund_id, line.investor_id) {
+            return refuse("the lines are of several investors or funds".into());
+        }
+        if entry.fund_id.is_some_and(|fund_id| fund_id != line.fund_id) {
+            return refuse(format!("call line {} is of another fund than the account", line.id));
+        }
+    }
+    let sum: Amount = body.parts.iter().map(|part| part.amount).sum();
+    if sum == entry.entry.amount { Ok(()) } else { refuse(format!("the parts come to {sum}, the entry is of {}", entry.entry.amount)) }
+}
+
+impl Handle<RejectBankEntry> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<RejectBankEntry>) -> Result<Answers<BankEntry>, Fault> {
+        let mut entries = store::lock_bank_entries(tx, &batch.ids(|command| command.entry_id)).await?;
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let rejected = match entries.get_mut(&body.entry_id) {
+                None => Err(unknown(body.entry_id)),
+                Some(entry) => reject(context, body, entry).map(|()| entry.clone()),
+            };
+            if let Ok(entry) = &rejected {
+                tx.emit(context, entry, BankEntryChange::Rejected { reason: body.reason.clone() })?;
+            }
+            answers.push(rejected);
+        }
+        let rejected: Vec<Uuid> = answers.iter().flatten().map(|entry| entry.id).collect();
+        let changed = entries.values().filter(|entry| rejected.contains(&entry.id));
+        store::save_bank_entries(tx, &changed.collect::<Vec<_>>()).await?;
+        Ok(answers)
+    }
+}
+
+/// Refuses an entry of a fund that the actor may not see; one that is no fund's is for those who may see all.
+pub fn check_scope(context: &Context, entry: &BankEntry) -> Result<(), Rejection> {
+    match (entry.fund_id, context.actor.scope.funds()) {
+        (Some(fund_id), _) => context.actor.check_fund(fund_id),
+        (None, Some(_)) => Err(Reason::FundOutOfScope.with("the entry is no fund's yet")),
+        (None, None) => Ok(()),
+    }
+}
+
+fn reject(context: &Context, body: &RejectBankEntry, entry: &mut BankEntry) -> Result<(), Rejection> {
+    check_scope(context, entry)?;
+    check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
+    waits_for_person(entry)?;
+    entry.version += 1;
+    entry.decision = BankEntryDecision::Unmatched;
+    entry.status = entry.decision;
+    entry.suggestions.clear();
+    entry.note = Some(body.reason.clone());
+    entry.decided_by = Some(context.actor.user.clone());
+    Ok(())
+}

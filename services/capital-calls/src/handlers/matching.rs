@@ -1,0 +1,246 @@
+//! What entries of bank statements pay, and what they take back.
+
+use std::collections::HashMap;
+
+use ::domain::messages::capital_calls::{
+    BankEntry, BankEntryDecision, CallLine, PaymentMethod, ReceiptPart, RecordPayment, ReversePayment,
+};
+use ::domain::rules::ApplicationOrder;
+use ::domain::{Amount, Rejection};
+use chassis::row::sorted_ids;
+use chassis::{Context, Fault, Tx};
+use uuid::Uuid;
+
+use super::imports::{Funds, Slice, fund_of};
+use super::ledger::Ledger;
+use super::payments::{Desk, Recorded, Reported, publish};
+use super::today_of;
+use crate::domain::{self, Known, OpenLines, Proposal};
+use crate::store;
+
+/// Finds the lines that entries with cash pay, and pays them where it is sure.
+pub async fn pay(tx: &mut Tx, context: &Context, funds: &Funds, slice: &mut Slice, returned: &Returned) -> Result<(), Fault> {
+    let waits = |entry: &&mut BankEntry| entry.decision == BankEntryDecision::Unmatched && entry.entry.credit;
+    let mut waiting: Vec<&mut BankEntry> = slice.new.iter_mut().chain(&mut slice.booked).filter(waits).collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let ranges = domain::line_ranges(waiting.iter().flat_map(|entry| &entry.entry.references));
+    let by_reference = store::lines_in_ranges(tx, &ranges).await?;
+    let payer_keys: Vec<String> = waiting.iter().filter_map(|entry| entry.entry.payer_key.clone()).collect();
+    let payers = store::payers(tx, &payer_keys).await?;
+    let unnamed = waiting.iter().filter(|entry| entry.entry.references.is_empty());
+    let fund_ids = sorted_ids(unnamed.filter_map(|entry| fund_of(funds, &entry.entry)));
+    let mut line_ids = store::open_lines(tx, &fund_ids).await?;
+    line_ids.extend(by_reference.values());
+    let lines = store::lines(tx, &sorted_ids(line_ids.into_iter())).await?;
+    let lines = derived(tx, lines);
+    let names = store::investor_names(tx, &sorted_ids(lines.iter().map(|line| line.investor_id))).await?;
+    let terms = terms_of(tx, &lines);
+    let mut open = OpenLines::new(lines.into_iter(), &names);
+    let mut sure: Vec<(usize, ::domain::messages::capital_calls::Suggestion)> = Vec::new();
+    for (place, entry) in waiting.iter_mut().enumerate() {
+        let fund_id = fund_of(funds, &entry.entry);
+        let payer = entry.entry.payer_key.as_ref().zip(fund_id).and_then(|(account, fund)| payers.get(&(account.clone(), fund)).copied());
+        let (tolerance, order) = fund_id.and_then(|id| terms.get(&id)).copied().unwrap_or_default();
+        match domain::propose(&entry.entry, Known { fund_id, payer, tolerance, order }, &open, &by_reference) {
+            Proposal::Sure(suggestion) => {
+                open.take(&suggestion.parts);
+                sure.push((place, suggestion));
+            }
+            Proposal::Perhaps(suggestions) => {
+                entry.decision = BankEntryDecision::Suggested;
+                entry.status = entry.decision;
+                entry.suggestions = suggestions;
+            }
+            Proposal::Nothing(why) => entry.note = Some(why.into()),
+        }
+    }
+    let bodies: Vec<RecordPayment> = sure.iter().flat_map(|(place, sure)| parts_of(&*waiting[*place], &sure.parts)).collect();
+    let reported = Reported::lock(tx, bodies.iter()).await?;
+    let paid = sorted_ids(bodies.iter().map(|body| body.line_id));
+    // those that are taken back from are locked with them: lines come before all else
+    let mut lines = store::lock_lines(tx, &sorted_ids(paid.iter().chain(&returned.line_ids).copied())).await?;
+    lines.retain(|id, _| paid.binary_search(id).is_ok());
+    let mut desk = Desk::open(tx, bodies.iter(), &lines, reported).await?;
+    for (place, suggestion) in sure {
+        let entry = &mut *waiting[place];
+        match settle(tx, context, entry, &suggestion.parts, &mut lines, &mut desk)? {
+            Ok(payments) => {
+                for (recorded, line) in &payments {
+                    if let Recorded::New(payment) = recorded {
+                        publish(tx, context, payment, line)?;
+                    }
+                    entry.fund_id = Some(line.fund_id);
+                }
+                desk.histories.publish(tx, context)?;
+                entry.decision = BankEntryDecision::Matched;
+                entry.status = entry.decision;
+                (entry.matched_by, entry.sure) = (Some(suggestion.why), Some(suggestion.sure));
+                entry.payment_ids = payments.into_iter().map(|(recorded, _)| recorded.payment().id).collect();
+            }
+            Err(rejection) => entry.note = Some(rejection.to_string()),
+        }
+    }
+    desk.save(tx, &lines).await
+}
+
+/// The tolerance and the order of application of each fund, by the rules in force.
+fn terms_of(tx: &Tx, lines: &[CallLine]) -> HashMap<Uuid, (Amount, ApplicationOrder)> {
+    let mut terms = HashMap::new();
+    for line in lines {
+        terms.entry(line.fund_id).or_insert_with(|| {
+            let rules = tx.rules().rules(&line.fund_type, line.fund_id);
+            rules.map(|rules| (rules.short_payment_tolerance, rules.application_order)).unwrap_or_default()
+        });
+    }
+    terms
+}
+
+fn derived(tx: &Tx, mut lines: Vec<CallLine>) -> Vec<CallLine> {
+    for line in &mut lines {
+        domain::derive_line(line, today_of(tx, line));
+    }
+    lines
+}
+
+/// The payments that an entry becomes. The bank's keys keep the same entry from paying twice, whatever else is lost; one whose payments
+/// were taken back pays anew.
+pub fn parts_of(of: &BankEntry, parts: &[ReceiptPart]) -> Vec<RecordPayment> {
+    let entry = &of.entry;
+    let (reference_key, content_key) = store::keys(entry);
+    let key = reference_key.unwrap_or(content_key);
+    let key = if of.payment_ids.is_empty() { key } else { format!("{key} of version {}", of.version) };
+    let text = entry.references.first().or(entry.end_to_end_id.as_ref()).or(entry.remittance.as_ref()).unwrap_or(&entry.entry_id);
+    let clean: String = text.chars().filter(|letter| !letter.is_control()).take(domain::REFERENCE_CHARACTERS_MAX).collect();
+    let reference = if clean.trim().is_empty() { "bank entry".to_owned() } else { clean };
+    let fits = domain::check_reference(entry.method, &reference).is_ok();
+    let of = |(place, part): (usize, &ReceiptPart)| RecordPayment {
+        line_id: part.line_id,
+        amount: part.amount,
+        currency: Some(entry.currency),
+        method: if fits { entry.method } else { PaymentMethod::Wire },
+        reference: reference.clone(),
+        received_on: entry.value_on.or(entry.booked_on).unwrap_or_default(),
+        source: (place == 0).then(|| format!("bank account {}", entry.account)),
+        external_reference: (place == 0).then(|| key.clone()),
+    };
+    parts.iter().enumerate().map(of).collect()
+}
+
+type Settled = Result<Vec<(Recorded, CallLine)>, Rejection>;
+
+/// Records all payments of an entry, or none.
+pub fn settle(
+    tx: &mut Tx,
+    context: &Context,
+    entry: &BankEntry,
+    parts: &[ReceiptPart],
+    lines: &mut HashMap<Uuid, CallLine>,
+    desk: &mut Desk,
+) -> Result<Settled, Fault> {
+    let bodies = parts_of(entry, parts);
+    // one payment is recorded or refused as a whole
+    let before = (bodies.len() > 1).then(|| (lines.clone(), desk.clone()));
+    let receipt_id = (bodies.len() > 1).then(|| tx.new_id());
+    let mut payments = Vec::with_capacity(bodies.len());
+    for body in &bodies {
+        let recorded = match lines.get_mut(&body.line_id) {
+            None => return Err(Fault::Fatal(format!("call line {} is not locked", body.line_id))),
+            Some(line) => desk.record(tx, context, body, line, receipt_id),
+        };
+        match recorded {
+            Ok(recorded) => payments.push((recorded, lines[&body.line_id].clone())),
+            Err(rejection) => {
+                if let Some((lines_before, desk_before)) = before {
+                    (*lines, *desk) = (lines_before, desk_before);
+                }
+                return Ok(Err(rejection));
+            }
+        }
+    }
+    Ok(Ok(payments))
+}
+
+fn is_to_be_taken_back(entry: &BankEntry) -> bool {
+    entry.decision == BankEntryDecision::Unmatched && !entry.entry.credit
+}
+
+/// What the returns of a slice may be of.
+#[derive(Default)]
+pub struct Returned {
+    /// Entries of earlier slices and files.
+    pub originals: Vec<BankEntry>,
+    /// The lines that they paid, and those that their credit has paid.
+    pub line_ids: Vec<Uuid>,
+}
+
+/// Looks up what the returns of a slice may be of.
+pub async fn returned(tx: &mut Tx, slice: &Slice) -> Result<Returned, Fault> {
+    let asked: Vec<(&str, &str, Amount)> = slice
+        .new
+        .iter()
+        .chain(&slice.booked)
+        .filter(|entry| is_to_be_taken_back(entry))
+        .filter_map(|entry| Some((entry.entry.account_key.as_deref()?, entry.entry.end_to_end_id.as_deref()?, entry.entry.amount)))
+        .collect();
+    if asked.is_empty() {
+        return Ok(Returned::default());
+    }
+    let originals = store::credited(tx, &asked).await?;
+    let payment_ids = sorted_ids(originals.iter().flat_map(|original| original.payment_ids.iter().copied()));
+    let family = store::family(tx, &payment_ids).await?;
+    Ok(Returned { originals, line_ids: sorted_ids(family.into_iter().map(|(_, line_id)| line_id)) })
+}
+
+/// Takes payments back whose cash went away again.
+pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, earlier: &[BankEntry]) -> Result<(), Fault> {
+    let mut waiting: Vec<(BankEntry, &mut BankEntry)> = Vec::new();
+    let here: Vec<BankEntry> =
+        slice.new.iter().chain(&slice.booked).filter(|entry| entry.decision == BankEntryDecision::Matched).cloned().collect();
+    let mut returns: Vec<&mut BankEntry> =
+        slice.new.iter_mut().chain(&mut slice.booked).filter(|entry| is_to_be_taken_back(entry)).collect();
+    if returns.is_empty() {
+        return Ok(());
+    }
+    for entry in returns.drain(..) {
+        let is_of = |other: &&BankEntry| {
+            let same_id = other.entry.end_to_end_id.is_some() && other.entry.end_to_end_id == entry.entry.end_to_end_id;
+            let same_reference = !entry.entry.references.is_empty() && other.entry.references == entry.entry.references;
+            let same_account = other.entry.account_key.is_some() && other.entry.account_key == entry.entry.account_key;
+            same_account && other.entry.amount == entry.entry.amount && (same_id || same_reference)
+        };
+        let used = |other: &BankEntry| waiting.iter().any(|(original, _)| original.id == other.id);
+        let mut originals: Vec<&BankEntry> = here.iter().chain(earlier).filter(is_of).filter(|other| !used(other)).collect();
+        originals.dedup_by_key(|other| other.id);
+        match originals.as_slice() {
+            [original] => waiting.push(((*original).clone(), entry)),
+            [] => entry.note = Some("what came back is of no payment that is known: reverse it by hand".into()),
+            _ => entry.note = Some("what came back may be of several payments: reverse the right one by hand".into()),
+        }
+    }
+    let payment_ids = sorted_ids(waiting.iter().flat_map(|(original, _)| original.payment_ids.iter().copied()));
+    let mut ledger = Ledger::lock(tx, &payment_ids).await?;
+    for (original, entry) in waiting {
+        let reversal = |payment_id| ReversePayment {
+            payment_id,
+            reason: format!("returned by the bank: {}", entry.entry.return_reason.as_deref().unwrap_or("no reason given")),
+            effective_on: entry.entry.value_on.or(entry.entry.booked_on).unwrap_or_default(),
+        };
+        let checked: Result<Vec<_>, Rejection> =
+            original.payment_ids.iter().map(|id| ledger.check(tx, context, &reversal(*id)).map(|taken| (*id, taken))).collect();
+        match checked {
+            Ok(taken) => {
+                for (payment_id, reversal) in taken {
+                    ledger.take_back(tx, context, payment_id, &reversal)?;
+                }
+                entry.decision = BankEntryDecision::Returned;
+                entry.status = entry.decision;
+                entry.fund_id = original.fund_id;
+                entry.payment_ids.clone_from(&original.payment_ids);
+            }
+            Err(rejection) => entry.note = Some(rejection.to_string()),
+        }
+    }
+    ledger.save(tx).await
+}

@@ -1,0 +1,460 @@
+//! Bank accounts, imports and entries.
+
+use std::collections::HashMap;
+
+use ::domain::messages::capital_calls::{
+    BankAccount, BankEntry, BankEntryDecision, BankImport, ColumnMapSaved, ImportedEntry, MatchReason, Suggestion,
+};
+use ::domain::{Actor, Amount, Scope};
+use chassis::row::{column, decimals};
+use chassis::{Fault, RowExt, Tx, row};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+// ---- accounts
+
+fn account(row: &PgRow) -> Result<BankAccount, Error> {
+    Ok(BankAccount {
+        fund_id: row.try_get("fund_id")?,
+        account: row.try_get("account")?,
+        currency: row.parsed("currency")?,
+        registered_by: row.try_get("registered_by")?,
+        registered_at: row.try_get("registered_at")?,
+    })
+}
+
+/// Adds accounts, each with its key, that are not registered yet; returns them all as they are registered.
+pub async fn register_accounts(tx: &mut Tx, accounts: &[(String, BankAccount)]) -> Result<HashMap<String, BankAccount>, Fault> {
+    sqlx::query(
+        "insert into bank_accounts (account_key, account, fund_id, currency, registered_by, registered_at)
+         select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[]) on conflict do nothing",
+    )
+    .bind(column(accounts, |(key, _)| key.as_str()))
+    .bind(column(accounts, |(_, account)| account.account.as_str()))
+    .bind(column(accounts, |(_, account)| account.fund_id))
+    .bind(column(accounts, |(_, account)| account.currency.code()))
+    .bind(column(accounts, |(_, account)| account.registered_by.as_str()))
+    .bind(column(accounts, |(_, account)| account.registered_at))
+    .execute(&mut **tx)
+    .await?;
+    find_accounts(tx, &column(accounts, |(key, _)| key.clone())).await
+}
+
+/// Accounts by their keys.
+pub async fn find_accounts(tx: &mut Tx, keys: &[String]) -> Result<HashMap<String, BankAccount>, Fault> {
+    let accounts = sqlx::query("select * from bank_accounts where account_key = any($1)")
+        .bind(keys)
+        .try_map(|row| Ok((row.try_get("account_key")?, account(&row)?)))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(accounts.into_iter().collect())
+}
+
+/// Accounts of a fund.
+pub async fn accounts_of_fund(tx: &mut Tx, fund_id: Uuid) -> Result<Vec<BankAccount>, Fault> {
+    let accounts = sqlx::query("select * from bank_accounts where fund_id = $1 order by account")
+        .bind(fund_id)
+        .try_map(|row| account(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(accounts)
+}
+
+/// The investors who pay from the accounts with these keys, by key and fund.
+pub async fn payers(tx: &mut Tx, keys: &[String]) -> Result<HashMap<(String, Uuid), Uuid>, Fault> {
+    let payers: Vec<(String, Uuid, Uuid)> =
+        sqlx::query_as("select account_key, fund_id, investor_id from payer_accounts where account_key = any($1)")
+            .bind(keys)
+            .fetch_all(&mut **tx)
+            .await?;
+    Ok(payers.into_iter().map(|(key, fund_id, investor_id)| ((key, fund_id), investor_id)).collect())
+}
+
+/// Remembers from which account an investor pays.
+pub async fn remember_payer(tx: &mut Tx, account_key: &str, fund_id: Uuid, investor_id: Uuid, confirmed_by: &str) -> Result<(), Fault> {
+    let now = tx.now();
+    sqlx::query(
+        "insert into payer_accounts (account_key, fund_id, investor_id, confirmed_by, confirmed_at) values ($1, $2, $3, $4, $5)
+         on conflict (account_key, fund_id) do update
+         set investor_id = excluded.investor_id, confirmed_by = excluded.confirmed_by, confirmed_at = excluded.confirmed_at",
+    )
+    .bind(account_key)
+    .bind(fund_id)
+    .bind(investor_id)
+    .bind(confirmed_by)
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+// ---- maps of columns
+
+fn map(row: &PgRow) -> Result<ColumnMapSaved, Error> {
+    Ok(ColumnMapSaved {
+        name: row.try_get("name")?,
+        map: row.json("map")?,
+        saved_by: row.try_get("saved_by")?,
+        saved_at: row.try_get("saved_at")?,
+    })
+}
+
+/// Saves a map.
+pub async fn save_map(tx: &mut Tx, map: &ColumnMapSaved) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into column_maps (name, map, saved_by, saved_at) values ($1, $2, $3, $4)
+         on conflict (name) do update set map = excluded.map, saved_by = excluded.saved_by, saved_at = excluded.saved_at",
+    )
+    .bind(&map.name)
+    .bind(&map.map)
+    .bind(&map.saved_by)
+    .bind(map.saved_at)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The maps, by name.
+pub async fn maps(tx: &mut Tx) -> Result<Vec<ColumnMapSaved>, Fault> {
+    Ok(sqlx::query("select * from column_maps order by name").try_map(|row| map(&row)).fetch_all(&mut **tx).await?)
+}
+
+// ---- imports
+
+/// Puts entries of a file aside; one that is there stays.
+pub async fn stage(tx: &mut Tx, import_id: Uuid, from: i32, entries: &[ImportedEntry]) -> Result<(), Fault> {
+    let places: Vec<i32> = (from..).take(entries.len()).collect();
+    let now = tx.now();
+    sqlx::query(
+        "insert into staged_entries (import_id, place, entry, staged_at)
+         select $1, place, entry, $4 from unnest($2::int[], $3::jsonb[]) as staged (place, entry)
+         on conflict do nothing",
+    )
+    .bind(import_id)
+    .bind(places)
+    .bind(column(entries, Json))
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// How many entries of an import were put aside.
+pub async fn count_staged(tx: &mut Tx, import_id: Uuid) -> Result<i64, Fault> {
+    Ok(sqlx::query_scalar("select count(*) from staged_entries where import_id = $1").bind(import_id).fetch_one(&mut **tx).await?)
+}
+
+/// Takes entries of an import out of where they were put aside, in the order of the file, at most so many.
+pub async fn take_staged(tx: &mut Tx, import_id: Uuid, limit: i64) -> Result<Vec<ImportedEntry>, Fault> {
+    let staged = sqlx::query(
+        "with first as (
+            select place from staged_entries where import_id = $1 order by place limit $2
+         ), taken as (
+            delete from staged_entries using first where import_id = $1 and staged_entries.place = first.place
+            returning staged_entries.place, entry
+         )
+         select entry from taken order by place",
+    )
+    .bind(import_id)
+    .bind(limit)
+    .try_map(|row: PgRow| row.json("entry"))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(staged)
+}
+
+/// Throws away what was put aside before a time: its file was never read to the end.
+pub async fn discard_staged(tx: &mut Tx, before: chrono::DateTime<chrono::Utc>) -> Result<(), Fault> {
+    let forgotten = "delete from staged_entries where staged_at < $1 and not exists (select from bank_imports where id = import_id)";
+    sqlx::query(forgotten).bind(before).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Adds an import, on behalf of somebody.
+pub async fn insert_import(tx: &mut Tx, import: &BankImport, actor: &Actor) -> Result<(), Fault> {
+    sqlx::query("insert into bank_imports (id, import, roles, scope, waiting) values ($1, $2, $3, $4, $5)")
+        .bind(import.id)
+        .bind(Json(import))
+        .bind(&actor.roles)
+        .bind(actor.scope.funds())
+        .bind(import.left > 0)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Imports with entries that are still to be matched, that nobody else is at.
+pub async fn waiting_imports(tx: &mut Tx, limit: i64) -> Result<Vec<Uuid>, Fault> {
+    // by chance: one that fails again and again holds up no other
+    let waiting = "select id from bank_imports where waiting order by random() limit $1 for update skip locked";
+    Ok(sqlx::query_scalar(waiting).bind(limit).fetch_all(&mut **tx).await?)
+}
+
+/// An import that is still to be matched, locked, and on whose behalf; none when somebody else is at it.
+pub async fn lock_import(tx: &mut Tx, id: Uuid) -> Result<Option<(BankImport, Actor)>, Fault> {
+    let found = sqlx::query("select * from bank_imports where id = $1 and waiting for update skip locked")
+        .bind(id)
+        .try_map(|row: PgRow| {
+            let import: BankImport = row.json("import")?;
+            let scope = row.try_get::<Option<Vec<Uuid>>, _>("scope")?.map_or(Scope::All, Scope::Funds);
+            let actor = Actor { user: import.imported_by.clone(), roles: row.try_get("roles")?, scope };
+            Ok((import, actor))
+        })
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(found)
+}
+
+/// Writes how far an import is.
+pub async fn save_import(tx: &mut Tx, import: &BankImport) -> Result<(), Fault> {
+    sqlx::query("update bank_imports set import = $2, waiting = $3 where id = $1")
+        .bind(import.id)
+        .bind(Json(import))
+        .bind(import.left > 0)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// One import.
+pub async fn find_import(tx: &mut Tx, id: Uuid) -> Result<Option<BankImport>, Fault> {
+    let import = sqlx::query("select import from bank_imports where id = $1").bind(id);
+    Ok(import.try_map(|row: PgRow| row.json("import")).fetch_optional(&mut **tx).await?)
+}
+
+/// Keeps others from importing entries of these accounts until the transaction ends.
+pub async fn lock_accounts(tx: &mut Tx, accounts: &[String]) -> Result<(), Fault> {
+    super::lock_names(tx, "account", accounts).await
+}
+
+// ---- entries
+
+/// What is kept of a match.
+#[derive(Serialize, Deserialize)]
+struct Matched {
+    matched_by: Option<MatchReason>,
+    sure: Option<u8>,
+    note: Option<String>,
+    suggestions: Vec<Suggestion>,
+    decided_by: Option<String>,
+}
+
+/// By what an entry is known again: the keys of the file's entry, with the number of the transaction.
+pub fn keys(entry: &ImportedEntry) -> (Option<String>, String) {
+    let key = |key: &String| format!("{key}#{}", entry.ordinal);
+    (entry.reference_key.as_ref().map(key), key(&entry.content_key))
+}
+
+fn bank_entry(row: &PgRow) -> Result<BankEntry, Error> {
+    let Matched { matched_by, sure, note, suggestions, decided_by } = row.json("matched")?;
+    let decision = row.named("decision")?;
+    Ok(BankEntry {
+        id: row.try_get("id")?,
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        fund_id: row.try_get("fund_id")?,
+        import_id: row.try_get("import_id")?,
+        entry: row.json("entry")?,
+        decision,
+        matched_by,
+        sure,
+        note,
+        payment_ids: row.try_get("payment_ids")?,
+        suggestions,
+        decided_by,
+        age_days: None,
+        status: decision,
+    })
+}
+
+fn matched(entry: &BankEntry) -> Json<Matched> {
+    let BankEntry { matched_by, sure, note, suggestions, decided_by, .. } = entry.clone();
+    Json(Matched { matched_by, sure, note, suggestions, decided_by })
+}
+
+/// Adds entries.
+pub async fn insert_bank_entries(tx: &mut Tx, entries: &[&BankEntry]) -> Result<(), Fault> {
+    let keys = column(entries, |entry| keys(&entry.entry));
+    sqlx::query(
+        "insert into bank_entries (id, version, created_at, fund_id, import_id, account, reference_key, content_key, decision, entry, matched,
+                                   end_to_end_id, amount, payment_ids)
+         select id, version, created_at, fund_id, import_id, account, reference_key, content_key, decision, entry, matched, end_to_end_id,
+                amount, array(select jsonb_array_elements_text(payment_ids)::uuid)
+         from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::text[],
+                     $10::jsonb[], $11::jsonb[], $12::text[], $13::numeric[], $14::jsonb[])
+              as new (id, version, created_at, fund_id, import_id, account, reference_key, content_key, decision, entry, matched,
+                      end_to_end_id, amount, payment_ids)",
+    )
+    .bind(column(entries, |entry| entry.id))
+    .bind(column(entries, |entry| entry.version))
+    .bind(column(entries, |entry| entry.created_at))
+    .bind(column(entries, |entry| entry.fund_id))
+    .bind(column(entries, |entry| entry.import_id))
+    .bind(column(entries, |entry| entry.entry.account.as_str()))
+    .bind(column(&keys, |(reference, _)| reference.as_deref()))
+    .bind(column(&keys, |(_, content)| content.as_str()))
+    .bind(column(entries, |entry| row::name(&entry.decision)))
+    .bind(column(entries, |entry| Json(&entry.entry)))
+    .bind(column(entries, |entry| matched(entry)))
+    .bind(column(entries, |entry| entry.entry.end_to_end_id.as_deref()))
+    .bind(decimals(entries, |entry| entry.entry.amount))
+    .bind(column(entries, |entry| Json(&entry.payment_ids)))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes entries that are locked.
+pub async fn save_bank_entries(tx: &mut Tx, entries: &[&BankEntry]) -> Result<(), Fault> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let keys = column(entries, |entry| keys(&entry.entry));
+    sqlx::query(
+        "update bank_entries
+         set version = new.version, fund_id = new.fund_id, reference_key = new.reference_key, decision = new.decision, entry = new.entry,
+             matched = new.matched, amount = new.amount, payment_ids = array(select jsonb_array_elements_text(new.payment_ids)::uuid),
+             content_key = new.content_key, end_to_end_id = new.end_to_end_id
+         from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::jsonb[], $7::jsonb[], $8::numeric[], $9::jsonb[],
+                     $10::text[], $11::text[])
+              as new (id, version, fund_id, reference_key, decision, entry, matched, amount, payment_ids, content_key, end_to_end_id)
+         where bank_entries.id = new.id",
+    )
+    .bind(column(entries, |entry| entry.id))
+    .bind(column(entries, |entry| entry.version))
+    .bind(column(entries, |entry| entry.fund_id))
+    .bind(column(&keys, |(reference, _)| reference.as_deref()))
+    .bind(column(entries, |entry| row::name(&entry.decision)))
+    .bind(column(entries, |entry| Json(&entry.entry)))
+    .bind(column(entries, |entry| matched(entry)))
+    .bind(decimals(entries, |entry| entry.entry.amount))
+    .bind(column(entries, |entry| Json(&entry.payment_ids)))
+    .bind(column(&keys, |(_, content)| content.as_str()))
+    .bind(column(entries, |entry| entry.entry.end_to_end_id.as_deref()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The entries that have one of these keys.
+pub async fn known_bank_entries(tx: &mut Tx, keys: &[(Option<String>, String)]) -> Result<Vec<BankEntry>, Fault> {
+    let references: Vec<&str> = keys.iter().filter_map(|(reference, _)| reference.as_deref()).collect();
+    let entries = sqlx::query(
+        "select * from bank_entries
+         where id in (select id from bank_entries where reference_key = any($1)
+                      union
+                      select id from bank_entries where content_key = any($2))",
+    )
+    .bind(references)
+    .bind(column(keys, |(_, content)| content.as_str()))
+    .try_map(|row| bank_entry(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(entries)
+}
+
+/// Entries that have brought cash to the accounts of these keys with these end-to-end ids and amounts, the newest first: those that a return may be of.
+pub async fn credited(tx: &mut Tx, of: &[(&str, &str, Amount)]) -> Result<Vec<BankEntry>, Fault> {
+    let entries = sqlx::query(
+        "select entry.* from unnest($1::text[], $2::text[], $3::numeric[]) as asked (account_key, end_to_end_id, amount)
+         join bank_entries as entry using (end_to_end_id)
+         where entry.entry ->> 'account_key' = asked.account_key and entry.amount = asked.amount and entry.decision = 'matched'
+           and not exists (select from payments where payments.id = any(entry.payment_ids) and payments.reversal is not null)
+         order by entry.id desc",
+    )
+    .bind(column(of, |(account, _, _)| *account))
+    .bind(column(of, |(_, id, _)| *id))
+    .bind(decimals(of, |(_, _, amount)| *amount))
+    .try_map(|row| bank_entry(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(entries)
+}
+
+/// Those of these payments that a return of the bank has taken back.
+pub async fn returned_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    if ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let returned = "select unnest(payment_ids) from bank_entries where decision = 'returned' and payment_ids && $1";
+    Ok(sqlx::query_scalar(returned).bind(ids).fetch_all(&mut **tx).await?)
+}
+
+/// The entries with these ids, locked.
+pub async fn lock_bank_entries(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, BankEntry>, Fault> {
+    let entries = sqlx::query("select * from bank_entries where id = any($1) order by id for no key update")
+        .bind(ids)
+        .try_map(|row| bank_entry(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(entries.into_iter().map(|entry| (entry.id, entry)).collect())
+}
+
+/// One entry.
+pub async fn find_bank_entry(tx: &mut Tx, id: Uuid) -> Result<Option<BankEntry>, Fault> {
+    Ok(sqlx::query("select * from bank_entries where id = $1").bind(id).try_map(|row| bank_entry(&row)).fetch_optional(&mut **tx).await?)
+}
+
+/// Which entries a list shows.
+#[derive(Debug, Default)]
+pub struct BankEntryFilter<'a> {
+    /// Of these funds.
+    pub scope: Option<&'a [Uuid]>,
+    /// Of this fund.
+    pub fund_id: Option<Uuid>,
+    /// First seen in this import.
+    pub import_id: Option<Uuid>,
+    /// With this decision.
+    pub decision: Option<BankEntryDecision>,
+}
+
+/// Entries, newest first, before an id.
+pub async fn list_bank_entries(tx: &mut Tx, filter: &BankEntryFilter<'_>, before: Uuid, limit: i64) -> Result<Vec<BankEntry>, Fault> {
+    let entries = sqlx::query(
+        "select * from bank_entries
+         where ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or fund_id = $2)
+           and ($3::uuid is null or import_id = $3) and ($4::text is null or decision = $4) and id < $5
+         order by id desc limit $6",
+    )
+    .persistent(false)
+    .bind(filter.scope)
+    .bind(filter.fund_id)
+    .bind(filter.import_id)
+    .bind(filter.decision.map(|decision| row::name(&decision)))
+    .bind(before)
+    .bind(limit)
+    .try_map(|row| bank_entry(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(entries)
+}
+
+/// The ids of the lines that ranges of ids hold, by the name of the range.
+pub async fn lines_in_ranges(tx: &mut Tx, ranges: &[(String, Uuid, Uuid)]) -> Result<HashMap<String, Uuid>, Fault> {
+    let lines: Vec<(String, Uuid)> = sqlx::query_as(
+        "select name, call_lines.id from unnest($1::text[], $2::uuid[], $3::uuid[]) as range (name, first, last)
+         join call_lines on call_lines.id between range.first and range.last",
+    )
+    .bind(column(ranges, |(name, _, _)| name.as_str()))
+    .bind(column(ranges, |(_, first, _)| *first))
+    .bind(column(ranges, |(_, _, last)| *last))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(lines.into_iter().collect())
+}
+
+/// The ids of the lines of these funds on which something is outstanding.
+pub async fn open_lines(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    let ids = sqlx::query_scalar("select id from call_lines where fund_id = any($1) and amount > paid").bind(fund_ids);
+    Ok(ids.fetch_all(&mut **tx).await?)
+}
+
+/// The names of investors.
+pub async fn investor_names(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, String>, Fault> {
+    let names: Vec<(Uuid, String)> =
+        sqlx::query_as("select id, name from investors where id = any($1)").bind(ids).fetch_all(&mut **tx).await?;
+    Ok(names.into_iter().collect())
+}

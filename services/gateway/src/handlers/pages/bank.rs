@@ -1,0 +1,74 @@
+//! The page of bank entries: what waits for a person, with what it may be for.
+
+use ::domain::messages::capital_calls::{BankEntry, BankEntryDecision, ListBankEntries, Suggestion};
+
+use super::forms::{Field, form};
+use super::*;
+
+/// Bank entries that wait for a person.
+pub async fn entries(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
+    let page = async {
+        let waiting = async |status| {
+            let query = ListBankEntries { status: Some(status), limit: Some(ROWS), ..Default::default() };
+            visit.ask(&query).await.map(|page| page.items)
+        };
+        let (suggested, unmatched) = (waiting(BankEntryDecision::Suggested).await?, waiting(BankEntryDecision::Unmatched).await?);
+        let key = || door.shell.clock.new_id();
+        let body = html! {
+            h1 { "Bank entries" }
+            p.note { "Statement files are sent to " code { "POST /api/v1/bank-statements" } "; see the API." }
+            h2 { "To be confirmed" }
+            (table(&suggested, visit.actor(), &key))
+            h2 { "In suspense" }
+            (table(&unmatched, visit.actor(), &key))
+        };
+        Ok(shell("Bank entries", Some(visit.actor()), body))
+    };
+    let page = page.await;
+    visit.end(page).await
+}
+
+fn table(entries: &[BankEntry], actor: &Actor, key: &dyn Fn() -> Uuid) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Bank entries" { table {
+            thead { tr { th scope="col" { "Booked" } th.number scope="col" { "Amount" } th scope="col" { "Payer" } th scope="col" { "Text" } th.number scope="col" { "Days" } th scope="col" { "What it may be" } } }
+            tbody {
+                @for entry in entries { tr {
+                    td { @if let Some(date) = entry.entry.booked_on { (date) } }
+                    td.number { @if !entry.entry.credit { "-" } (entry.entry.amount) " " (entry.entry.currency.code()) }
+                    td { (entry.entry.payer_name.as_deref().unwrap_or("-")) } td { (entry.entry.remittance.as_deref().unwrap_or("-")) }
+                    td.number { @if let Some(days) = entry.age_days { (days) } }
+                    td {
+                        @if let Some(note) = &entry.note { p.note { (note) } }
+                        @for suggestion in &entry.suggestions { (accept(entry, suggestion, actor, key())) }
+                        @if !entry.suggestions.is_empty() {
+                            (form(actor, key(), &format!("/bank-entries/{}/reject", entry.id), "/bank-entries", "None of these", &[Field::text("reason", "Reason")]))
+                        }
+                    }
+                } }
+                @if entries.is_empty() { tr { td.note colspan="6" { "Nothing." } } }
+            }
+        } }
+    }
+}
+
+fn accept(entry: &BankEntry, suggestion: &Suggestion, actor: &Actor, key: Uuid) -> Markup {
+    let names: Vec<(String, String)> =
+        (0..suggestion.parts.len()).map(|place| (format!("parts.{place}.line_id"), format!("parts.{place}.amount"))).collect();
+    let remember = [("false", "This time"), ("true", "And remember the payer's account")];
+    let mut fields: Vec<Field<'_>> = suggestion
+        .parts
+        .iter()
+        .zip(&names)
+        .flat_map(|(part, (line, amount))| [Field::hidden(line, part.line_id), Field::hidden(amount, part.amount)])
+        .collect();
+    fields.push(Field::choice("remember_payer", "Remember", &remember));
+    html! {
+        p {
+            @for part in &suggestion.parts { a href={ "/call-lines/" (part.line_id) } { (part.amount) } " " }
+            span.note { (title(&suggestion.why)) ", " (suggestion.sure) " % sure" }
+        }
+        (form(actor, key, &format!("/bank-entries/{}/match", entry.id), "/bank-entries", "Accept", &fields))
+    }
+}

@@ -1,0 +1,317 @@
+//! Bank statement files: read to their end before anything of them is sent on.
+//!
+//! The body goes to a file without a name, so that a large one is held in no memory. It is read twice: once to see that it is whole and
+//! says what it should, once to send its entries on, in pieces, to be put aside. Only when all are there does the import count.
+//! Whoever repeats the request with the same key goes on where it broke off.
+
+use std::io::{BufReader, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::domain::messages::capital_calls::{
+    BankImport, CompleteBankImport, GetBankImport, ImportedEntry, ListColumnMaps, PaymentMethod, STAGED_MAX, StageBankEntries,
+};
+use ::domain::{Amount, Command, Query, Reason, Rejection, ids};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query as Parameters, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use chassis::Context;
+use chassis::limits::REQUEST_TIMEOUT;
+use futures::{StreamExt, TryStreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use statements::{ColumnMap, Details, Entry, Format, Status, Transaction};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::Door;
+use super::api::{idempotency_key, refuse};
+use crate::domain::{TREASURY, check_role};
+
+/// Largest file: a month of a busy account, and some.
+const FILE_BYTES_MAX: usize = 128 << 20;
+/// Files that are read at once: each takes a thread and a file of its own.
+pub const FILES_AT_ONCE: usize = 4;
+/// How long a caller waits for all entries to be matched; the import goes on without it.
+const MATCHING_MAX: Duration = Duration::from_secs(100);
+/// Pause between two looks at how far it is.
+const LOOK: Duration = Duration::from_millis(50);
+/// What stands where a payer has given no id.
+const NO_REFERENCE: [&str; 4] = ["NOTPROVIDED", "NONREF", "NOREF", "NONE"];
+/// Pieces that are read ahead while others are sent.
+const READ_AHEAD: usize = 2;
+/// Pieces that are sent at once: one is written while another is read and a third is on its way.
+const PIECES_AT_ONCE: usize = 4;
+
+/// The route.
+pub fn router() -> Router<Arc<Door>> {
+    Router::new().route("/api/v1/bank-statements", post(import))
+}
+
+/// What is said beside the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    /// Name of the file.
+    #[serde(default)]
+    file_name: Option<String>,
+    /// The saved map of the columns of a CSV file.
+    #[serde(default)]
+    column_map: Option<String>,
+}
+
+async fn import(
+    State(door): State<Arc<Door>>,
+    about: Result<Parameters<About>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let prepared = door.actor(&parts.headers).and_then(|actor| {
+        check_role(&actor, TREASURY)?;
+        let missing = || Reason::IdempotencyKeyMissing.with("the request has no Idempotency-Key header");
+        let key = idempotency_key(&parts.headers)?.ok_or_else(missing)?;
+        let Parameters(about) = about.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+        Ok((actor, key, about))
+    });
+    let done = match prepared {
+        Ok((actor, key, about)) => {
+            let context = door.context(&parts.headers, actor);
+            take_in(&door, &context, &key, about, body).await
+        }
+        Err(rejection) => Err(rejection),
+    };
+    match done {
+        Ok(import) => (StatusCode::CREATED, axum::Json(import)).into_response(),
+        Err(rejection) => refuse(rejection),
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> Rejection {
+    Reason::Internal.with(format!("the file could not be kept: {error}"))
+}
+
+async fn take_in(door: &Door, context: &Context, key: &str, about: About, body: Body) -> Result<BankImport, Rejection> {
+    let busy = || Reason::Overloaded.with(format!("{FILES_AT_ONCE} statement files are being read"));
+    let _place = door.files.clone().try_acquire_owned().map_err(|_| busy())?;
+    let file = spool(body).await?;
+    let format = match &about.column_map {
+        Some(name) => Some(Format::Csv(Box::new(column_map(door, context, name).await?))),
+        None => None,
+    };
+    let import_id = ids::derived(&format!("bank import {} {key}", context.actor.user), ids::NAMESPACE);
+    // the file is read to its end before anything of it is sent
+    let (file, kind, discrepancies) = blocking({
+        let format = format.clone();
+        move || check(file, format)
+    })
+    .await?;
+    let entries = send(door, context, key, import_id, file, format).await?;
+    let command = CompleteBankImport {
+        import_id,
+        file_name: about.file_name.unwrap_or_else(|| "statement".into()),
+        format: kind,
+        entries,
+        discrepancies,
+    };
+    let mut import: BankImport = ask(door, context, Some(&format!("{key}/complete")), CompleteBankImport::SUBJECT, &command).await?;
+    let since = tokio::time::Instant::now();
+    while import.left > 0 && since.elapsed() < MATCHING_MAX {
+        tokio::time::sleep(LOOK).await;
+        import = ask(door, context, None, GetBankImport::SUBJECT, &GetBankImport { import_id }).await?;
+    }
+    Ok(import)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Rejection> + Send + 'static) -> Result<T, Rejection> {
+    tokio::task::spawn_blocking(work).await.map_err(broken)?
+}
+
+/// Writes the body into a file that nobody else can see, and that is gone when it is closed.
+async fn spool(body: Body) -> Result<std::fs::File, Rejection> {
+    let mut file = blocking(|| tempfile::tempfile().map_err(broken)).await?;
+    let mut stream = body.into_data_stream();
+    let mut length = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| Reason::MalformedRequest.with(format!("the body broke off: {error}")))?;
+        length += chunk.len();
+        if length > FILE_BYTES_MAX {
+            return Err(Reason::RequestTooLarge.with(format!("the file has more than {FILE_BYTES_MAX} bytes")));
+        }
+        file = blocking(move || file.write_all(&chunk).map(|()| file).map_err(broken)).await?;
+    }
+    Ok(file)
+}
+
+async fn column_map(door: &Door, context: &Context, name: &str) -> Result<ColumnMap, Rejection> {
+    let maps: ::domain::Page<::domain::messages::capital_calls::ColumnMapSaved> =
+        ask(door, context, None, ListColumnMaps::SUBJECT, &ListColumnMaps {}).await?;
+    let found = maps.items.into_iter().find(|map| map.name == name);
+    let map = found.ok_or_else(|| Reason::UnknownColumnMap.with(format!("column map {name:?}")))?;
+    serde_json::from_value(map.map).map_err(|error| Reason::Internal.with(error.to_string()))
+}
+
+async fn ask<M: serde::Serialize, R: serde::de::DeserializeOwned>(
+    door: &Door,
+    context: &Context,
+    key: Option<&str>,
+    subject: &str,
+    message: &M,
+) -> Result<R, Rejection> {
+    let body = serde_json::to_vec(message).map_err(broken)?;
+    let reply = door.ask(subject, key, context, body.into(), REQUEST_TIMEOUT).await?.result?;
+    serde_json::from_slice(&reply).map_err(|error| Reason::Internal.with(error.to_string()))
+}
+
+/// Reads a file to its end; returns it with its format and what does not add up in it.
+fn check(mut file: std::fs::File, format: Option<Format>) -> Result<(std::fs::File, String, Vec<String>), Rejection> {
+    file.seek(SeekFrom::Start(0)).map_err(broken)?;
+    let mut head = [0; statements::limits::HEAD_BYTES_MAX];
+    let read = std::io::Read::read(&mut file, &mut head).map_err(broken)?;
+    let kind = match format.clone().or_else(|| statements::detect(&head[..read])) {
+        Some(Format::Camt053) => "camt.053",
+        Some(Format::Camt054) => "camt.054",
+        Some(Format::Bai2) => "BAI2",
+        Some(Format::Csv(_)) => "CSV",
+        None => "unknown",
+    };
+    file.seek(SeekFrom::Start(0)).map_err(broken)?;
+    let outcome = statements::read(format, BufReader::new(&file), &mut |_| Ok::<(), statements::Unreadable>(()))?;
+    let discrepancies = outcome.discrepancies.iter().map(ToString::to_string).collect();
+    Ok((file, kind.to_owned(), discrepancies))
+}
+
+/// Sends the entries of a file on, to be put aside; returns how many.
+async fn send(
+    door: &Door,
+    context: &Context,
+    key: &str,
+    import_id: Uuid,
+    file: std::fs::File,
+    format: Option<Format>,
+) -> Result<i32, Rejection> {
+    let (pieces, mut waiting) = mpsc::channel::<Vec<ImportedEntry>>(READ_AHEAD);
+    let reader = tokio::task::spawn_blocking(move || read_again(file, format, &pieces));
+    let mut from = 0;
+    let pieces = futures::stream::poll_fn(move |context| waiting.poll_recv(context)).map(|entries| {
+        let place = from;
+        from += i32::try_from(entries.len()).unwrap_or_default();
+        (place, entries)
+    });
+    let staged = pieces.map(|(from, entries)| async move {
+        let count = i32::try_from(entries.len()).unwrap_or_default();
+        let command = StageBankEntries { import_id, from, entries };
+        let key = format!("{key}/{from}");
+        let _: Value = ask(door, context, Some(&key), StageBankEntries::SUBJECT, &command).await?;
+        Ok::<i32, Rejection>(count)
+    });
+    let sent = staged.buffer_unordered(PIECES_AT_ONCE).try_fold(0, |sum, count| std::future::ready(Ok(sum + count))).await?;
+    reader.await.map_err(broken)??;
+    Ok(sent)
+}
+
+fn read_again(mut file: std::fs::File, format: Option<Format>, pieces: &mpsc::Sender<Vec<ImportedEntry>>) -> Result<(), Rejection> {
+    file.seek(SeekFrom::Start(0)).map_err(broken)?;
+    let mut piece = Vec::with_capacity(STAGED_MAX);
+    // who waits for the pieces may have given up
+    let gone = || Reason::ServiceUnavailable.with("the entries could not be sent on");
+    let mut sink = |entry: Entry| -> Result<(), Rejection> {
+        for entry in imported(entry) {
+            piece.push(entry);
+            if piece.len() == STAGED_MAX {
+                pieces.blocking_send(std::mem::replace(&mut piece, Vec::with_capacity(STAGED_MAX))).map_err(|_| gone())?;
+            }
+        }
+        Ok(())
+    };
+    statements::read(format, BufReader::new(&file), &mut sink)?;
+    if piece.is_empty() { Ok(()) } else { pieces.blocking_send(piece).map_err(|_| gone()) }
+}
+
+/// The transactions of an entry; one that does not add up stays whole, for a person to look at. What is information only is no entry.
+fn imported(entry: Entry) -> Vec<ImportedEntry> {
+    if entry.status == Status::Information {
+        return vec![];
+    }
+    let several = entry.transactions.len() > 1;
+    let adds_up =
+        matches!(entry.details, Details::Complete) && entry.transactions.iter().all(|part| part.amount.is_some() && !part.opposite);
+    if several && adds_up {
+        let all = entry.transactions.iter().zip(0..);
+        return all.map(|(part, ordinal)| one(&entry, part, part.amount.unwrap_or_default(), ordinal, false)).collect();
+    }
+    let whole = Transaction::default();
+    let part = if several { &whole } else { entry.transactions.first().unwrap_or(&whole) };
+    let differs = several || matches!(entry.details, Details::Partial | Details::Differ);
+    vec![one(&entry, part, entry.amount, 0, differs)]
+}
+
+fn one(entry: &Entry, part: &Transaction, amount: Amount, ordinal: i32, differs: bool) -> ImportedEntry {
+    let identity = entry.identity();
+    let reason = part
+        .return_reason
+        .as_ref()
+        .map(|reason| [reason.code.as_deref(), reason.text.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" "));
+    ImportedEntry {
+        reference_key: identity.reference.clone(),
+        content_key: identity.content.clone(),
+        ordinal,
+        account: entry.account.id.clone(),
+        account_key: None,
+        statement_id: entry.statement_id.clone(),
+        entry_id: entry.entry_id.clone(),
+        pending: entry.status == Status::Pending,
+        credit: entry.credit,
+        is_return: entry.is_return(),
+        amount: entry.currency.from_minor(amount.minor(entry.currency)),
+        currency: entry.currency,
+        booked_on: entry.booked_on,
+        value_on: entry.value_on,
+        payer_name: part.payer.ultimate_name.clone().or_else(|| part.payer.name.clone()),
+        payer_account: part.payer.account.clone(),
+        payer_key: None,
+        references: part.references().iter().map(|reference| reference.as_str().to_owned()).collect(),
+        remittance: part.remittance.clone().or_else(|| part.information.clone()).or_else(|| entry.information.clone()),
+        end_to_end_id: part.end_to_end_id.clone().filter(|id| !NO_REFERENCE.contains(&id.to_uppercase().as_str())),
+        return_reason: reason.or_else(|| entry.reversal.then(|| "reversal".into())),
+        method: method(entry),
+        differs,
+        line: entry.line,
+    }
+}
+
+/// How cash came, by the bank's code (ISO 20022 external code list of bank transactions; BAI2 type codes of ACH, checks).
+fn method(entry: &Entry) -> PaymentMethod {
+    let code = &entry.code;
+    match (code.family.as_deref(), code.sub_family.as_deref(), code.proprietary.as_deref()) {
+        (_, Some("ESCT"), _) => PaymentMethod::Sepa,
+        (Some("RCHQ" | "ICHQ"), ..) => PaymentMethod::Check,
+        (.., Some("142" | "143" | "145" | "147" | "164" | "165" | "166" | "168" | "169")) => PaymentMethod::Ach,
+        (.., Some("170" | "171" | "172" | "173" | "174" | "175" | "180")) => PaymentMethod::Check,
+        (.., Some("206" | "208")) => PaymentMethod::InternalTransfer,
+        _ => PaymentMethod::Wire,
+    }
+}
+
+/// The operation's description.
+pub fn operation(import: &Value, problem: &Value) -> Value {
+    let parameter = |name: &str, place: &str, required: bool, description: &str| json!({"name": name, "in": place, "required": required, "description": description, "schema": {"type": "string", "minLength": 1, "maxLength": 200}});
+    let octets = json!({"schema": {"type": "string", "format": "binary"}});
+    json!({
+        "operationId": "capital-calls-import-bank-statement",
+        "summary": "Imports a bank statement: camt.053 or camt.054 (version 02 and later), BAI2, or CSV with a saved column map. The file counts as a whole or not at all; its entries are matched, and found under /bank-entries.",
+        "description": "Roles: treasurer.",
+        "parameters": [
+            parameter("Idempotency-Key", "header", true, "a new one for each file; the same key goes on with the file where it broke off"),
+            parameter("file_name", "query", false, "name of the file"),
+            parameter("column_map", "query", false, "name of the saved column map of a CSV file"),
+        ],
+        "requestBody": {"required": true, "content": {"application/xml": octets, "text/plain": octets, "text/csv": octets}},
+        "responses": {
+            "201": {"description": "as asked; `left` above 0 when entries are still being matched", "content": {"application/json": {"schema": import}}},
+            "default": {"description": "a problem with its code and a recommendation", "content": {"application/problem+json": {"schema": problem}}},
+        },
+    })
+}

@@ -1,0 +1,310 @@
+//! Bank statement files, and the lines that their entries pay.
+
+use serde_json::{Value, json};
+use testkit::{Client, Stack};
+use uuid::Uuid;
+
+use crate::office::{Fund, Office, assert_sums, id, items, lines};
+
+const ACCOUNT: &str = "DE89370400440532013000";
+
+/// An entry of a camt file.
+struct Entry<'a> {
+    amount: &'a str,
+    credit: bool,
+    status: &'a str,
+    /// The bank's reference.
+    reference: &'a str,
+    end_to_end_id: &'a str,
+    payer: &'a str,
+    payer_account: &'a str,
+    remittance: &'a str,
+    return_code: Option<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    fn credit(amount: &'a str, reference: &'a str, remittance: &'a str) -> Entry<'a> {
+        Entry {
+            amount,
+            credit: true,
+            status: "BOOK",
+            reference,
+            end_to_end_id: reference,
+            payer: "Somebody",
+            payer_account: "NL41MOCK0000000001",
+            remittance,
+            return_code: None,
+        }
+    }
+
+    fn xml(&self) -> String {
+        let (mark, reversal) = (if self.credit { "CRDT" } else { "DBIT" }, self.return_code.is_some());
+        let returned = self.return_code.map(|code| format!("<RtrInf><Rsn><Cd>{code}</Cd></Rsn></RtrInf>")).unwrap_or_default();
+        format!(
+            "<Ntry><Amt Ccy=\"USD\">{}</Amt><CdtDbtInd>{mark}</CdtDbtInd><RvslInd>{reversal}</RvslInd><Sts><Cd>{}</Cd></Sts>\
+             <BookgDt><Dt>2026-11-02</Dt></BookgDt><ValDt><Dt>2026-11-02</Dt></ValDt><AcctSvcrRef>{}</AcctSvcrRef>\
+             <BkTxCd><Domn><Cd>PMNT</Cd><Fmly><Cd>RCDT</Cd><SubFmlyCd>ESCT</SubFmlyCd></Fmly></Domn></BkTxCd>\
+             <NtryDtls><TxDtls><Refs><EndToEndId>{}</EndToEndId></Refs><Amt Ccy=\"USD\">{}</Amt><CdtDbtInd>{mark}</CdtDbtInd>\
+             <RltdPties><Dbtr><Pty><Nm>{}</Nm></Pty></Dbtr><DbtrAcct><Id><IBAN>{}</IBAN></Id></DbtrAcct></RltdPties>\
+             <RmtInf><Ustrd>{}</Ustrd></RmtInf>{returned}</TxDtls></NtryDtls></Ntry>",
+            self.amount, self.status, self.reference, self.end_to_end_id, self.amount, self.payer, self.payer_account, self.remittance
+        )
+    }
+}
+
+fn camt(message: &str, version: &str, entries: &[Entry<'_>]) -> String {
+    let (root, part) = if message == "053" { ("BkToCstmrStmt", "Stmt") } else { ("BkToCstmrDbtCdtNtfctn", "Ntfctn") };
+    let entries: String = entries.iter().map(Entry::xml).collect();
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Document xmlns=\"urn:iso:std:iso:20022:tech:xsd:camt.{message}.001.{version}\"><{root}>\
+         <GrpHdr><MsgId>M</MsgId><CreDtTm>2026-11-02T18:00:00</CreDtTm></GrpHdr><{part}><Id>S-1</Id><CreDtTm>2026-11-02T18:00:00</CreDtTm>\
+         <Acct><Id><IBAN>{ACCOUNT}</IBAN></Id><Ccy>USD</Ccy></Acct>{entries}</{part}></{root}></Document>"
+    )
+}
+
+async fn send(client: &Client, query: &str, key: &str, file: impl Into<Vec<u8>>) -> testkit::client::Reply {
+    client.send("POST", &format!("/bank-statements{query}"), Some(key), Some(file.into())).await.unwrap()
+}
+
+async fn import(office: &Office, file: String) -> Value {
+    let import = send(&office.treasurer, "?file_name=day.xml", &Uuid::now_v7().to_string(), file).await.expect(201);
+    assert_eq!(import["left"], 0, "{import:#}");
+    import
+}
+
+fn counts(import: &Value) -> Vec<(&'static str, i64)> {
+    let all = ["known", "pending", "matched", "suggested", "unmatched", "returned", "information"];
+    all.into_iter().map(|field| (field, import[field].as_i64().unwrap())).filter(|(_, count)| *count > 0).collect()
+}
+
+/// A fund with a bank account and a call over three investors.
+async fn firm(stack: &Stack, office: &Office, amount: &str) -> (Fund, Value) {
+    let (fund, _, call) = office.open_call(stack, 3, amount).await;
+    office.admin.post(&format!("/funds/{}/bank-accounts", fund.id), json!({"account": "DE89 3704 0044 0532 0130 00"})).await.expect(201);
+    (fund, call)
+}
+
+#[tokio::test]
+async fn the_reference_of_a_line_pays_it_once_however_often_the_bank_tells_and_a_return_takes_it_back() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, call) = firm(&stack, &office, "300.00").await;
+    let line = &lines(&call)[0];
+    let reference = line["reference"].as_str().unwrap();
+    let printed = format!("capital call {} {} thanks", &reference[..4], &reference[4..]);
+    let view = async || office.auditor.get(&format!("/call-lines/{}", id(line, "id"))).await.expect(200);
+    // pending, then in a notification, then in the statement of the day
+    let pending = Entry { status: "PDNG", ..Entry::credit("100.00", "BANK-1", &printed) };
+    assert_eq!(counts(&import(&office, camt("054", "08", &[pending])).await), [("pending", 1)]);
+    assert_eq!(view().await["paid"], "0.00");
+    let booked = || Entry::credit("100.00", "BANK-1", &printed);
+    let notified = import(&office, camt("054", "04", &[booked()])).await;
+    assert_eq!(counts(&notified), [("known", 1), ("matched", 1)]);
+    assert_eq!((&view().await["paid"], &view().await["status"]), (&json!("100.00"), &json!("paid")));
+    for version in ["02", "08"] {
+        let again =
+            import(&office, camt("053", version, &[booked(), Entry { credit: false, ..Entry::credit("7.00", "FEE", "fees") }])).await;
+        assert_eq!(again["known"], if version == "02" { 1 } else { 2 }, "{again:#}");
+    }
+    let entries = office.auditor.get(&format!("/bank-entries?fund_id={}&status=matched", fund.id)).await.expect(200);
+    let entry = &items(&entries)[0];
+    assert_eq!((items(&entries).len(), &entry["matched_by"], &entry["sure"]), (1, &json!("reference"), &json!(100)));
+    let payment = office.auditor.get(&format!("/payments/{}", entry["payment_ids"][0].as_str().unwrap())).await.expect(200);
+    assert_eq!(
+        (&payment["method"], &payment["received_on"], &payment["recorded_by"]),
+        (&json!("sepa"), &json!("2026-11-02"), &json!("tom"))
+    );
+    // it comes back: the line is open again, once
+    let returned =
+        || Entry { credit: false, end_to_end_id: "BANK-1", return_code: Some("AC04"), ..Entry::credit("100.00", "RET-1", &printed) };
+    assert_eq!(counts(&import(&office, camt("054", "08", &[returned()])).await), [("returned", 1)]);
+    assert_eq!(counts(&import(&office, camt("053", "08", &[returned()])).await), [("known", 1)]);
+    let after = view().await;
+    assert_eq!((&after["paid"], &after["outstanding"]), (&json!("0.00"), &json!("100.00")));
+    let again = json!({"parts": [{"line_id": payment["line_id"], "amount": "100.00"}]});
+    let again = office.treasurer.post(&format!("/bank-entries/{}/match", id(entry, "id")), again).await;
+    assert_eq!(again.refused(409), "bank_entry_decided", "cash that the bank took back pays nothing");
+    let payment = office.auditor.get(&format!("/payments/{}", id(&payment, "id"))).await.expect(200);
+    assert!(payment["reversal"]["reason"].as_str().unwrap().contains("AC04"), "{payment:#}");
+    // and what comes back of nothing that is known waits for a person
+    let unknown = Entry { credit: false, return_code: Some("AM09"), ..Entry::credit("55.00", "RET-2", "?") };
+    assert_eq!(counts(&import(&office, camt("053", "08", &[unknown])).await), [("unmatched", 1)]);
+    assert_sums(&stack);
+    // the accounts of both sides are nowhere but masked
+    for account in ["41MOCK0000000001", &ACCOUNT[2..]] {
+        crate::bank_details::assert_nowhere(&stack, account).await;
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_fails_holds_up_no_other_and_is_left_to_a_person() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (_, call) = firm(&stack, &office, "300.00").await;
+    let refuses = "create function capital_calls.refuse() returns trigger language plpgsql as $$
+                   begin if new.amount = 66 then raise exception 'no 66'; end if; return new; end $$;
+                   create trigger refuse before insert on capital_calls.payments for each row execute function capital_calls.refuse()";
+    sqlx::raw_sql(refuses).execute(&stack.database().await).await.unwrap();
+    let printed: Vec<&str> = lines(&call).iter().map(|line| line["reference"].as_str().unwrap()).collect();
+    let entry = |place: usize, amount, reference| Entry::credit(amount, reference, printed[place]);
+    let imported = import(&office, camt("053", "08", &[entry(0, "100.00", "A"), entry(1, "66.00", "B"), entry(2, "100.00", "C")])).await;
+    assert_eq!(counts(&imported), [("matched", 2), ("unmatched", 1)], "{imported:#}");
+    let left = office.treasurer.get("/bank-entries?status=unmatched").await.expect(200);
+    assert!(items(&left)[0]["note"].as_str().unwrap().contains("no 66"), "{left:#}");
+    let paid: Vec<&Value> = lines(&call).iter().map(|line| &line["id"]).collect();
+    for (line, expected) in paid.into_iter().zip(["100.00", "0.00", "100.00"]) {
+        let line = office.auditor.get(&format!("/call-lines/{}", line.as_str().unwrap())).await.expect(200);
+        assert_eq!(line["paid"], expected, "{line:#}");
+    }
+    assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn what_has_no_reference_is_suggested_and_what_a_person_confirms_is_remembered() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, call) = firm(&stack, &office, "300.00").await;
+    let second = office.call(&fund, id(&call["purposes"][0], "allocation_id"), "90.00", "2099-12-31").await;
+    let of = |call: &Value, investor: usize| {
+        lines(call).iter().find(|line| id(line, "investor_id") == fund.investors[investor]).unwrap().clone()
+    };
+    // the investors are called Investor 0 to 2; the amount and the name say which line
+    let named = |amount, reference, payer, account| Entry { payer, payer_account: account, ..Entry::credit(amount, reference, "call 1") };
+    let file = camt(
+        "053",
+        "08",
+        &[
+            named("100.00", "A", "Investor 1", "NL01"),
+            named("130.00", "B", "INVESTOR 2 Ltd.", "NL02"),
+            named("100.00", "C", "Nobody", "NL09"),
+            named("77.00", "D", "Nobody", "NL09"),
+        ],
+    );
+    let imported = import(&office, file).await;
+    assert_eq!(imported["suggested"].as_i64().unwrap() + imported["unmatched"].as_i64().unwrap(), 4, "{imported:#}");
+    let entries = office.treasurer.get(&format!("/bank-entries?import_id={}", id(&imported, "id"))).await.expect(200);
+    let entry = |reference: &str| items(&entries).iter().find(|entry| entry["entry_id"] == reference).unwrap().clone();
+    let best = |reference: &str| {
+        let suggestion = entry(reference)["suggestions"][0].clone();
+        (
+            suggestion["why"].as_str().unwrap().to_owned(),
+            suggestion["parts"].as_array().unwrap().len(),
+            suggestion["parts"][0]["line_id"].clone(),
+        )
+    };
+    assert_eq!(best("A"), ("amount_and_name".into(), 1, of(&call, 1)["id"].clone()));
+    assert_eq!((best("B").0, best("B").1), ("sum_and_name".into(), 2));
+    assert_eq!(entry("D")["status"], "unmatched");
+    assert!(entry("D")["age_days"].as_i64().unwrap() > 0, "{:#}", entry("D"));
+    let act = async |reference: &str, act: &str, body: Value| {
+        office.treasurer.post(&format!("/bank-entries/{}/{act}", id(&entry(reference), "id")), body).await
+    };
+    // accepted and remembered: the next one from that account pays by itself, over two lines
+    let accepted = json!({"parts": entry("A")["suggestions"][0]["parts"], "remember_payer": true});
+    let matched = act("A", "match", accepted.clone()).await.expect(200);
+    assert_eq!((&matched["status"], &matched["matched_by"]), (&json!("matched"), &json!("person")));
+    assert_eq!(act("A", "match", accepted).await.refused(409), "bank_entry_decided");
+    let next = import(&office, camt("053", "08", &[named("30.00", "E", "Somebody else", "NL01")])).await;
+    assert_eq!(counts(&next), [("matched", 1)], "{next:#}");
+    let line = office.auditor.get(&format!("/call-lines/{}", id(&of(&second, 1), "id"))).await.expect(200);
+    assert_eq!(line["paid"], "30.00");
+    // split otherwise than suggested; and rejected
+    let parts = json!([{"line_id": of(&call, 2)["id"], "amount": "99.00"}, {"line_id": of(&second, 2)["id"], "amount": "31.00"}]);
+    assert_eq!(act("B", "match", json!({"parts": [parts[0]]})).await.refused(422), "receipt_mismatch");
+    let mixed = json!([{"line_id": of(&call, 2)["id"], "amount": "99.00"}, {"line_id": of(&call, 0)["id"], "amount": "31.00"}]);
+    assert_eq!(act("B", "match", json!({"parts": mixed})).await.refused(422), "receipt_mismatch");
+    assert_eq!(act("B", "match", json!({"parts": parts})).await.expect(200)["payment_ids"].as_array().unwrap().len(), 2);
+    // what was matched wrongly is matched anew once its payments are taken back
+    let wrong = office.auditor.get(&format!("/bank-entries/{}", id(&entry("B"), "id"))).await.expect(200);
+    assert_eq!(act("B", "match", json!({"parts": parts})).await.refused(409), "bank_entry_decided");
+    for payment in wrong["payment_ids"].as_array().unwrap() {
+        let back = json!({"reason": "the wrong investor", "effective_on": "2026-11-02"});
+        office.treasurer.post(&format!("/payments/{}/reverse", payment.as_str().unwrap()), back).await.expect(200);
+    }
+    let right = act("B", "match", json!({"parts": parts})).await.expect(200);
+    assert!(right["payment_ids"].as_array().unwrap().iter().all(|payment| !wrong["payment_ids"].as_array().unwrap().contains(payment)));
+    let line = office.auditor.get(&format!("/call-lines/{}", id(&of(&call, 2), "id"))).await.expect(200);
+    assert_eq!(line["paid"], "99.00", "{line:#}");
+    assert_eq!(act("B", "match", json!({"parts": parts})).await.refused(409), "bank_entry_decided");
+    assert_eq!(act("C", "reject", json!({"reason": "not ours"})).await.expect(200)["status"], "unmatched");
+    assert_eq!(
+        office.manager.post(&format!("/bank-entries/{}/reject", id(&entry("D"), "id")), json!({"reason": "?"})).await.refused(403),
+        "forbidden"
+    );
+    assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn a_batch_whose_parts_are_not_all_there_waits_and_is_not_counted_again_with_them() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (_, call) = firm(&stack, &office, "300.00").await;
+    let reference = lines(&call)[0]["reference"].as_str().unwrap();
+    let one = Entry::credit("100.00", "BATCH", reference);
+    // three payments in one booking, of which the bank tells one
+    let partial = camt("053", "08", &[one]).replacen("<Amt Ccy=\"USD\">100.00", "<Amt Ccy=\"USD\">300.00", 1).replacen(
+        "<NtryDtls>",
+        "<NtryDtls><Btch><NbOfTxs>3</NbOfTxs></Btch>",
+        1,
+    );
+    let imported = import(&office, partial).await;
+    assert_eq!(counts(&imported), [("unmatched", 1)], "{imported:#}");
+    let parts: String = (0..3).map(|place| format!("<TxDtls><Refs><EndToEndId>P{place}</EndToEndId></Refs><Amt Ccy=\"USD\">100.00</Amt><CdtDbtInd>CRDT</CdtDbtInd><RmtInf><Ustrd>{}</Ustrd></RmtInf></TxDtls>", lines(&call)[place]["reference"].as_str().unwrap())).collect();
+    let whole = camt("054", "08", &[Entry::credit("300.00", "BATCH", "batch")]);
+    let details = whole.find("<NtryDtls>").unwrap()..whole.find("</NtryDtls>").unwrap();
+    let mut detailed = whole.clone();
+    detailed.replace_range(details, &format!("<NtryDtls><Btch><NbOfTxs>3</NbOfTxs></Btch>{parts}"));
+    let again = import(&office, detailed).await;
+    assert_eq!(counts(&again), [("known", 3)], "{again:#}");
+    assert_eq!(office.manager.get(&format!("/capital-calls/{}", id(&call, "id"))).await.expect(200)["paid"], "0.00");
+    // and as a booking that is new it pays three lines
+    let other = camt("054", "08", &[Entry::credit("300.00", "OTHER", "batch")]);
+    let details = other.find("<NtryDtls>").unwrap()..other.find("</NtryDtls>").unwrap();
+    let mut detailed = other.clone();
+    detailed.replace_range(details, &format!("<NtryDtls><Btch><NbOfTxs>3</NbOfTxs></Btch>{parts}"));
+    assert_eq!(counts(&import(&office, detailed).await), [("matched", 3)]);
+    assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn a_file_that_is_broken_leaves_nothing_and_one_that_is_sent_again_goes_on() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (_, call) = firm(&stack, &office, "300.00").await;
+    let reference = lines(&call)[0]["reference"].as_str().unwrap();
+    let good = camt("053", "08", &[Entry::credit("100.00", "G", reference)]);
+    let entity = good.replacen("<Document", "<!DOCTYPE d [<!ENTITY a \"aa\">]><Document", 1);
+    for (what, file) in [
+        ("cut short", good.as_bytes()[..good.len() - 20].to_vec()),
+        ("an entity", entity.into_bytes()),
+        ("another encoding", [good.as_bytes(), &[0xff, 0xfe]].concat()),
+        ("too many decimals", good.replace("100.00", "100.001").into_bytes()),
+        ("nothing", vec![]),
+    ] {
+        let reply = send(&office.treasurer, "", &Uuid::now_v7().to_string(), file).await;
+        assert_eq!(reply.refused(422), "statement_unreadable", "{what}");
+    }
+    assert!(items(&office.treasurer.get("/bank-entries").await.expect(200)).is_empty());
+    assert_eq!(send(&office.manager, "", "k", good.clone()).await.refused(403), "forbidden");
+    let first = send(&office.treasurer, "", "day 1".replace(' ', "-").as_str(), good.clone()).await.expect(201);
+    let again = send(&office.treasurer, "", "day-1", good).await.expect(201);
+    assert_eq!((&first["id"], first["matched"].as_i64()), (&again["id"], Some(1)));
+    // CSV by a saved map, and BAI2
+    let map = json!({"name": "house bank", "map": {"account": {"fixed": ACCOUNT}, "currency": {"fixed": "USD"}, "booked_on": "date", "amount": {"signed": {"column": "amount"}}, "bank_reference": "ref", "remittance": ["text"]}});
+    let mut bad = map.clone();
+    bad["map"]["amount"] = json!({"signed": {"column": ["x"]}});
+    assert_eq!(office.treasurer.post("/column-maps", bad).await.refused(400), "malformed_request");
+    office.treasurer.post("/column-maps", map).await.expect(200);
+    let csv = format!(
+        "date,amount,ref,text\n2026-11-03,100.00,R-9,{}\n2026-11-03,-3.00,R-10,fees\n",
+        lines(&call)[1]["reference"].as_str().unwrap()
+    );
+    assert_eq!(send(&office.treasurer, "?column_map=other", "csv-0", csv.clone()).await.refused(404), "unknown_column_map");
+    let imported = send(&office.treasurer, "?column_map=house%20bank", "csv-1", csv).await.expect(201);
+    assert_eq!(counts(&imported), [("matched", 1), ("information", 1)], "{imported:#}");
+    let bai2 = std::fs::read(testkit::root().join("shared/statements/tests/data/bai2-sample1.txt")).unwrap();
+    let imported = send(&office.treasurer, "", "bai-1", bai2).await.expect(201);
+    assert_eq!((imported["format"].as_str(), imported["left"].as_i64()), (Some("BAI2"), Some(0)));
+    assert!(imported["entries"].as_i64().unwrap() > 0);
+    assert_sums(&stack);
+}
