@@ -1,6 +1,6 @@
 //! The checker: compares the client's journal with the databases. It shares no code with the services.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
@@ -96,6 +96,7 @@ struct Tables {
     refunds: HashMap<String, Vec<(Uuid, Uuid)>>,
     payouts: HashMap<Uuid, String>,
     statements: HashMap<String, Vec<(Uuid, i64, String)>>,
+    lines: HashSet<Uuid>,
 }
 
 impl Tables {
@@ -113,6 +114,7 @@ impl Tables {
             refunds: HashMap::new(),
             payouts: HashMap::new(),
             statements: HashMap::new(),
+            lines: HashSet::new(),
         };
         let payments = "select reference, id, line_id, (amount * 100)::bigint::text as cents, reversal->>'reason' as reason from capital_calls.payments";
         for row in sqlx::query(payments).fetch_all(database).await? {
@@ -177,6 +179,8 @@ impl Tables {
             let found = (row.try_get("id")?, row.try_get("payments")?, row.try_get("cents")?);
             tables.statements.entry(row.try_get("file")?).or_default().push(found);
         }
+        let lines = sqlx::query_scalar("select id from capital_calls.call_lines").fetch_all(database).await?;
+        tables.lines = lines.into_iter().collect();
         Ok(tables)
     }
 
@@ -223,9 +227,12 @@ impl Tables {
             Operation::Payout { refund, reference } => {
                 self.payouts.get(refund).filter(|found| *found == reference).map(|_| effect(*refund, true)).into_iter().collect()
             }
-            Operation::Statement { file, cents } => {
+            Operation::Statement { line, file, cents } => {
+                // cash for a line that was forgotten with its call waits for a person
+                let times = i64::from(self.lines.contains(line));
+                let paid = times * cents;
                 let found = self.statements.get(file).into_iter().flatten();
-                found.map(|(id, payments, amount)| effect(*id, *payments == 1 && *amount == cents.to_string())).collect()
+                found.map(|(id, payments, amount)| effect(*id, *payments == times && *amount == paid.to_string())).collect()
             }
         }
     }

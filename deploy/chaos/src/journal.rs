@@ -36,8 +36,8 @@ pub enum Operation {
     Refund { payment: Uuid, reason: String },
     /// A refund that is paid out, by its reference.
     Payout { refund: Uuid, reference: String },
-    /// A bank statement with one payment, by the name of its file; cents.
-    Statement { file: String, cents: i64 },
+    /// A bank statement with one entry for a line, by the name of its file; cents.
+    Statement { line: Uuid, file: String, cents: i64 },
 }
 
 impl Operation {

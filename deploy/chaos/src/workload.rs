@@ -296,7 +296,8 @@ impl Workload {
             line.reference
         );
         let path = format!("/bank-statements?column_map=bank&file_name={reference}");
-        let asked = Asked { operation: Operation::Statement { file: reference, cents }, path, body: json!(file), id: "id" };
+        let operation = Operation::Statement { line: line.id, file: reference, cents };
+        let asked = Asked { operation, path, body: json!(file), id: "id" };
         self.people.treasurer.ask(manner, asked).await;
     }
 

@@ -8,15 +8,15 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
-    AmendCapitalCall, BankDetails, BankEntry, CallLine, CancelCapitalCall, CancelRefund, CapitalCall, ChangeCommitment, Closing,
-    Commitment, CompleteBankImport, ConfirmBankDetails, CoverShortfall, DecideCapitalCall, DecideRefund, DeclareDefault, ExcuseInvestor,
-    FindInvestors, GetBankDetails, GetBankEntry, GetBankImport, GetCallLine, GetCapitalCall, GetClosing, GetCommitment, GetNotice,
-    GetPayment, GetRefund, HoldClosing, Investor, ListBankAccounts, ListBankDetails, ListBankEntries, ListCallLines, ListCapitalCalls,
-    ListColumnMaps, ListCommitments, ListInvestors, ListPayments, ListRefunds, ListRemedies, MatchBankEntry, NoticeFailure,
-    PreviewCapitalCall, PreviewClosing, ProposeBankDetails, RecordCommitment, RecordPayment, RecordPayments, RecordPayout, RecordReceipt,
-    RecordRemedy, Refund, RegisterBankAccount, RegisterInvestor, RejectBankDetails, RejectBankEntry, ReleasePayment, RequestInterestPayout,
-    RequestRefund, RescindCapitalCall, RevealBankDetails, ReversePayment, SaveColumnMap, StageBankEntries, SubmitCapitalCall, SubmitDraft,
-    TransferCommitment, UseCredit,
+    AmendCapitalCall, BankDetails, BankEntry, CallLine, CancelCapitalCall, CancelRefund, CapitalCall, ChangeCommitment, CloseBankAccount,
+    Closing, Commitment, CompleteBankImport, ConfirmBankDetails, CoverShortfall, DecideCapitalCall, DecideRefund, DeclareDefault,
+    ExcuseInvestor, FindInvestors, GetBankDetails, GetBankEntry, GetBankImport, GetCallLine, GetCapitalCall, GetClosing, GetCommitment,
+    GetNotice, GetPayment, GetRefund, HoldClosing, Investor, ListBankAccounts, ListBankDetails, ListBankEntries, ListCallLines,
+    ListCapitalCalls, ListColumnMaps, ListCommitments, ListInvestors, ListPayments, ListRefunds, ListRemedies, MatchBankEntry,
+    NoticeFailure, PreviewCapitalCall, PreviewClosing, ProposeBankDetails, RecordCommitment, RecordPayment, RecordPayments, RecordPayout,
+    RecordReceipt, RecordRemedy, Refund, RegisterBankAccount, RegisterInvestor, RejectBankDetails, RejectBankEntry, ReleasePayment,
+    RequestInterestPayout, RequestRefund, RescindCapitalCall, RevealBankDetails, ReversePayment, SaveColumnMap, StageBankEntries,
+    SubmitCapitalCall, SubmitDraft, TransferCommitment, UseCredit,
 };
 use chassis::{Card, Copies};
 
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         .answers::<UseCredit>()
         .answers::<ReversePayment>()
         .answers::<RegisterBankAccount>()
+        .answers::<CloseBankAccount>()
         .answers::<ProposeBankDetails>()
         .answers::<ConfirmBankDetails>()
         .answers::<RejectBankDetails>()

@@ -78,6 +78,7 @@ pub fn routes() -> Vec<Route> {
         query::<calls::ListPayments>("GET", "/payments", READERS),
         query::<calls::GetPayment>("GET", "/payments/{payment_id}", READERS),
         command::<calls::RegisterBankAccount>("POST", "/funds/{fund_id}/bank-accounts", ADMIN).gives(201),
+        command::<calls::CloseBankAccount>("POST", "/funds/{fund_id}/bank-accounts/close", ADMIN),
         query::<calls::ListBankAccounts>("GET", "/funds/{fund_id}/bank-accounts", READERS),
         command::<calls::ProposeBankDetails>("POST", "/bank-details", BANKERS).gives(201),
         query::<calls::ListBankDetails>("GET", "/bank-details", READERS),

@@ -78,6 +78,7 @@ pub fn messages() -> Vec<Entry> {
         command::<c::RequestInterestPayout>(),
         command::<c::DecideRefund>(),
         command::<c::RegisterBankAccount>(),
+        command::<c::CloseBankAccount>(),
         command::<c::ProposeBankDetails>(),
         command::<c::ConfirmBankDetails>(),
         command::<c::RejectBankDetails>(),

@@ -47,6 +47,7 @@ pub enum Reason {
     UnknownPayment,
     UnknownRefund,
     UnknownBankEntry,
+    UnknownBankAccount,
     UnknownBankDetails,
     UnknownBankImport,
     UnknownColumnMap,
@@ -177,6 +178,9 @@ impl Reason {
             R::UnknownPayment => (404, "unknown payment", "check the id"),
             R::UnknownRefund => (404, "unknown refund", "check the id"),
             R::UnknownBankEntry => (404, "unknown bank entry", "check the id"),
+            R::UnknownBankAccount => {
+                (404, "unknown bank account", "look at the accounts of the fund, and write the number as the bank does")
+            }
             R::UnknownBankDetails => (404, "unknown bank details", "check the id"),
             R::UnknownBankImport => (404, "unknown bank import", "check the id"),
             R::UnknownColumnMap => (404, "unknown column map", "save the map of the file's columns under this name first"),

@@ -122,6 +122,7 @@ fn line(id: u128, version: i64, paid: i128) -> Seen<CallLine> {
     let part = |allocation: u128, amount: i128, paid: i128| LinePurpose {
         kind: PurposeKind::Investment,
         allocation_id: Some(Uuid::from_u128(allocation)),
+        inside_commitment: true,
         amount: usd(amount),
         paid: usd(paid),
     };

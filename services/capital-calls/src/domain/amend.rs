@@ -53,10 +53,10 @@ impl Target {
 }
 
 fn is_same(one: &LinePurpose, other: &LinePurpose) -> bool {
-    (one.kind, one.allocation_id) == (other.kind, other.allocation_id)
+    (one.kind, one.allocation_id, one.inside_commitment) == (other.kind, other.allocation_id, other.inside_commitment)
 }
 
-/// The purposes of a line with those of one kind and allocation joined.
+/// The purposes of a line with those that are the same joined.
 fn joined(purposes: &[LinePurpose]) -> Vec<LinePurpose> {
     let mut all: Vec<LinePurpose> = Vec::with_capacity(purposes.len());
     for purpose in purposes {
@@ -122,8 +122,7 @@ fn kept(preview: &LinePreview, lines: &[&CallLine], zero: Amount) -> (Vec<LinePr
             purposes.push(LinePurpose { amount: keeps, ..called.clone() });
         }
         let amount = purposes.iter().map(|part| part.amount).sum::<Amount>() + zero;
-        let (lowest, highest) = (rest.impact_on_unfunded.min(zero), rest.impact_on_unfunded.max(zero));
-        let impact_on_unfunded = line.impact_on_unfunded.max(-amount).max(lowest).min(highest);
+        let impact_on_unfunded = purposes.iter().map(LinePurpose::impact_on_unfunded).sum::<Amount>() + zero;
         rest.amount -= amount;
         rest.impact_on_unfunded -= impact_on_unfunded;
         parts.push(LinePreview { amount, impact_on_unfunded, purposes, shares: vec![], ..preview.clone() });
@@ -143,8 +142,8 @@ pub fn amend_line(line: &mut CallLine, to: Option<&LinePreview>, due_on: NaiveDa
     };
     let called = |purposes: &[LinePurpose]| {
         let mut called: Vec<_> = joined(purposes).into_iter().filter(|part| part.amount != line.currency.zero()).collect();
-        called.sort_by_key(|part| (format!("{:?}", part.kind), part.allocation_id));
-        called.into_iter().map(|part| (part.kind, part.allocation_id, part.amount)).collect::<Vec<_>>()
+        called.sort_by_key(|part| (format!("{:?}", part.kind), part.allocation_id, part.inside_commitment));
+        called.into_iter().map(|part| (part.kind, part.allocation_id, part.inside_commitment, part.amount)).collect::<Vec<_>>()
     };
     let same = (line.amount, line.impact_on_unfunded, line.due_on) == (target.amount, target.impact_on_unfunded, due_on);
     if same && called(&line.purposes) == called(&target.purposes) {
@@ -179,7 +178,9 @@ pub fn cover_call(call: &mut CapitalCall, cover: &Cover) {
     let mut content = call.content();
     for part in &cover.purposes {
         let mut left = part.amount;
-        let same = |purpose: &&mut Purpose| (purpose.kind, purpose.allocation_id) == (part.kind, part.allocation_id);
+        let same = |purpose: &&mut Purpose| {
+            (purpose.kind, purpose.allocation_id, purpose.inside_commitment) == (part.kind, part.allocation_id, part.inside_commitment)
+        };
         for purpose in content.purposes.iter_mut().filter(same) {
             let taken = left.min(purpose.amount);
             purpose.amount -= taken;

@@ -43,18 +43,23 @@ pub fn written_instructions(given: &PaymentInstructions) -> Result<PaymentInstru
     if written.routing_number.as_ref().is_some_and(|number| !is_routing_number(number)) {
         return Err(refuse("routing_number does not have 9 digits with the right check sum"));
     }
-    let account = &written.account;
-    if !ACCOUNT_CHARACTERS.contains(&account.len()) || !account.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(refuse("account does not have 4 to 34 letters and digits"));
-    }
-    let looks_like_iban = account.bytes().take(4).map(|byte| byte.is_ascii_digit()).eq([false, false, true, true]);
-    if looks_like_iban && account.parse::<Iban>().is_err() {
-        return Err(refuse("account is no IBAN: its country, length or check digits are wrong"));
-    }
-    if !looks_like_iban && written.bic.is_none() && written.routing_number.is_none() {
+    let is_iban = check_account(&written.account).map_err(refuse)?;
+    if !is_iban && written.bic.is_none() && written.routing_number.is_none() {
         return Err(refuse("an account that is no IBAN needs a bic or a routing_number"));
     }
     Ok(written)
+}
+
+/// Checks the number of an account that is written without blanks. Returns whether it is an IBAN, or what is wrong with it.
+pub fn check_account(account: &str) -> Result<bool, &'static str> {
+    if !ACCOUNT_CHARACTERS.contains(&account.len()) || !account.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err("account does not have 4 to 34 letters and digits");
+    }
+    let looks_like_iban = account.bytes().take(4).map(|byte| byte.is_ascii_digit()).eq([false, false, true, true]);
+    if looks_like_iban && account.parse::<Iban>().is_err() {
+        return Err("account is no IBAN: its country, length or check digits are wrong");
+    }
+    Ok(looks_like_iban)
 }
 
 /// ISO 9362: four letters, the country's two, two and perhaps three more letters or digits.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ::domain::messages::capital_calls::{CallLine, CapitalCall, Commitment, LinePreview, LinePurpose};
+use ::domain::messages::capital_calls::{CallLine, Commitment, LinePreview, LinePurpose};
 use ::domain::money::Ratio;
 use ::domain::pro_rata::{self, Claim, Row, Shortfall};
 use ::domain::{Amount, Currency, interest};
@@ -27,7 +27,6 @@ pub struct Cover {
 /// `commitments` are those of the others as of the new due date, `lines` the lines of the call, `so_far` what each pays for the line
 /// already.
 pub fn cover(
-    call: &CapitalCall,
     line: &CallLine,
     lines: &[CallLine],
     commitments: &[Commitment],
@@ -52,7 +51,7 @@ pub fn cover(
     let mut parts: Vec<(Vec<LinePurpose>, i128)> = vec![(vec![], 0); others.len()];
     let mut covered: Vec<LinePurpose> = Vec::new();
     let mut inside_in_all = 0;
-    for (inside, purposes) in [(true, open(call, line, true)), (false, open(call, line, false))] {
+    for (inside, purposes) in [(true, open(line, true)), (false, open(line, false))] {
         let room = |at: usize| {
             let unfunded = (others[at].unfunded.minor(currency) - parts[at].1).max(0);
             if inside { left[at].min(unfunded) } else { left[at] }
@@ -94,24 +93,12 @@ pub fn cover(
     Cover { purposes: covered, amount, inside: currency.from_minor(inside_in_all), lines }
 }
 
-/// Whether a call has purposes of one kind and allocation both inside and outside the commitments: its lines do not tell them apart.
-pub fn has_ambiguous_purposes(call: &CapitalCall) -> bool {
-    call.purposes.iter().any(|one| {
-        let same = |other: &&::domain::messages::capital_calls::Purpose| (other.kind, other.allocation_id) == (one.kind, one.allocation_id);
-        call.purposes.iter().filter(same).any(|other| other.inside_commitment != one.inside_commitment)
-    })
-}
-
 /// What is outstanding on a line, by purposes inside or outside the commitments.
-fn open(call: &CapitalCall, line: &CallLine, inside: bool) -> Vec<LinePurpose> {
-    let is_inside = |part: &LinePurpose| {
-        let same = call.purposes.iter().find(|purpose| (purpose.kind, purpose.allocation_id) == (part.kind, part.allocation_id));
-        same.is_some_and(|purpose| purpose.inside_commitment)
-    };
+fn open(line: &CallLine, inside: bool) -> Vec<LinePurpose> {
     let zero = line.currency.zero();
     line.purposes
         .iter()
-        .filter(|part| part.amount > part.paid && is_inside(part) == inside)
+        .filter(|part| part.amount > part.paid && part.inside_commitment == inside)
         .map(|part| LinePurpose { amount: part.amount - part.paid, paid: zero, ..part.clone() })
         .collect()
 }

@@ -7,20 +7,13 @@ use ::domain::{Amount, Currency};
 
 use super::FundCopy;
 
-/// Whether a part of a line is inside the commitment, as its call says.
-fn is_inside(call: &CapitalCall, part: &LinePurpose) -> bool {
-    let same = |purpose: &&Purpose| (purpose.kind, purpose.allocation_id) == (part.kind, part.allocation_id);
-    call.purposes.iter().find(same).is_some_and(|purpose| purpose.inside_commitment)
-}
-
-fn transaction(call: &CapitalCall, part: &LinePurpose, currency: Currency) -> NoticeTransaction {
-    let inside_commitment = is_inside(call, part);
+fn transaction(part: &LinePurpose, currency: Currency) -> NoticeTransaction {
     NoticeTransaction {
         kind: part.kind,
         allocation_id: part.allocation_id,
         amount: part.amount,
-        inside_commitment,
-        impact_on_unfunded: if inside_commitment { -part.amount } else { currency.zero() },
+        inside_commitment: part.inside_commitment,
+        impact_on_unfunded: part.impact_on_unfunded() + currency.zero(),
     }
 }
 
@@ -83,7 +76,7 @@ pub fn notice(parts: NoticeParts<'_>) -> CallNotice {
         fund_amount: call.purposes.iter().filter(|purpose| purpose.kind == part.kind).map(|purpose| purpose.amount).sum::<Amount>(),
         commitment_percent: commitment.amount.percent(committed),
         amount: part.amount,
-        inside_commitment: is_inside(call, part),
+        inside_commitment: part.inside_commitment,
     };
     CallNotice {
         format: "ILPA-style capital call notice".into(),
@@ -109,7 +102,7 @@ pub fn notice(parts: NoticeParts<'_>) -> CallNotice {
             of_lines,
             (line.amount, line.impact_on_unfunded),
         ),
-        transactions: called.iter().map(|part| transaction(call, part, currency)).collect(),
+        transactions: called.iter().map(|part| transaction(part, currency)).collect(),
         fees: called.iter().filter(is_fee).map(fee).collect(),
     }
 }

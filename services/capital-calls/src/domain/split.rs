@@ -147,6 +147,7 @@ fn line(purposes: &[Purpose], commitment: &Commitment, part: Part, currency: Cur
     let of = |(place, purpose): (usize, &Purpose)| LinePurpose {
         kind: purpose.kind,
         allocation_id: purpose.allocation_id,
+        inside_commitment: purpose.inside_commitment,
         amount: cell(&place),
         paid: currency.zero(),
     };

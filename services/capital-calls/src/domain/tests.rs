@@ -64,7 +64,13 @@ fn adjusted(investor: u128, amount: Option<i128>, cap: Option<i128>) -> LineAdju
 
 fn line(amount: i128) -> CallLine {
     let half = amount / 2;
-    let part = |amount| LinePurpose { kind: PurposeKind::Investment, allocation_id: None, amount: usd(amount), paid: usd(0) };
+    let part = |amount| LinePurpose {
+        kind: PurposeKind::Investment,
+        allocation_id: None,
+        inside_commitment: true,
+        amount: usd(amount),
+        paid: usd(0),
+    };
     let mut line = CallLine {
         id: Uuid::from_u128(1),
         version: 1,

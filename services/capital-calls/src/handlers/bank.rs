@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use ::domain::messages::capital_calls::{
-    BankAccount, BankEntriesStaged, BankEntry, BankEntryChange, BankEntryDecision, BankImport, CallLine, ColumnMapSaved,
+    BankAccount, BankEntriesStaged, BankEntry, BankEntryChange, BankEntryDecision, BankImport, CallLine, CloseBankAccount, ColumnMapSaved,
     CompleteBankImport, ImportedEntry, MatchBankEntry, MatchReason, RECEIPT_PARTS_MAX, RegisterBankAccount, RejectBankEntry, STAGED_MAX,
     SaveColumnMap, StageBankEntries, masked_account,
 };
@@ -21,8 +21,6 @@ use super::payments::{Desk, Recorded, Reported, publish};
 use crate::domain::{self, FundCopy};
 use crate::{CapitalCalls, store};
 
-/// Longest number of an account: that of an IBAN (ISO 13616).
-const ACCOUNT_CHARACTERS_MAX: usize = 34;
 /// How long entries may wait for the rest of their file.
 const STAGED_HOURS_MAX: i64 = 24;
 /// Most notes about what does not add up in a file.
@@ -44,6 +42,40 @@ impl Handle<RegisterBankAccount> for CapitalCalls {
     }
 }
 
+impl Handle<CloseBankAccount> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<CloseBankAccount>) -> Result<Answers<BankAccount>, Fault> {
+        let index = tx.blind_index().await?;
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            answers.push(close(tx, context, body, &index).await?);
+        }
+        Ok(answers)
+    }
+}
+
+async fn close(
+    tx: &mut Tx,
+    context: &Context,
+    body: &CloseBankAccount,
+    index: &BlindIndex,
+) -> Result<Result<BankAccount, Rejection>, Fault> {
+    if let Err(rejection) = context.actor.check_fund(body.fund_id) {
+        return Ok(Err(rejection));
+    }
+    let account = domain::written_account(&body.account);
+    let key = index.of(&account);
+    let found = store::find_accounts(tx, std::slice::from_ref(&key)).await?.remove(&key);
+    let Some(mut found) = found.filter(|found| found.fund_id == body.fund_id) else {
+        let why = format!("account {} is not registered for fund {}", masked_account(&account), body.fund_id);
+        return Ok(Err(Reason::UnknownBankAccount.with(why)));
+    };
+    if found.closed_at.is_none() {
+        (found.closed_by, found.closed_at) = (Some(context.actor.user.clone()), Some(tx.now()));
+        store::save_closed_account(tx, &key, &found).await?;
+    }
+    Ok(Ok(found))
+}
+
 /// An account, masked, and the key by which it is found.
 fn account(
     tx: &Tx,
@@ -55,15 +87,15 @@ fn account(
     context.actor.check_fund(body.fund_id)?;
     let fund = funds.get(&body.fund_id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", body.fund_id)))?;
     let account = domain::written_account(&body.account);
-    if account.is_empty() || account.len() > ACCOUNT_CHARACTERS_MAX || !account.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(Reason::InvalidText.with(format!("account is not 1 to {ACCOUNT_CHARACTERS_MAX} letters and digits")));
-    }
+    domain::check_account(&account).map_err(|why| Reason::InvalidBankDetails.with(why))?;
     let masked = BankAccount {
         fund_id: fund.id,
         account: masked_account(&account),
         currency: fund.currency,
         registered_by: context.actor.user.clone(),
         registered_at: tx.now(),
+        closed_by: None,
+        closed_at: None,
     };
     Ok((index.of(&account), masked))
 }
@@ -171,17 +203,11 @@ impl Handle<MatchBankEntry> for CapitalCalls {
         let reported = Reported::lock(tx, bodies.iter()).await?;
         let mut lines = store::lock_lines(tx, &sorted_ids(bodies.iter().map(|body| body.line_id))).await?;
         let mut desk = Desk::open(tx, bodies.iter(), &lines, reported).await?;
-        let paid = sorted_ids(entries.values().flat_map(|entry| &entry.payment_ids).copied());
-        let mut reversed: HashSet<Uuid> = store::reversed_payments(tx, &paid).await?.into_iter().collect();
-        // what the bank took back is no cash any more
-        for payment_id in store::returned_payments(tx, &sorted_ids(reversed.iter().copied())).await? {
-            reversed.remove(&payment_id);
-        }
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let matched = match entries.get_mut(&body.entry_id) {
                 None => Err(unknown(body.entry_id)),
-                Some(entry) => match check_match(context, body, entry, &lines, &reversed) {
+                Some(entry) => match check_match(context, body, entry, &lines) {
                     Ok(()) => settle(tx, context, entry, &body.parts, &mut lines, &mut desk)?.map(|payments| (entry, payments)),
                     Err(rejection) => Err(rejection),
                 },
@@ -242,19 +268,10 @@ fn waits_for_person(entry: &BankEntry) -> Result<(), Rejection> {
     Err(Reason::BankEntryDecided.with(format!("bank entry {} is {}", entry.id, chassis::row::name(&entry.decision))))
 }
 
-fn check_match(
-    context: &Context,
-    body: &MatchBankEntry,
-    entry: &BankEntry,
-    lines: &HashMap<Uuid, CallLine>,
-    reversed: &HashSet<Uuid>,
-) -> Result<(), Rejection> {
+fn check_match(context: &Context, body: &MatchBankEntry, entry: &BankEntry, lines: &HashMap<Uuid, CallLine>) -> Result<(), Rejection> {
     check_scope(context, entry)?;
-    // one that was matched wrongly is matched anew once its payments are taken back
-    let is_free = entry.decision == BankEntryDecision::Matched
-        && !entry.payment_ids.is_empty()
-        && entry.payment_ids.iter().all(|id| reversed.contains(id));
-    if !is_free {
+    // what was set aside may turn out to be for a line
+    if entry.decision != BankEntryDecision::Information {
         waits_for_person(entry)?;
     }
     let refuse = |why: String| Err(Reason::ReceiptMismatch.with(why));
@@ -319,10 +336,31 @@ fn reject(context: &Context, body: &RejectBankEntry, entry: &mut BankEntry) -> R
     check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
     waits_for_person(entry)?;
     entry.version += 1;
-    entry.decision = BankEntryDecision::Unmatched;
+    entry.decision = if body.set_aside { BankEntryDecision::Information } else { BankEntryDecision::Unmatched };
     entry.status = entry.decision;
     entry.suggestions.clear();
     entry.note = Some(body.reason.clone());
     entry.decided_by = Some(context.actor.user.clone());
     Ok(())
+}
+
+/// Has entries wait for a person again of which all payments were taken back, for a reason each.
+pub async fn reopen(tx: &mut Tx, entries: HashMap<Uuid, BankEntry>, because: &HashMap<Uuid, (&Context, &str)>) -> Result<(), Fault> {
+    let paid = sorted_ids(entries.values().flat_map(|entry| &entry.payment_ids).copied());
+    let reversed: HashSet<Uuid> = store::reversed_payments(tx, &paid).await?.into_iter().collect();
+    let is_free = |entry: &BankEntry| {
+        entry.decision == BankEntryDecision::Matched && entry.payment_ids.iter().all(|payment_id| reversed.contains(payment_id))
+    };
+    let mut reopened: Vec<BankEntry> = entries.into_values().filter(is_free).collect();
+    reopened.sort_by_key(|entry| entry.id);
+    for entry in &mut reopened {
+        let Some((context, reason)) = entry.payment_ids.iter().find_map(|payment_id| because.get(payment_id)) else { continue };
+        entry.version += 1;
+        entry.decision = BankEntryDecision::Unmatched;
+        entry.status = entry.decision;
+        (entry.matched_by, entry.sure, entry.decided_by) = (None, None, None);
+        entry.note = Some(format!("what it paid was taken back: {reason}"));
+        tx.emit(context, &*entry, BankEntryChange::Reopened { reason: (*reason).to_owned() })?;
+    }
+    store::save_bank_entries(tx, &reopened.iter().collect::<Vec<_>>()).await
 }

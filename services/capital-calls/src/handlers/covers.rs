@@ -88,15 +88,11 @@ fn plan_cover(
         return Err(Reason::ImplausibleDate.with(format!("due_on {} is before today, {today}", body.due_on)));
     }
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
-    if domain::has_ambiguous_purposes(call) {
-        let why = format!("capital call {} has purposes of one kind inside and outside the commitments", call.id);
-        return Err(Reason::NothingCovered.with(why));
-    }
     let mut commitments = books.firm.effective(fund.id, body.due_on, None);
     // who is in default pays for nobody
     commitments.retain(|commitment| commitment.defaulted_on.is_none());
     let so_far = |investor_id: Uuid| covered.get(&(line.id, investor_id)).copied().unwrap_or_default();
-    let cover = domain::cover(call, &line, lines, &commitments, rules.cover_cap_percent, so_far);
+    let cover = domain::cover(&line, lines, &commitments, rules.cover_cap_percent, so_far);
     if !cover.amount.is_positive() {
         return Err(Reason::NothingCovered.with(format!("of {} outstanding on call line {}", line.outstanding, line.id)));
     }

@@ -155,7 +155,8 @@ fn interest_call(
     call.line_count = i32::try_from(owed.len()).unwrap_or(i32::MAX);
     tx.emit(context, &call, CapitalCallChange::Issued)?;
     for (investor_id, amount) in owed {
-        let part = LinePurpose { kind: PurposeKind::ClosingInterest, allocation_id: None, amount: *amount, paid: zero };
+        let part =
+            LinePurpose { kind: PurposeKind::ClosingInterest, allocation_id: None, inside_commitment: false, amount: *amount, paid: zero };
         let preview = LinePreview {
             investor_id: *investor_id,
             amount: *amount,

@@ -146,7 +146,8 @@ async fn take_in(
     };
     let accounts: Vec<String> = staged.iter().filter_map(|entry| entry.account_key.clone()).collect();
     store::lock_accounts(tx, &accounts).await?;
-    let funds: Funds = store::find_accounts(tx, &accounts).await?.into_iter().map(|(key, account)| (key, account.fund_id)).collect();
+    let open = store::find_accounts(tx, &accounts).await?.into_iter().filter(|(_, account)| account.closed_at.is_none());
+    let funds: Funds = open.map(|(key, account)| (key, account.fund_id)).collect();
     let mut slice = sort_out(tx, import, &funds, staged).await?;
     match left_because {
         Some(why) => slice.leave(why),

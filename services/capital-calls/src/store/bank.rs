@@ -23,14 +23,22 @@ fn account(row: &PgRow) -> Result<BankAccount, Error> {
         currency: row.parsed("currency")?,
         registered_by: row.try_get("registered_by")?,
         registered_at: row.try_get("registered_at")?,
+        closed_by: row.try_get("closed_by")?,
+        closed_at: row.try_get("closed_at")?,
     })
 }
 
-/// Adds accounts, each with its key, that are not registered yet; returns them all as they are registered.
+/// Registers accounts, each with its key, that are not open; returns them all as they are registered.
 pub async fn register_accounts(tx: &mut Tx, accounts: &[(String, BankAccount)]) -> Result<HashMap<String, BankAccount>, Fault> {
     sqlx::query(
         "insert into bank_accounts (account_key, account, fund_id, currency, registered_by, registered_at)
-         select * from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[]) on conflict do nothing",
+         select distinct on (account_key) *
+         from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[])
+              as new (account_key, account, fund_id, currency, registered_by, registered_at)
+         on conflict (account_key) do update
+         set fund_id = excluded.fund_id, currency = excluded.currency, registered_by = excluded.registered_by,
+             registered_at = excluded.registered_at, closed_by = null, closed_at = null
+         where bank_accounts.closed_at is not null",
     )
     .bind(column(accounts, |(key, _)| key.as_str()))
     .bind(column(accounts, |(_, account)| account.account.as_str()))
@@ -51,6 +59,17 @@ pub async fn find_accounts(tx: &mut Tx, keys: &[String]) -> Result<HashMap<Strin
         .fetch_all(&mut **tx)
         .await?;
     Ok(accounts.into_iter().collect())
+}
+
+/// Writes that an account is closed.
+pub async fn save_closed_account(tx: &mut Tx, key: &str, account: &BankAccount) -> Result<(), Fault> {
+    sqlx::query("update bank_accounts set closed_by = $2, closed_at = $3 where account_key = $1")
+        .bind(key)
+        .bind(&account.closed_by)
+        .bind(account.closed_at)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Accounts of a fund.
@@ -374,13 +393,11 @@ pub async fn credited(tx: &mut Tx, of: &[(&str, &str, Amount)]) -> Result<Vec<Ba
     Ok(entries)
 }
 
-/// Those of these payments that a return of the bank has taken back.
-pub async fn returned_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
-    if ids.is_empty() {
-        return Ok(vec![]);
-    }
-    let returned = "select unnest(payment_ids) from bank_entries where decision = 'returned' and payment_ids && $1";
-    Ok(sqlx::query_scalar(returned).bind(ids).fetch_all(&mut **tx).await?)
+/// The entries that these payments came from, locked.
+pub async fn lock_entries_of_payments(tx: &mut Tx, payment_ids: &[Uuid]) -> Result<HashMap<Uuid, BankEntry>, Fault> {
+    let of_payments = "select id from bank_entries where payment_ids && $1 and decision = 'matched'";
+    let ids: Vec<Uuid> = sqlx::query_scalar(of_payments).bind(payment_ids).fetch_all(&mut **tx).await?;
+    if ids.is_empty() { Ok(HashMap::new()) } else { lock_bank_entries(tx, &ids).await }
 }
 
 /// The entries with these ids, locked.

@@ -122,7 +122,13 @@ fn line_of(tx: &Tx, call: &CapitalCall, investor_id: Uuid) -> CallLine {
         issued_on: date("2026-06-01"),
         grace_days: 30,
         timezone: "UTC".into(),
-        purposes: vec![LinePurpose { kind: PurposeKind::Reserve, allocation_id: None, amount: call.amount, paid: usd(0) }],
+        purposes: vec![LinePurpose {
+            kind: PurposeKind::Reserve,
+            allocation_id: None,
+            inside_commitment: true,
+            amount: call.amount,
+            paid: usd(0),
+        }],
         status: LineStatus::Open,
         timing: LineTiming::NotDue,
     };

@@ -221,17 +221,56 @@ async fn what_has_no_reference_is_suggested_and_what_a_person_confirms_is_rememb
         let back = json!({"reason": "the wrong investor", "effective_on": "2026-11-02"});
         office.treasurer.post(&format!("/payments/{}/reverse", payment.as_str().unwrap()), back).await.expect(200);
     }
+    let reopened = office.auditor.get(&format!("/bank-entries/{}", id(&entry("B"), "id"))).await.expect(200);
+    assert_eq!((&reopened["status"], &reopened["decided_by"]), (&json!("unmatched"), &json!(null)), "{reopened:#}");
+    assert_eq!(reopened["note"], "what it paid was taken back: the wrong investor");
     let right = act("B", "match", json!({"parts": parts})).await.expect(200);
     assert!(right["payment_ids"].as_array().unwrap().iter().all(|payment| !wrong["payment_ids"].as_array().unwrap().contains(payment)));
     let line = office.auditor.get(&format!("/call-lines/{}", id(&of(&call, 2), "id"))).await.expect(200);
     assert_eq!(line["paid"], "99.00", "{line:#}");
     assert_eq!(act("B", "match", json!({"parts": parts})).await.refused(409), "bank_entry_decided");
-    assert_eq!(act("C", "reject", json!({"reason": "not ours"})).await.expect(200)["status"], "unmatched");
+    assert_eq!(act("C", "reject", json!({"reason": "none of these"})).await.expect(200)["status"], "unmatched");
+    // no cash of an investor at all: out of the suspense, and yet it may be matched
+    let set_aside = act("C", "reject", json!({"reason": "interest of the bank", "set_aside": true})).await.expect(200);
+    assert_eq!((&set_aside["status"], &set_aside["age_days"]), (&json!("information"), &json!(null)));
+    assert_eq!(act("C", "reject", json!({"reason": "again"})).await.refused(409), "bank_entry_decided");
+    let parts = json!([{"line_id": of(&call, 0)["id"], "amount": "100.00"}]);
+    assert_eq!(act("C", "match", json!({"parts": parts})).await.expect(200)["status"], "matched");
     assert_eq!(
         office.manager.post(&format!("/bank-entries/{}/reject", id(&entry("D"), "id")), json!({"reason": "?"})).await.refused(403),
         "forbidden"
     );
     assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn an_account_that_was_closed_brings_no_fund_cash_until_it_is_registered_again() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, call) = firm(&stack, &office, "300.00").await;
+    let other = office.fund(1).await;
+    let accounts = |fund: &Fund| format!("/funds/{}/bank-accounts", fund.id);
+    let account = json!({"account": "de89370400440532013000"});
+    let wrong = office.admin.post(&accounts(&fund), json!({"account": "DE88 3704 0044 0532 0130 00"})).await;
+    assert_eq!(wrong.refused(422), "invalid_bank_details");
+    let close = |fund: &Fund| format!("{}/close", accounts(fund));
+    assert_eq!(office.admin.post(&close(&other), account.clone()).await.refused(404), "unknown_bank_account");
+    assert_eq!(office.manager.post(&close(&fund), account.clone()).await.refused(403), "forbidden");
+    let closed = office.admin.post(&close(&fund), account.clone()).await.expect(200);
+    assert!(closed["closed_at"].is_string() && closed["account"] == "****3000", "{closed:#}");
+    assert_eq!(office.admin.post(&close(&fund), account.clone()).await.expect(200), closed);
+    let reference = lines(&call)[0]["reference"].as_str().unwrap();
+    let unnamed = Entry { payer: "Investor 1", ..Entry::credit("100.00", "CLOSED", "call 1") };
+    let imported = import(&office, camt("053", "08", &[unnamed])).await;
+    assert_eq!(counts(&imported), [("unmatched", 1)], "{imported:#}");
+    assert!(items(&office.treasurer.get("/bank-entries?status=unmatched").await.expect(200))[0]["fund_id"].is_null());
+    // and is another fund's from when it is registered for it
+    let registered = office.admin.post(&accounts(&other), account.clone()).await.expect(201);
+    assert!(registered["closed_at"].is_null() && registered["fund_id"] == json!(other.id), "{registered:#}");
+    assert_eq!(office.admin.post(&accounts(&fund), account).await.refused(409), "bank_account_taken");
+    let imported = import(&office, camt("053", "08", &[Entry::credit("100.00", "OTHER", reference)])).await;
+    assert_eq!(counts(&imported), [("unmatched", 1)], "{imported:#}");
+    assert!(items(&office.admin.get(&accounts(&fund)).await.expect(200)).is_empty());
 }
 
 #[tokio::test]

@@ -249,7 +249,10 @@ fn asks(id: u128, amounts: [i128; 3], impact: i128) -> CallLine {
 
 fn parts(amounts: [i128; 3]) -> Vec<LinePurpose> {
     let kinds = [PurposeKind::Reserve, PurposeKind::Expenses, PurposeKind::RecallableReturn];
-    let part = |(kind, amount): (PurposeKind, i128)| LinePurpose { kind, allocation_id: None, amount: usd(amount), paid: usd(0) };
+    let part = |(kind, amount): (PurposeKind, i128)| {
+        let inside_commitment = kind != PurposeKind::Expenses;
+        LinePurpose { kind, allocation_id: None, inside_commitment, amount: usd(amount), paid: usd(0) }
+    };
     kinds.into_iter().zip(amounts).filter(|(_, amount)| *amount != 0).map(part).collect()
 }
 
@@ -355,6 +358,8 @@ proptest! {
             let is_return = |part: &LinePurpose| part.kind == PurposeKind::RecallableReturn;
             prop_assert!(target.purposes.iter().all(|part| if is_return(part) { part.amount <= usd(0) } else { part.amount >= usd(0) }), "{targets:?}");
             prop_assert_eq!(target.purposes.iter().map(|part| part.amount).sum::<Amount>(), target.amount);
+            let inside: Amount = target.purposes.iter().filter(|part| part.inside_commitment).map(|part| part.amount).sum();
+            prop_assert_eq!(target.impact_on_unfunded, -inside);
         }
     }
 

@@ -163,7 +163,7 @@ fn the_others_pay_what_is_missing_within_their_caps() {
     let call = commitments::issued(1, purposes.clone(), Rounding::PerCall, "2026-03-31");
     let lines = commitments::lines_of(&call, &split(&purposes, &commitments).unwrap());
     let failed = lines.iter().find(|line| line.investor_id == Uuid::from_u128(1)).unwrap();
-    let capped = |percent: &str| cover(&call, failed, &lines, &commitments, Ratio(percent.parse().unwrap()), |_| usd(0));
+    let capped = |percent: &str| cover(failed, &lines, &commitments, Ratio(percent.parse().unwrap()), |_| usd(0));
     let amounts = |cover: &crate::domain::Cover| {
         cover.lines.iter().map(|line| (line.investor_id.as_u128(), line.amount.minor(currency()))).collect::<Vec<_>>()
     };
@@ -174,11 +174,11 @@ fn the_others_pay_what_is_missing_within_their_caps() {
     let part = capped("10");
     assert_eq!((part.amount, amounts(&part)), (usd(330), vec![(2, 110), (3, 220)]));
     assert_eq!(capped("0").amount, usd(0));
-    let again = cover(&call, failed, &lines, &commitments, Ratio("10".parse().unwrap()), |_| usd(100));
+    let again = cover(failed, &lines, &commitments, Ratio("10".parse().unwrap()), |_| usd(100));
     assert_eq!(amounts(&again), [(2, 10), (3, 120)], "the cap counts what was asked for the line before");
     let mut little = commitments.clone();
     little[1].unfunded = usd(100);
-    let within = cover(&call, failed, &lines, &little, Ratio("50".parse().unwrap()), |_| usd(0));
+    let within = cover(failed, &lines, &little, Ratio("50".parse().unwrap()), |_| usd(0));
     assert_eq!((within.inside, within.lines[0].impact_on_unfunded), (usd(1_000), usd(-100)));
     // what is taken off the line and put on the others' is the same, purpose by purpose
     let mut left = failed.clone();

@@ -42,14 +42,22 @@ fn table(entries: &[BankEntry], actor: &Actor, key: &dyn Fn() -> Uuid) -> Markup
                     td {
                         @if let Some(note) = &entry.note { p.note { (note) } }
                         @for suggestion in &entry.suggestions { (accept(entry, suggestion, actor, key())) }
-                        @if !entry.suggestions.is_empty() {
-                            (form(actor, key(), &format!("/bank-entries/{}/reject", entry.id), "/bank-entries", "None of these", &[Field::text("reason", "Reason")]))
-                        }
+                        (reject(entry, actor, key()))
                     }
                 } }
                 @if entries.is_empty() { tr { td.note colspan="6" { "Nothing." } } }
             }
         } }
+    }
+}
+
+fn reject(entry: &BankEntry, actor: &Actor, key: Uuid) -> Markup {
+    let path = format!("/bank-entries/{}/reject", entry.id);
+    let reason = Field::text("reason", "Reason");
+    if entry.suggestions.is_empty() {
+        form(actor, key, &path, "/bank-entries", "No cash for a line", &[reason, Field::hidden("set_aside", true)])
+    } else {
+        form(actor, key, &path, "/bank-entries", "None of these", &[reason])
     }
 }
 

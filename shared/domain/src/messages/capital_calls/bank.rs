@@ -22,20 +22,42 @@ pub struct BankAccount {
     pub registered_by: String,
     /// When.
     pub registered_at: DateTime<Utc>,
+    /// Who closed it; none while it is open.
+    pub closed_by: Option<String>,
+    /// When.
+    pub closed_at: Option<DateTime<Utc>>,
 }
 
-/// Registers an account of a fund. One that is registered already for the same fund stays as it is.
+/// Registers an account of a fund. One that is registered already for the same fund stays as it is; one that was closed may be
+/// registered for any fund.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterBankAccount {
     /// The fund.
     pub fund_id: Uuid,
-    /// IBAN or other number, at most 34 letters and digits; blanks are dropped.
+    /// IBAN or other number, 4 to 34 letters and digits; blanks are dropped.
     pub account: String,
 }
 
 impl Command for RegisterBankAccount {
     const SUBJECT: &'static str = "tranche.cmd.capital-calls.register-bank-account";
+    type Reply = BankAccount;
+    const IS_SECRET: bool = true;
+}
+
+/// Closes an account of a fund, for good or because it was registered by mistake: entries on it that are imported later are no fund's.
+/// One that is closed already stays as it is.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloseBankAccount {
+    /// The fund.
+    pub fund_id: Uuid,
+    /// IBAN or other number; blanks are dropped.
+    pub account: String,
+}
+
+impl Command for CloseBankAccount {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.close-bank-account";
     type Reply = BankAccount;
     const IS_SECRET: bool = true;
 }
@@ -273,7 +295,7 @@ pub enum BankEntryDecision {
     Unmatched,
     /// Payments came back with it.
     Returned,
-    /// It is no cash for a line.
+    /// It is no cash for a line, by what the bank says or a person.
     Information,
 }
 
@@ -287,9 +309,14 @@ pub enum BankEntryChange {
     Booked,
     /// A person matched it.
     Matched,
-    /// A person rejected its suggestions.
+    /// A person rejected its suggestions, or set it aside.
     Rejected {
         /// Why.
+        reason: String,
+    },
+    /// A person took all payments back that it became: it waits for a person again.
+    Reopened {
+        /// Why they were taken back.
         reason: String,
     },
 }
@@ -313,6 +340,7 @@ impl Aggregate for BankEntry {
             BankEntryChange::Booked => "booked",
             BankEntryChange::Matched => "matched",
             BankEntryChange::Rejected { .. } => "rejected",
+            BankEntryChange::Reopened { .. } => "reopened",
         }
     }
 }
@@ -335,7 +363,7 @@ impl Command for MatchBankEntry {
     type Reply = BankEntry;
 }
 
-/// Says that an entry is for none of the lines suggested: it stays in suspense.
+/// Says that an entry is for none of the lines suggested: it stays in suspense, unless it is no investor's cash at all.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectBankEntry {
@@ -343,6 +371,10 @@ pub struct RejectBankEntry {
     pub entry_id: Uuid,
     /// Why, at most 500 characters.
     pub reason: String,
+    /// Whether it is no cash for a line, such as interest of the bank or proceeds of a sale: it leaves the suspense. It may still be
+    /// matched by a person.
+    #[serde(default)]
+    pub set_aside: bool,
 }
 
 impl Command for RejectBankEntry {

@@ -18,10 +18,20 @@ pub struct LinePurpose {
     pub kind: PurposeKind,
     /// The allocation of an investment.
     pub allocation_id: Option<Uuid>,
+    /// Whether it draws on the commitment, or gives back to it.
+    #[serde(default)]
+    pub inside_commitment: bool,
     /// Its part of the line's amount; below zero for a return that is netted.
     pub amount: Amount,
     /// Its part of what is paid and netted, pro rata to the amounts.
     pub paid: Amount,
+}
+
+impl LinePurpose {
+    /// What it does to the unfunded commitment: what draws on it is below zero, what is given back above.
+    pub fn impact_on_unfunded(&self) -> Amount {
+        if self.inside_commitment { -self.amount } else { Amount::ZERO }
+    }
 }
 
 /// What became of a line other than by being paid.
