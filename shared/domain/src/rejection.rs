@@ -162,7 +162,7 @@ impl Reason {
             R::InvalidText => (422, "invalid text", "give a text of the length that the field allows, without control characters"),
             R::UnknownTimezone => (422, "unknown time zone", "give an IANA time zone, such as Europe/Luxembourg"),
             R::UnknownCalendar => (422, "unknown calendar", "give one of the calendars named"),
-            R::ImplausibleDate => (422, "implausible date", "check the year of the date"),
+            R::ImplausibleDate => (422, "implausible date", "give a date, or a range of dates, within the time that is named"),
             R::InvalidRate => (422, "invalid rate", "give a rate in percent a year as a string, such as \"8.5\""),
             R::InvalidReference => (422, "invalid reference", "give the reference as the payment method writes it"),
             R::InvalidRules => (422, "invalid rules", "correct the field named and send the rules again"),
@@ -214,7 +214,11 @@ impl Reason {
             }
             R::AlreadyExcused => (409, "excused before", "look at the commitment; amend calls that were issued before the excuse"),
             R::NoCommitments => (409, "no commitments in force", "record commitments that are effective by the due date first"),
-            R::PurposeMismatch => (422, "purpose not consistent", "give an investment its allocation, and other purposes none"),
+            R::PurposeMismatch => (
+                422,
+                "purpose not consistent",
+                "correct the purpose named: an investment has an allocation, others have none, and a return is inside the commitments",
+            ),
             R::CallExceedsAllocation => (409, "call exceeds the allocation", "call at most what the allocation has left to call"),
             R::CallExceedsUnfunded => {
                 (409, "call exceeds the unfunded commitments", "lower the amount by the shortfall, or call the rest outside the commitment")
@@ -258,7 +262,11 @@ impl Reason {
             }
             R::NoLineToPay => (409, "no line to pay", "wait for a capital call to the investor, or send the cash back"),
             R::NotSuspended => (409, "payment not in suspense", "look at the payment; it is applied or reversed already"),
-            R::NoCredit => (409, "not so much credit", "use at most the credit that the payment has, and what the line has outstanding"),
+            R::NoCredit => (
+                409,
+                "not so much credit",
+                "look at the payment: use at most the credit it has and what the line has outstanding; cash that was taken back is no credit",
+            ),
             R::NotCleared => (409, "payment not cleared", "wait until the payment has cleared, on the date named"),
             R::RefundPending => (409, "refund not paid out yet", "pay the refund out or cancel it first"),
             R::RefundNotPending => (409, "refund not pending", "look at the refund; it has been decided or paid out already"),
@@ -269,7 +277,7 @@ impl Reason {
             R::StatementUnreadable => (
                 422,
                 "statement file not readable",
-                "look at the line named, and get the file again from the bank; nothing of it was imported",
+                "look at the line named, and get the file again from the bank, or name the column map of a CSV file; nothing of it was imported",
             ),
             R::BankAccountTaken => (409, "bank account taken", "look whose account it is; an account is one fund's"),
             R::InvalidBankDetails => (422, "bank details not valid", "correct the field named, as the bank has written it"),

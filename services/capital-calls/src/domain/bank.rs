@@ -101,6 +101,8 @@ pub struct Known {
     pub fund_id: Option<Uuid>,
     /// The investor whose account it comes from, as a person has confirmed.
     pub payer: Option<Uuid>,
+    /// The investor who has paid under the payer's name, as a person has confirmed.
+    pub alias: Option<Uuid>,
     /// By how much cash may be short.
     pub tolerance: Amount,
     /// Which line cash pays first.
@@ -118,8 +120,8 @@ pub enum Proposal {
     Nothing(&'static str),
 }
 
-/// Proposes lines for an entry that has brought cash: by the references that the payer gave, by a payer's account that a person has
-/// confirmed, and otherwise, for a person to choose, by amount and name.
+/// Proposes lines for an entry that has brought cash: by the references that the payer gave, by a payer's account or name that a person
+/// has confirmed, and otherwise, for a person to choose, by amount and name.
 pub fn propose(entry: &ImportedEntry, known: Known, open: &OpenLines, by_reference: &HashMap<String, Uuid>) -> Proposal {
     if entry.differs {
         return Proposal::Nothing("the transactions of the entry do not add up to it");
@@ -136,6 +138,9 @@ pub fn propose(entry: &ImportedEntry, known: Known, open: &OpenLines, by_referen
         if entry.amount <= outstanding {
             return Proposal::Sure(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::PayerAccount, sure: 95 });
         }
+    }
+    if let Some(suggestion) = known.alias.filter(|_| known.payer.is_none()).and_then(|alias| by_alias(entry, fund_id, alias, known, open)) {
+        return Proposal::Sure(suggestion);
     }
     match suggestions(entry, fund_id, known, open) {
         found if found.is_empty() => Proposal::Nothing("no open line of the fund has this amount or a payer of this name"),
@@ -161,6 +166,25 @@ fn by_references(entry: &ImportedEntry, known: Known, named: &[&CallLine]) -> Pr
     Proposal::Sure(Suggestion { parts: spread(entry.amount, named.to_vec(), known), why: MatchReason::Reference, sure: 100 })
 }
 
+/// What an investor owes who has paid under the payer's name before, where the amount is just what it owes and nobody else does: a
+/// custodian pays for several under one name.
+fn by_alias(entry: &ImportedEntry, fund_id: Uuid, alias: Uuid, known: Known, open: &OpenLines) -> Option<Suggestion> {
+    let owes = |line: &&CallLine| line.outstanding == entry.amount;
+    let lines = open.of_investor(fund_id, alias);
+    let others = open.by_amount.get(&(fund_id, entry.amount)).map_or(&[][..], Vec::as_slice);
+    if others.iter().filter_map(|id| open.lines.get(id)).filter(owes).any(|line| line.investor_id != alias) {
+        return None;
+    }
+    let one: Vec<&CallLine> = lines.iter().copied().filter(owes).collect();
+    let outstanding: Amount = lines.iter().map(|line| line.outstanding).sum();
+    let lines = match (one.len(), outstanding == entry.amount) {
+        (1, _) => one,
+        (0, true) => lines,
+        _ => return None,
+    };
+    Some(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::PayerName, sure: 90 })
+}
+
 /// Gives each line what is outstanding, in order; the last one gets the rest.
 fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known) -> Vec<ReceiptPart> {
     in_order(&mut lines, known.order);
@@ -183,8 +207,9 @@ fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known) -> Vec<Receip
 
 fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known, open: &OpenLines) -> Vec<Suggestion> {
     let payer = Name::of(entry.payer_name.as_deref().unwrap_or_default());
-    let is_payer =
-        |investor_id: &Uuid| known.payer == Some(*investor_id) || open.names.get(investor_id).is_some_and(|name| name.is_like(&payer));
+    let is_payer = |investor_id: &Uuid| {
+        known.payer.or(known.alias) == Some(*investor_id) || open.names.get(investor_id).is_some_and(|name| name.is_like(&payer))
+    };
     let whole = |line: &CallLine| vec![ReceiptPart { line_id: line.id, amount: entry.amount }];
     let mut found = Vec::new();
     let exact = open.by_amount.get(&(fund_id, entry.amount)).map_or(&[][..], Vec::as_slice);
@@ -221,6 +246,12 @@ fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known, open: &OpenLi
     found.sort_by_key(|suggestion| (u8::MAX - suggestion.sure, suggestion.parts.first().map(|part| part.line_id)));
     found.truncate(SUGGESTIONS_MAX);
     found
+}
+
+/// A payer's name as it is remembered: in small letters, with one blank between its words. None where there is no name.
+pub fn written_alias(name: &str) -> Option<String> {
+    let words: Vec<String> = name.split_whitespace().map(str::to_lowercase).collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 /// The number of an account or a bank as it is kept and compared: in capitals, without blanks.

@@ -16,7 +16,7 @@ use chrono::{Duration, NaiveDate};
 use uuid::Uuid;
 
 use super::calls::REASON_CHARACTERS_MAX;
-use super::matching::{parts_of, settle};
+use super::matching::{alias_of, parts_of, settle};
 use super::payments::{Desk, Recorded, Reported, publish};
 use crate::domain::{self, FundCopy};
 use crate::{CapitalCalls, store};
@@ -223,8 +223,8 @@ impl Handle<MatchBankEntry> for CapitalCalls {
                     desk.histories.publish(tx, context)?;
                     let line = payments.first().map(|(_, line)| line.clone());
                     decide(tx, context, entry, payments.into_iter().map(|(recorded, _)| recorded.payment().id).collect(), line.as_ref());
-                    if let (true, Some(key), Some(line)) = (body.remember_payer, &entry.entry.payer_key, &line) {
-                        store::remember_payer(tx, key, line.fund_id, line.investor_id, &context.actor.user).await?;
+                    if let Some(line) = line.filter(|_| body.remember_payer) {
+                        remember(tx, context, entry, &line).await?;
                     }
                     tx.emit(context, &*entry, BankEntryChange::Matched)?;
                     Ok(entry.clone())
@@ -235,6 +235,18 @@ impl Handle<MatchBankEntry> for CapitalCalls {
         let changed: Vec<&BankEntry> = entries.values().filter(|entry| entry.decision == BankEntryDecision::Matched).collect();
         store::save_bank_entries(tx, &changed).await?;
         Ok(answers)
+    }
+}
+
+/// Remembers from which account and under which name an investor pays.
+async fn remember(tx: &mut Tx, context: &Context, entry: &BankEntry, line: &CallLine) -> Result<(), Fault> {
+    let user = &context.actor.user;
+    if let Some(key) = &entry.entry.payer_key {
+        store::remember_payer(tx, key, line.fund_id, line.investor_id, user).await?;
+    }
+    match alias_of(entry) {
+        Some(alias) => store::remember_alias(tx, &alias, line.fund_id, line.investor_id, user).await,
+        None => Ok(()),
     }
 }
 

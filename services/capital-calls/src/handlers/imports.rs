@@ -38,12 +38,14 @@ struct Care {
 }
 
 impl Care {
-    /// After a slice that failed, or did not.
-    fn next(self, failed: Option<String>) -> Care {
-        match failed {
-            Some(_) if self.slice > 1 => Care { slice: 1, because: None },
-            Some(because) => Care { slice: 1, because: Some(because) },
-            None => Care { slice: (self.slice * 2).min(SLICE), because: None },
+    /// After a slice went well or failed. What may succeed when it is tried again is tried in smaller slices: they may have taken too
+    /// long.
+    fn next(self, went: &Result<(), Fault>) -> Care {
+        match went {
+            Err(Fault::Transient(_)) => Care { slice: (self.slice / 2).max(1), ..self },
+            Err(Fault::Fatal(_)) if self.slice > 1 => Care { slice: 1, because: None },
+            Err(Fault::Fatal(because)) => Care { slice: 1, because: Some(because.clone()) },
+            Ok(()) => Care { slice: (self.slice * 2).min(SLICE), because: None },
         }
     }
 }
@@ -54,14 +56,9 @@ impl Imports {
         failed.get(&id).cloned().unwrap_or(Care { slice: SLICE, because: None })
     }
 
-    /// Notes how the slice went; what may succeed when it is tried again changes nothing.
+    /// Notes how the slice went.
     fn note(&self, id: Uuid, care: Care, went: &Result<(), Fault>) {
-        let failed = match went {
-            Err(Fault::Transient(_)) => return,
-            Err(Fault::Fatal(why)) => Some(why.clone()),
-            Ok(()) => None,
-        };
-        let care = care.next(failed);
+        let care = care.next(went);
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if care.slice < SLICE {
             failed.insert(id, care)
@@ -290,12 +287,14 @@ mod tests {
         let id = Uuid::from_u128(1);
         let fatal = || Err(Fault::Fatal("why".into()));
         let mut slices = Vec::new();
-        for went in [fatal(), Err(Fault::Transient("a deadlock".into())), Ok(()), fatal(), fatal(), Ok(()), Ok(())] {
+        let transient = || Err(Fault::Transient("it took too long".into()));
+        for went in [transient(), fatal(), transient(), Ok(()), fatal(), fatal(), transient(), Ok(()), Ok(())] {
             let care = imports.care(id);
             slices.push((care.slice, care.because.is_some()));
             imports.note(id, care, &went);
         }
-        assert_eq!(slices, [(SLICE, false), (1, false), (1, false), (2, false), (1, false), (1, true), (2, false)]);
+        let expected = [(SLICE, false), (500, false), (1, false), (1, false), (2, false), (1, false), (1, true), (1, true), (2, false)];
+        assert_eq!(slices, expected);
         while imports.care(id).slice < SLICE {
             imports.note(id, imports.care(id), &Ok(()));
         }

@@ -30,6 +30,7 @@ pub async fn pay(tx: &mut Tx, context: &Context, funds: &Funds, slice: &mut Slic
     let payer_keys: Vec<String> = waiting.iter().filter_map(|entry| entry.entry.payer_key.clone()).collect();
     let payers = store::payers(tx, &payer_keys).await?;
     let unnamed = waiting.iter().filter(|entry| entry.entry.references.is_empty());
+    let aliases = store::aliases(tx, &unnamed.clone().filter_map(|entry| alias_of(entry)).collect::<Vec<_>>()).await?;
     let fund_ids = sorted_ids(unnamed.filter_map(|entry| fund_of(funds, &entry.entry)));
     let mut line_ids = store::open_lines(tx, &fund_ids).await?;
     line_ids.extend(by_reference.values());
@@ -42,8 +43,9 @@ pub async fn pay(tx: &mut Tx, context: &Context, funds: &Funds, slice: &mut Slic
     for (place, entry) in waiting.iter_mut().enumerate() {
         let fund_id = fund_of(funds, &entry.entry);
         let payer = entry.entry.payer_key.as_ref().zip(fund_id).and_then(|(account, fund)| payers.get(&(account.clone(), fund)).copied());
+        let alias = alias_of(entry).zip(fund_id).and_then(|key| aliases.get(&key)).copied();
         let (tolerance, order) = fund_id.and_then(|id| terms.get(&id)).copied().unwrap_or_default();
-        match domain::propose(&entry.entry, Known { fund_id, payer, tolerance, order }, &open, &by_reference) {
+        match domain::propose(&entry.entry, Known { fund_id, payer, alias, tolerance, order }, &open, &by_reference) {
             Proposal::Sure(suggestion) => {
                 open.take(&suggestion.parts);
                 sure.push((place, suggestion));
@@ -83,6 +85,11 @@ pub async fn pay(tx: &mut Tx, context: &Context, funds: &Funds, slice: &mut Slic
         }
     }
     desk.save(tx, &lines).await
+}
+
+/// The name of an entry's payer, as it is remembered.
+pub fn alias_of(entry: &BankEntry) -> Option<String> {
+    entry.entry.payer_name.as_deref().and_then(domain::written_alias)
 }
 
 /// The tolerance and the order of application of each fund, by the rules in force.

@@ -110,6 +110,36 @@ pub async fn remember_payer(tx: &mut Tx, account_key: &str, fund_id: Uuid, inves
     Ok(())
 }
 
+/// The investors who pay under these names, by name and fund.
+pub async fn aliases(tx: &mut Tx, names: &[String]) -> Result<HashMap<(String, Uuid), Uuid>, Fault> {
+    if names.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let aliases: Vec<(String, Uuid, Uuid)> = sqlx::query_as("select name, fund_id, investor_id from payer_aliases where name = any($1)")
+        .bind(names)
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(aliases.into_iter().map(|(name, fund_id, investor_id)| ((name, fund_id), investor_id)).collect())
+}
+
+/// Remembers under which name an investor pays.
+pub async fn remember_alias(tx: &mut Tx, name: &str, fund_id: Uuid, investor_id: Uuid, confirmed_by: &str) -> Result<(), Fault> {
+    let now = tx.now();
+    sqlx::query(
+        "insert into payer_aliases (name, fund_id, investor_id, confirmed_by, confirmed_at) values ($1, $2, $3, $4, $5)
+         on conflict (name, fund_id) do update
+         set investor_id = excluded.investor_id, confirmed_by = excluded.confirmed_by, confirmed_at = excluded.confirmed_at",
+    )
+    .bind(name)
+    .bind(fund_id)
+    .bind(investor_id)
+    .bind(confirmed_by)
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 // ---- maps of columns
 
 fn map(row: &PgRow) -> Result<ColumnMapSaved, Error> {

@@ -61,9 +61,13 @@ pub struct Route {
 }
 
 fn read<T: ::domain::message::Wire>(value: Value) -> Result<Vec<u8>, Rejection> {
-    let refuse = |error: serde_json::Error| Reason::MalformedRequest.with(error.to_string());
-    let message: T = serde_json::from_value(value).map_err(refuse)?;
-    serde_json::to_vec(&message).map_err(refuse)
+    // read once more for the name of the field, only when it cannot be read
+    let refuse = |_| match serde_path_to_error::deserialize::<_, T>(&value) {
+        Err(error) => Reason::MalformedRequest.with(error.to_string()),
+        Ok(_) => Reason::Internal.with("a body that is read only the second time"),
+    };
+    let message = T::deserialize(&value).map_err(refuse)?;
+    serde_json::to_vec(&message).map_err(|error| Reason::Internal.with(error.to_string()))
 }
 
 fn read_command<C: Command>(value: Value) -> Result<Vec<u8>, Rejection> {

@@ -258,6 +258,8 @@ async fn payments_in_one_request_are_accepted_or_refused_each_by_itself_and_once
     let many = json!({"payments": vec![of(first, "1.00", "x"); 10_001]});
     assert_eq!(office.treasurer.post("/payments/batch", many).await.refused(413), "request_too_large");
     assert_eq!(office.treasurer.post("/payments/batch", json!({"payments": []})).await.refused(400), "malformed_request");
+    let wrong = office.treasurer.post("/payments/batch", json!({"payments": [{"line_id": first, "amount": 5}]})).await;
+    assert!(wrong.text("detail").starts_with("payments[0].amount: "), "{:#}", wrong.body);
     assert_eq!(office.analyst.post("/payments/batch", json!({"payments": []})).await.refused(403), "forbidden");
 }
 

@@ -240,6 +240,20 @@ async fn what_has_no_reference_is_suggested_and_what_a_person_confirms_is_rememb
         office.manager.post(&format!("/bank-entries/{}/reject", id(&entry("D"), "id")), json!({"reason": "?"})).await.refused(403),
         "forbidden"
     );
+    // a name is remembered as well, whatever the account, and pays by itself what nobody else owes
+    let custodian = |amount, reference, account| named(amount, reference, "Custody  BANK", account);
+    let first = import(&office, camt("053", "08", &[custodian("30.00", "F", "NL77")])).await;
+    assert_eq!(counts(&first), [("unmatched", 1)], "{first:#}");
+    let waiting = office.treasurer.get(&format!("/bank-entries?import_id={}", id(&first, "id"))).await.expect(200);
+    let body = json!({"parts": [{"line_id": of(&second, 0)["id"], "amount": "30.00"}], "remember_payer": true});
+    office.treasurer.post(&format!("/bank-entries/{}/match", id(&items(&waiting)[0], "id")), body).await.expect(200);
+    let third = office.call(&fund, id(&call["purposes"][0], "allocation_id"), "60.00", "2099-12-31").await;
+    let all_owe_it = import(&office, camt("053", "08", &[custodian("20.00", "G", "NL78")])).await;
+    assert_eq!(counts(&all_owe_it), [("suggested", 1)], "{all_owe_it:#}");
+    office.pay(id(&of(&third, 0), "id"), "5.00", "by wire").await;
+    let only_it_owes = import(&office, camt("053", "08", &[custodian("15.00", "H", "NL79")])).await;
+    let matched = office.treasurer.get(&format!("/bank-entries?import_id={}", id(&only_it_owes, "id"))).await.expect(200);
+    assert_eq!((&items(&matched)[0]["matched_by"], &items(&matched)[0]["sure"]), (&json!("payer_name"), &json!(90)), "{matched:#}");
     assert_sums(&stack);
 }
 

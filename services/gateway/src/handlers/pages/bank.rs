@@ -64,7 +64,7 @@ fn reject(entry: &BankEntry, actor: &Actor, key: Uuid) -> Markup {
 fn accept(entry: &BankEntry, suggestion: &Suggestion, actor: &Actor, key: Uuid) -> Markup {
     let names: Vec<(String, String)> =
         (0..suggestion.parts.len()).map(|place| (format!("parts.{place}.line_id"), format!("parts.{place}.amount"))).collect();
-    let remember = [("false", "This time"), ("true", "And remember the payer's account")];
+    let remember = [("false", "This time"), ("true", "And remember the payer")];
     let mut fields: Vec<Field<'_>> = suggestion
         .parts
         .iter()

@@ -222,6 +222,8 @@ pub enum MatchReason {
     Reference,
     /// The payer's account was confirmed for the investor before.
     PayerAccount,
+    /// The payer's name was confirmed for the investor before, and the amount is what it owes, and nobody else.
+    PayerName,
     /// The amount is what is outstanding, and the payer's name is the investor's.
     AmountAndName,
     /// The amount is what is outstanding on all lines of an investor with the payer's name.
@@ -353,7 +355,7 @@ pub struct MatchBankEntry {
     pub entry_id: Uuid,
     /// What is for which line, 1 to 100, all of one investor in one fund; together the entry's amount.
     pub parts: Vec<ReceiptPart>,
-    /// Whether the payer's account is this investor's from now on.
+    /// Whether the payer's account and name stand for this investor from now on, in this fund.
     #[serde(default)]
     pub remember_payer: bool,
 }

@@ -387,7 +387,8 @@ impl Command for SubmitDraft {
 /// issue the change is approved like a call, and then only the differences move. What would change no line of an issued call
 /// (`nothing_amended`, also where only its priority is another), could not be placed (`call_exceeds_unfunded`), asks for more without
 /// notice (`notice_too_short`), or is a call of which others pay a part (`shortfall_covered`) is refused at once, and again if it is so
-/// when it is approved.
+/// when it is approved. Default interest runs from the due date that is in force: what was paid of it beyond what a later date leaves is
+/// credit.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AmendCapitalCall {
