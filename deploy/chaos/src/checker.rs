@@ -97,10 +97,12 @@ struct Tables {
     payouts: HashMap<Uuid, String>,
     statements: HashMap<String, Vec<(Uuid, i64, String)>>,
     lines: HashSet<Uuid>,
+    /// Whether lines may be missing, because the database was set back that had them.
+    forgets_lines: bool,
 }
 
 impl Tables {
-    async fn read(database: &PgPool) -> Result<Tables, sqlx::Error> {
+    async fn read(database: &PgPool, set_backs: &[SetBack]) -> Result<Tables, sqlx::Error> {
         let mut tables = Tables {
             payments: HashMap::new(),
             reversals: HashMap::new(),
@@ -115,6 +117,7 @@ impl Tables {
             payouts: HashMap::new(),
             statements: HashMap::new(),
             lines: HashSet::new(),
+            forgets_lines: set_backs.iter().any(|set_back| set_back.service == "capital-calls"),
         };
         let payments = "select reference, id, line_id, (amount * 100)::bigint::text as cents, reversal->>'reason' as reason from capital_calls.payments";
         for row in sqlx::query(payments).fetch_all(database).await? {
@@ -229,7 +232,7 @@ impl Tables {
             }
             Operation::Statement { line, file, cents } => {
                 // cash for a line that was forgotten with its call waits for a person
-                let times = i64::from(self.lines.contains(line));
+                let times = i64::from(self.lines.contains(line) || !self.forgets_lines);
                 let paid = times * cents;
                 let found = self.statements.get(file).into_iter().flatten();
                 found.map(|(id, payments, amount)| effect(*id, *payments == times && *amount == paid.to_string())).collect()
@@ -240,7 +243,7 @@ impl Tables {
 
 /// Compares the journal with the databases.
 pub async fn commands(database: &PgPool, journal: &[Entry], set_backs: &[SetBack]) -> Result<Findings, String> {
-    let tables = Tables::read(database).await.map_err(|error| format!("checker: {error}"))?;
+    let tables = Tables::read(database, set_backs).await.map_err(|error| format!("checker: {error}"))?;
     let mut findings = Findings::default();
     for entry in journal {
         let effects = tables.effects(&entry.operation);

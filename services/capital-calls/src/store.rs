@@ -100,6 +100,7 @@ pub const TOTALS: [chassis::Total; 6] = [
 ];
 
 mod bank;
+mod bank_accounts;
 mod bank_details;
 mod calls;
 mod closings;
@@ -110,6 +111,7 @@ mod payments;
 mod refunds;
 
 pub use bank::*;
+pub use bank_accounts::*;
 pub use bank_details::*;
 pub use calls::*;
 pub use closings::*;

@@ -65,10 +65,10 @@ pub trait Command: Wire {
     const IS_SECRET: bool = false;
 }
 
-/// What is wrong with the form of a secret command, without its values.
+/// What is wrong with the form of a secret command, without its values: a field that is missing may be named, with where it belongs.
 pub fn without_values(rejection: Rejection) -> Rejection {
     match rejection.reason {
-        Reason::MalformedRequest if !rejection.detail.starts_with("missing field") => {
+        Reason::MalformedRequest if !rejection.detail.rsplit(": ").next().is_some_and(|what| what.starts_with("missing field")) => {
             rejection.reason.with("a field is unknown or has the wrong type; see the schema of the request")
         }
         _ => rejection,

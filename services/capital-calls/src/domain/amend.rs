@@ -111,7 +111,11 @@ fn kept(preview: &LinePreview, lines: &[&CallLine], zero: Amount) -> (Vec<LinePr
     for line in lines {
         let mut purposes = Vec::new();
         for asked in joined(&line.purposes) {
-            let Some(called) = rest.purposes.iter_mut().find(|called| is_same(called, &asked)) else { continue };
+            let for_the_same = |called: &LinePurpose| (called.kind, called.allocation_id) == (asked.kind, asked.allocation_id);
+            // one that is inside the commitments now, or is so no more, is the same cash
+            let place = rest.purposes.iter().position(|called| is_same(called, &asked));
+            let Some(place) = place.or_else(|| rest.purposes.iter().position(for_the_same)) else { continue };
+            let called = &mut rest.purposes[place];
             // a return is below zero
             let keeps = if asked.amount < Amount::ZERO {
                 asked.amount.max(called.amount).min(zero)

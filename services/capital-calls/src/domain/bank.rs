@@ -55,6 +55,7 @@ impl OpenLines {
         for part in parts {
             if let Some(line) = self.lines.get_mut(&part.line_id) {
                 line.outstanding = (line.outstanding - part.amount).max(line.currency.zero());
+                self.by_amount.entry((line.fund_id, line.outstanding)).or_default().push(line.id);
             }
         }
     }
@@ -96,13 +97,15 @@ impl Name {
 
 /// What is known of an entry besides what the bank says.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Known {
+pub struct Known<'a> {
     /// The fund whose account it is on.
     pub fund_id: Option<Uuid>,
+    /// Whether the account was a fund's, and is closed.
+    pub is_closed: bool,
     /// The investor whose account it comes from, as a person has confirmed.
     pub payer: Option<Uuid>,
-    /// The investor who has paid under the payer's name, as a person has confirmed.
-    pub alias: Option<Uuid>,
+    /// The investors who have paid under the payer's name, as a person has confirmed.
+    pub aliases: &'a [Uuid],
     /// By how much cash may be short.
     pub tolerance: Amount,
     /// Which line cash pays first.
@@ -122,9 +125,12 @@ pub enum Proposal {
 
 /// Proposes lines for an entry that has brought cash: by the references that the payer gave, by a payer's account or name that a person
 /// has confirmed, and otherwise, for a person to choose, by amount and name.
-pub fn propose(entry: &ImportedEntry, known: Known, open: &OpenLines, by_reference: &HashMap<String, Uuid>) -> Proposal {
+pub fn propose(entry: &ImportedEntry, known: Known<'_>, open: &OpenLines, by_reference: &HashMap<String, Uuid>) -> Proposal {
     if entry.differs {
         return Proposal::Nothing("the transactions of the entry do not add up to it");
+    }
+    if known.is_closed {
+        return Proposal::Nothing("the account is closed: look whose cash it is");
     }
     let named: Vec<&CallLine> =
         entry.references.iter().filter_map(|reference| by_reference.get(reference)).filter_map(|id| open.line(*id)).collect();
@@ -139,7 +145,7 @@ pub fn propose(entry: &ImportedEntry, known: Known, open: &OpenLines, by_referen
             return Proposal::Sure(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::PayerAccount, sure: 95 });
         }
     }
-    if let Some(suggestion) = known.alias.filter(|_| known.payer.is_none()).and_then(|alias| by_alias(entry, fund_id, alias, known, open)) {
+    if let Some(suggestion) = by_alias(entry, fund_id, known, open) {
         return Proposal::Sure(suggestion);
     }
     match suggestions(entry, fund_id, known, open) {
@@ -148,7 +154,7 @@ pub fn propose(entry: &ImportedEntry, known: Known, open: &OpenLines, by_referen
     }
 }
 
-fn by_references(entry: &ImportedEntry, known: Known, named: &[&CallLine]) -> Proposal {
+fn by_references(entry: &ImportedEntry, known: Known<'_>, named: &[&CallLine]) -> Proposal {
     let Some(first) = named.first() else { return Proposal::Nothing("the reference that the payer gave is no line's") };
     let same = |line: &&&CallLine| (line.fund_id, line.investor_id) == (first.fund_id, first.investor_id);
     if named.len() != named.iter().filter(same).count() {
@@ -166,27 +172,40 @@ fn by_references(entry: &ImportedEntry, known: Known, named: &[&CallLine]) -> Pr
     Proposal::Sure(Suggestion { parts: spread(entry.amount, named.to_vec(), known), why: MatchReason::Reference, sure: 100 })
 }
 
-/// What an investor owes who has paid under the payer's name before, where the amount is just what it owes and nobody else does: a
-/// custodian pays for several under one name.
-fn by_alias(entry: &ImportedEntry, fund_id: Uuid, alias: Uuid, known: Known, open: &OpenLines) -> Option<Suggestion> {
-    let owes = |line: &&CallLine| line.outstanding == entry.amount;
-    let lines = open.of_investor(fund_id, alias);
-    let others = open.by_amount.get(&(fund_id, entry.amount)).map_or(&[][..], Vec::as_slice);
-    if others.iter().filter_map(|id| open.lines.get(id)).filter(owes).any(|line| line.investor_id != alias) {
+/// What the investor owes who has paid under the payer's name before. A name is less than an account, and a custodian pays for several
+/// under one: it is sure where the bank tells no account, the name stands for one investor, the amount is just what this one owes, and
+/// it could be no other's.
+fn by_alias(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &OpenLines) -> Option<Suggestion> {
+    let [alias] = known.aliases else { return None };
+    if entry.payer_key.is_some() {
         return None;
     }
-    let one: Vec<&CallLine> = lines.iter().copied().filter(owes).collect();
-    let outstanding: Amount = lines.iter().map(|line| line.outstanding).sum();
-    let lines = match (one.len(), outstanding == entry.amount) {
-        (1, _) => one,
-        (0, true) => lines,
+    let owed_by = |investor_id: &Uuid| -> Vec<&CallLine> {
+        open.of_investor(fund_id, *investor_id).into_iter().filter(|line| line.currency == entry.currency).collect()
+    };
+    let fits = |owed: Amount| owed >= entry.amount && owed - entry.amount <= known.tolerance;
+    let total = |lines: &[&CallLine]| lines.iter().map(|line| line.outstanding).sum::<Amount>();
+    let payer = Name::of(entry.payer_name.as_deref().unwrap_or_default());
+    let may_pay = |investor_id: &Uuid| {
+        let lines = owed_by(investor_id);
+        let is_its_name = open.names.get(investor_id).is_some_and(|name| name.is_like(&payer));
+        is_its_name || fits(total(&lines)) || lines.iter().any(|line| fits(line.outstanding))
+    };
+    if open.by_fund.get(&fund_id)?.iter().any(|investor_id| investor_id != alias && may_pay(investor_id)) {
+        return None;
+    }
+    let lines = owed_by(alias);
+    let one: Vec<&CallLine> = lines.iter().copied().filter(|line| line.outstanding == entry.amount).collect();
+    let lines = match one.len() {
+        1 => one,
+        0 if total(&lines) == entry.amount => lines,
         _ => return None,
     };
     Some(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::PayerName, sure: 90 })
 }
 
 /// Gives each line what is outstanding, in order; the last one gets the rest.
-fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known) -> Vec<ReceiptPart> {
+fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known<'_>) -> Vec<ReceiptPart> {
     in_order(&mut lines, known.order);
     let mut left = amount;
     let mut parts: Vec<ReceiptPart> = Vec::new();
@@ -205,10 +224,12 @@ fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known) -> Vec<Receip
     parts
 }
 
-fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known, open: &OpenLines) -> Vec<Suggestion> {
+fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &OpenLines) -> Vec<Suggestion> {
     let payer = Name::of(entry.payer_name.as_deref().unwrap_or_default());
     let is_payer = |investor_id: &Uuid| {
-        known.payer.or(known.alias) == Some(*investor_id) || open.names.get(investor_id).is_some_and(|name| name.is_like(&payer))
+        known.payer == Some(*investor_id)
+            || known.aliases.contains(investor_id)
+            || open.names.get(investor_id).is_some_and(|name| name.is_like(&payer))
     };
     let whole = |line: &CallLine| vec![ReceiptPart { line_id: line.id, amount: entry.amount }];
     let mut found = Vec::new();
@@ -248,10 +269,16 @@ fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known, open: &OpenLi
     found
 }
 
-/// A payer's name as it is remembered: in small letters, with one blank between its words. None where there is no name.
+/// Longest name of a payer (ISO 20022, Max140Text).
+const ALIAS_CHARACTERS_MAX: usize = 140;
+
+/// A payer's name as it is remembered: in small letters, with one blank between its words. None where it tells nobody from others.
 pub fn written_alias(name: &str) -> Option<String> {
     let words: Vec<String> = name.split_whitespace().map(str::to_lowercase).collect();
-    (!words.is_empty()).then(|| words.join(" "))
+    let alias = words.join(" ");
+    let says_nothing = ["notprovided", "not provided", "unknown", "n/a", "none"].contains(&alias.as_str());
+    let fits = alias.chars().count() <= ALIAS_CHARACTERS_MAX && !Name::of(&alias).words.is_empty();
+    (fits && !says_nothing).then_some(alias)
 }
 
 /// The number of an account or a bank as it is kept and compared: in capitals, without blanks.
@@ -302,6 +329,65 @@ mod tests {
             ("", "", false),
         ] {
             assert_eq!(Name::of(one).is_like(&Name::of(other)), alike, "{one:?} and {other:?}");
+        }
+    }
+
+    /// A line over 100.00 of each of so many investors, and one over 50.00 more of the first.
+    fn open(investors: u128) -> OpenLines {
+        let of = |id: u128, investor: u128, amount: i128| {
+            let mut line = crate::domain::tests::line(amount);
+            (line.id, line.fund_id, line.investor_id) = (Uuid::from_u128(id), FUND, Uuid::from_u128(investor));
+            line.outstanding = line.amount;
+            line
+        };
+        let names = (1..=investors).map(|investor| (Uuid::from_u128(investor), format!("Investor {investor}"))).collect();
+        OpenLines::new((1..=investors).map(|at| of(at, at, 10_000)).chain([of(100, 1, 5_000)]), &names)
+    }
+
+    const FUND: Uuid = Uuid::from_u128(7);
+
+    fn entry(amount: i128, payer: &str) -> ImportedEntry {
+        let mut entry: ImportedEntry = serde_json::from_value(serde_json::json!({
+            "content_key": "k", "ordinal": 0, "account": "1", "entry_id": "1", "pending": false, "credit": true, "is_return": false,
+            "amount": "1.00", "currency": "USD", "references": [], "method": "wire", "differs": false, "line": 1, "payer_name": payer,
+        }))
+        .unwrap();
+        entry.amount = crate::domain::tests::usd(amount);
+        entry
+    }
+
+    #[test]
+    fn a_name_is_sure_only_where_it_could_be_nobody_elses() {
+        let [one, other] = [1, 2].map(Uuid::from_u128);
+        let sure = |entry: &ImportedEntry, aliases: &[Uuid], open: &OpenLines| match propose(
+            entry,
+            Known { fund_id: Some(FUND), aliases, ..Known::default() },
+            open,
+            &HashMap::new(),
+        ) {
+            Proposal::Sure(suggestion) => Some(suggestion.parts.iter().map(|part| part.line_id.as_u128()).collect::<Vec<_>>()),
+            _ => None,
+        };
+        let few = open(1);
+        assert_eq!(sure(&entry(5_000, "Custodian"), &[one], &few), Some(vec![100]));
+        assert_eq!(sure(&entry(15_000, "Custodian"), &[one], &few), Some(vec![1, 100]), "all that it owes");
+        assert_eq!(sure(&entry(4_000, "Custodian"), &[one], &few), None, "a part of what it owes");
+        assert_eq!(sure(&entry(5_000, "Custodian"), &[one, other], &few), None, "the name stands for two");
+        let known = ImportedEntry { payer_key: Some("account".into()), ..entry(5_000, "Custodian") };
+        assert_eq!(sure(&known, &[one], &few), None, "an account that nobody has confirmed");
+        let mut many = open(2);
+        assert_eq!(sure(&entry(10_000, "Custodian"), &[one], &many), None, "another owes as much");
+        assert_eq!(sure(&entry(5_000, "Investor 2"), &[one], &many), None, "it is another's own name");
+        assert_eq!(sure(&entry(5_000, "Custodian"), &[one], &many), Some(vec![100]));
+        many.take(&[ReceiptPart { line_id: other, amount: crate::domain::tests::usd(5_000) }]);
+        assert_eq!(sure(&entry(5_000, "Custodian"), &[one], &many), None, "another owes as much after what it has paid");
+    }
+
+    #[test]
+    fn a_name_that_tells_nobody_from_others_is_not_remembered() {
+        assert_eq!(written_alias(" State  STREET Bank "), Some("state street bank".into()));
+        for nothing in ["", "  ", "NOTPROVIDED", "n/a", "Ltd.", &"long ".repeat(40)] {
+            assert_eq!(written_alias(nothing), None, "{nothing:?}");
         }
     }
 }

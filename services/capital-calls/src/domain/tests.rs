@@ -12,7 +12,7 @@ mod late;
 mod payments;
 mod simulation;
 
-fn usd(amount: i128) -> Amount {
+pub(super) fn usd(amount: i128) -> Amount {
     currency().from_minor(amount)
 }
 
@@ -62,7 +62,7 @@ fn adjusted(investor: u128, amount: Option<i128>, cap: Option<i128>) -> LineAdju
     LineAdjustment { investor_id: Uuid::from_u128(investor), amount: amount.map(usd), cap: cap.map(usd), reason: "side letter".into() }
 }
 
-fn line(amount: i128) -> CallLine {
+pub(super) fn line(amount: i128) -> CallLine {
     let half = amount / 2;
     let part = |amount| LinePurpose {
         kind: PurposeKind::Investment,

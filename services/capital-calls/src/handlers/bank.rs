@@ -16,6 +16,7 @@ use chrono::{Duration, NaiveDate};
 use uuid::Uuid;
 
 use super::calls::REASON_CHARACTERS_MAX;
+use super::imports::{fund_of, open_accounts};
 use super::matching::{alias_of, parts_of, settle};
 use super::payments::{Desk, Recorded, Reported, publish};
 use crate::domain::{self, FundCopy};
@@ -45,35 +46,26 @@ impl Handle<RegisterBankAccount> for CapitalCalls {
 impl Handle<CloseBankAccount> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<CloseBankAccount>) -> Result<Answers<BankAccount>, Fault> {
         let index = tx.blind_index().await?;
-        let mut answers = Answers::new();
-        for Sent { context, body, .. } in batch.iter() {
-            answers.push(close(tx, context, body, &index).await?);
-        }
+        let key = |body: &CloseBankAccount| index.of(&domain::written_account(&body.account));
+        let keys: Vec<String> = batch.iter().map(|sent| key(&sent.body)).collect();
+        let accounts = store::lock_accounts_named(tx, &keys).await?;
+        let answers: Answers<BankAccount> =
+            batch.iter().zip(&keys).map(|(sent, key)| closed(tx, &sent.context, &sent.body, accounts.get(key))).collect();
+        let changed = keys.iter().zip(&answers).filter_map(|(key, answer)| Some((key.clone(), answer.as_ref().ok()?.clone())));
+        store::close_accounts(tx, &changed.collect::<Vec<_>>()).await?;
         Ok(answers)
     }
 }
 
-async fn close(
-    tx: &mut Tx,
-    context: &Context,
-    body: &CloseBankAccount,
-    index: &BlindIndex,
-) -> Result<Result<BankAccount, Rejection>, Fault> {
-    if let Err(rejection) = context.actor.check_fund(body.fund_id) {
-        return Ok(Err(rejection));
-    }
-    let account = domain::written_account(&body.account);
-    let key = index.of(&account);
-    let found = store::find_accounts(tx, std::slice::from_ref(&key)).await?.remove(&key);
-    let Some(mut found) = found.filter(|found| found.fund_id == body.fund_id) else {
-        let why = format!("account {} is not registered for fund {}", masked_account(&account), body.fund_id);
-        return Ok(Err(Reason::UnknownBankAccount.with(why)));
+/// The account, closed by the actor; one that is closed already stays as it is.
+fn closed(tx: &Tx, context: &Context, body: &CloseBankAccount, found: Option<&BankAccount>) -> Result<BankAccount, Rejection> {
+    context.actor.check_fund(body.fund_id)?;
+    let Some(found) = found.filter(|found| found.fund_id == body.fund_id) else {
+        let account = masked_account(&domain::written_account(&body.account));
+        return Err(Reason::UnknownBankAccount.with(format!("account {account} is not registered for fund {}", body.fund_id)));
     };
-    if found.closed_at.is_none() {
-        (found.closed_by, found.closed_at) = (Some(context.actor.user.clone()), Some(tx.now()));
-        store::save_closed_account(tx, &key, &found).await?;
-    }
-    Ok(Ok(found))
+    let by = found.closed_by.clone().unwrap_or_else(|| context.actor.user.clone());
+    Ok(BankAccount { closed_by: Some(by), closed_at: Some(found.closed_at.unwrap_or_else(|| tx.now())), ..found.clone() })
 }
 
 /// An account, masked, and the key by which it is found.
@@ -203,11 +195,13 @@ impl Handle<MatchBankEntry> for CapitalCalls {
         let reported = Reported::lock(tx, bodies.iter()).await?;
         let mut lines = store::lock_lines(tx, &sorted_ids(bodies.iter().map(|body| body.line_id))).await?;
         let mut desk = Desk::open(tx, bodies.iter(), &lines, reported).await?;
+        let keys: Vec<String> = entries.values().filter_map(|entry| entry.entry.account_key.clone()).collect();
+        let funds = open_accounts(tx, &keys).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let matched = match entries.get_mut(&body.entry_id) {
                 None => Err(unknown(body.entry_id)),
-                Some(entry) => match check_match(context, body, entry, &lines) {
+                Some(entry) => match check_match(context, body, entry, fund_of(&funds, &entry.entry), &lines) {
                     Ok(()) => settle(tx, context, entry, &body.parts, &mut lines, &mut desk)?.map(|payments| (entry, payments)),
                     Err(rejection) => Err(rejection),
                 },
@@ -280,7 +274,14 @@ fn waits_for_person(entry: &BankEntry) -> Result<(), Rejection> {
     Err(Reason::BankEntryDecided.with(format!("bank entry {} is {}", entry.id, chassis::row::name(&entry.decision))))
 }
 
-fn check_match(context: &Context, body: &MatchBankEntry, entry: &BankEntry, lines: &HashMap<Uuid, CallLine>) -> Result<(), Rejection> {
+/// Checks what a person says an entry pays; its account is that of a fund now, or of none.
+fn check_match(
+    context: &Context,
+    body: &MatchBankEntry,
+    entry: &BankEntry,
+    account_of: Option<Uuid>,
+    lines: &HashMap<Uuid, CallLine>,
+) -> Result<(), Rejection> {
     check_scope(context, entry)?;
     // what was set aside may turn out to be for a line
     if entry.decision != BankEntryDecision::Information {
@@ -305,7 +306,7 @@ fn check_match(context: &Context, body: &MatchBankEntry, entry: &BankEntry, line
         if *of.get_or_insert((line.fund_id, line.investor_id)) != (line.fund_id, line.investor_id) {
             return refuse("the lines are of several investors or funds".into());
         }
-        if entry.fund_id.is_some_and(|fund_id| fund_id != line.fund_id) {
+        if account_of.is_some_and(|fund_id| fund_id != line.fund_id) {
             return refuse(format!("call line {} is of another fund than the account", line.id));
         }
     }
@@ -356,23 +357,36 @@ fn reject(context: &Context, body: &RejectBankEntry, entry: &mut BankEntry) -> R
     Ok(())
 }
 
-/// Has entries wait for a person again of which all payments were taken back, for a reason each.
+/// Has entries wait for a person again of which all payments were recorded wrongly, and forgets whom they had made known as a payer.
 pub async fn reopen(tx: &mut Tx, entries: HashMap<Uuid, BankEntry>, because: &HashMap<Uuid, (&Context, &str)>) -> Result<(), Fault> {
     let paid = sorted_ids(entries.values().flat_map(|entry| &entry.payment_ids).copied());
-    let reversed: HashSet<Uuid> = store::reversed_payments(tx, &paid).await?.into_iter().collect();
-    let is_free = |entry: &BankEntry| {
-        entry.decision == BankEntryDecision::Matched && entry.payment_ids.iter().all(|payment_id| reversed.contains(payment_id))
-    };
-    let mut reopened: Vec<BankEntry> = entries.into_values().filter(is_free).collect();
-    reopened.sort_by_key(|entry| entry.id);
-    for entry in &mut reopened {
-        let Some((context, reason)) = entry.payment_ids.iter().find_map(|payment_id| because.get(payment_id)) else { continue };
-        entry.version += 1;
-        entry.decision = BankEntryDecision::Unmatched;
-        entry.status = entry.decision;
-        (entry.matched_by, entry.sure, entry.decided_by) = (None, None, None);
-        entry.note = Some(format!("what it paid was taken back: {reason}"));
-        tx.emit(context, &*entry, BankEntryChange::Reopened { reason: (*reason).to_owned() })?;
+    let wrong: HashSet<Uuid> = store::wrongly_recorded(tx, &paid).await?.into_iter().collect();
+    let mut changed: Vec<BankEntry> = Vec::new();
+    for mut entry in entries.into_values() {
+        let reversed = entry.payment_ids.iter().find_map(|payment_id| because.get(payment_id));
+        let Some((context, reason)) = reversed.filter(|_| entry.decision == BankEntryDecision::Matched) else { continue };
+        let left = entry.payment_ids.iter().filter(|payment_id| !wrong.contains(payment_id)).count();
+        if left < entry.payment_ids.len() {
+            entry.version += 1;
+            reopened(&mut entry, left, reason);
+            if left == 0 {
+                store::forget_payer(tx, entry.entry.payer_key.as_deref(), alias_of(&entry).as_deref(), entry.fund_id).await?;
+            }
+            tx.emit(context, &entry, BankEntryChange::Reopened { reason: (*reason).to_owned() })?;
+            changed.push(entry);
+        }
     }
-    store::save_bank_entries(tx, &reopened.iter().collect::<Vec<_>>()).await
+    store::save_bank_entries(tx, &changed.iter().collect::<Vec<_>>()).await
+}
+
+/// Writes that payments of an entry were recorded wrongly: all but so many.
+fn reopened(entry: &mut BankEntry, left: usize, reason: &str) {
+    if left > 0 {
+        entry.note = Some(format!("a part of what it paid was taken back: {reason}; take the other {left} back to match it anew"));
+        return;
+    }
+    entry.decision = BankEntryDecision::Unmatched;
+    entry.status = entry.decision;
+    (entry.matched_by, entry.sure, entry.decided_by) = (None, None, None);
+    entry.note = Some(format!("what it paid was taken back: {reason}"));
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{
-    CallContent, CallLine, CallLineChange, CapitalCall, CapitalCallChange, CoverShortfall, Disposition, Priority, Purpose, Rounding,
-    ShortfallCovered,
+    CallContent, CallLine, CallLineChange, CapitalCall, CapitalCallChange, CoverShortfall, Disposition, LinePurpose, Priority, Purpose,
+    Rounding, ShortfallCovered,
 };
 use ::domain::rejection::check_text;
 use ::domain::{Amount, Reason, Rejection, calendar};
@@ -96,15 +96,11 @@ fn plan_cover(
     if !cover.amount.is_positive() {
         return Err(Reason::NothingCovered.with(format!("of {} outstanding on call line {}", line.outstanding, line.id)));
     }
-    let inside = |part: &::domain::messages::capital_calls::LinePurpose| {
-        let same = call.purposes.iter().find(|purpose| (purpose.kind, purpose.allocation_id) == (part.kind, part.allocation_id));
-        same.is_some_and(|purpose| purpose.inside_commitment)
-    };
-    let of = |part: &::domain::messages::capital_calls::LinePurpose| Purpose {
+    let of = |part: &LinePurpose| Purpose {
         kind: part.kind,
         allocation_id: part.allocation_id,
         amount: part.amount,
-        inside_commitment: inside(part),
+        inside_commitment: part.inside_commitment,
     };
     let mut content = CallContent {
         purposes: cover.purposes.iter().map(of).collect(),

@@ -33,32 +33,46 @@ pub struct Imports {
 struct Care {
     /// Entries of the next slice.
     slice: i64,
-    /// Why the next entry is left to a person.
-    because: Option<String>,
+    /// Why the next entry is left to a person, and how many were left with it: another replica may have left it already.
+    because: Option<(i32, String)>,
+}
+
+impl Default for Care {
+    fn default() -> Care {
+        Care { slice: SLICE, because: None }
+    }
 }
 
 impl Care {
-    /// After a slice went well or failed. What may succeed when it is tried again is tried in smaller slices: they may have taken too
-    /// long.
-    fn next(self, went: &Result<(), Fault>) -> Care {
+    /// What a slice begins with, so many entries before the end: smaller ones are next when it is dropped, because it takes too long.
+    fn halved(&self) -> Care {
+        Care { slice: (self.slice / 2).max(1), because: self.because.clone() }
+    }
+
+    /// After a slice went well or failed that began so many entries before the end.
+    fn next(&self, left: i32, went: &Result<(), Fault>) -> Care {
         match went {
-            Err(Fault::Transient(_)) => Care { slice: (self.slice / 2).max(1), ..self },
+            Err(Fault::Transient(_)) => self.halved(),
             Err(Fault::Fatal(_)) if self.slice > 1 => Care { slice: 1, because: None },
-            Err(Fault::Fatal(because)) => Care { slice: 1, because: Some(because.clone()) },
+            Err(Fault::Fatal(because)) => Care { slice: 1, because: Some((left, because.clone())) },
             Ok(()) => Care { slice: (self.slice * 2).min(SLICE), because: None },
         }
+    }
+
+    /// Why the entry is left to a person that stands so many before the end.
+    fn because(&self, left: i32) -> Option<&str> {
+        self.because.as_ref().filter(|(failed, _)| *failed == left).map(|(_, why)| why.as_str())
     }
 }
 
 impl Imports {
     fn care(&self, id: Uuid) -> Care {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.get(&id).cloned().unwrap_or(Care { slice: SLICE, because: None })
+        failed.get(&id).cloned().unwrap_or_default()
     }
 
-    /// Notes how the slice went.
-    fn note(&self, id: Uuid, care: Care, went: &Result<(), Fault>) {
-        let care = care.next(went);
+    /// Notes how to go on.
+    fn note(&self, id: Uuid, care: Care) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if care.slice < SLICE {
             failed.insert(id, care)
@@ -81,9 +95,12 @@ impl Errand for Imports {
 
     async fn record(&self, tx: &mut Tx, done: Vec<(Uuid, ())>) -> Result<(), Fault> {
         for (id, ()) in done {
-            let care = self.care(id);
-            let went = go_on(tx, id, &care).await;
-            self.note(id, care, &went);
+            let Some((import, actor)) = store::lock_import(tx, id).await? else { continue };
+            let (care, left) = (self.care(id), import.left);
+            self.note(id, care.halved());
+            let went = go_on(tx, import, actor, &care).await;
+            let is_whole = left <= i32::try_from(care.slice).unwrap_or(i32::MAX) && went.is_ok();
+            self.note(id, if is_whole { Care::default() } else { care.next(left, &went) });
             went?;
         }
         Ok(())
@@ -91,23 +108,29 @@ impl Errand for Imports {
 }
 
 /// Goes on with an import by one slice.
-async fn go_on(tx: &mut Tx, id: Uuid, care: &Care) -> Result<(), Fault> {
-    let Some((mut import, actor)) = store::lock_import(tx, id).await? else { return Ok(()) };
-    let staged = store::take_staged(tx, id, care.slice).await?;
+async fn go_on(tx: &mut Tx, mut import: BankImport, actor: Actor, care: &Care) -> Result<(), Fault> {
+    let because = care.because(import.left);
+    let staged = store::take_staged(tx, import.id, care.slice).await?;
     import.left -= i32::try_from(staged.len()).unwrap_or(import.left);
     if staged.is_empty() {
         import.left = 0;
     }
-    take_in(tx, &mut import, actor, staged, care.because.as_deref()).await?;
+    take_in(tx, &mut import, actor, staged, because).await?;
     store::save_import(tx, &import).await
 }
 
-/// Funds by the keys of their accounts.
-pub type Funds = HashMap<String, Uuid>;
+/// Funds by the keys of their accounts; none where an account is closed.
+pub type Funds = HashMap<String, Option<Uuid>>;
+
+/// Whose accounts these are now, by their keys.
+pub async fn open_accounts(tx: &mut Tx, keys: &[String]) -> Result<Funds, Fault> {
+    let accounts = store::find_accounts(tx, keys).await?.into_iter();
+    Ok(accounts.map(|(key, account)| (key, account.closed_at.is_none().then_some(account.fund_id))).collect())
+}
 
 /// The fund of the account that an entry is on.
 pub fn fund_of(funds: &Funds, entry: &ImportedEntry) -> Option<Uuid> {
-    funds.get(entry.account_key.as_ref()?).copied()
+    funds.get(entry.account_key.as_ref()?).copied().flatten()
 }
 
 /// What a slice is about.
@@ -143,8 +166,7 @@ async fn take_in(
     };
     let accounts: Vec<String> = staged.iter().filter_map(|entry| entry.account_key.clone()).collect();
     store::lock_accounts(tx, &accounts).await?;
-    let open = store::find_accounts(tx, &accounts).await?.into_iter().filter(|(_, account)| account.closed_at.is_none());
-    let funds: Funds = open.map(|(key, account)| (key, account.fund_id)).collect();
+    let funds = open_accounts(tx, &accounts).await?;
     let mut slice = sort_out(tx, import, &funds, staged).await?;
     match left_because {
         Some(why) => slice.leave(why),
@@ -236,6 +258,7 @@ async fn sort_out(tx: &mut Tx, import: &mut BankImport, funds: &Funds, staged: V
             },
         };
         if other.decision == BankEntryDecision::Detected && !entry.pending {
+            other.fund_id = fund_of(funds, &entry);
             other.entry = entry;
             other.decision = begins_as(&other.entry);
             other.status = other.decision;
@@ -283,21 +306,28 @@ mod tests {
 
     #[test]
     fn a_slice_that_fails_is_gone_through_one_by_one_and_only_what_fails_alone_is_left() {
-        let imports = Imports::default();
-        let id = Uuid::from_u128(1);
         let fatal = || Err(Fault::Fatal("why".into()));
-        let mut slices = Vec::new();
         let transient = || Err(Fault::Transient("it took too long".into()));
+        let mut care = Care::default();
+        let mut slices = Vec::new();
         for went in [transient(), fatal(), transient(), Ok(()), fatal(), fatal(), transient(), Ok(()), Ok(())] {
-            let care = imports.care(id);
-            slices.push((care.slice, care.because.is_some()));
-            imports.note(id, care, &went);
+            slices.push((care.slice, care.because(7).is_some()));
+            care = care.next(7, &went);
         }
         let expected = [(SLICE, false), (500, false), (1, false), (1, false), (2, false), (1, false), (1, true), (1, true), (2, false)];
         assert_eq!(slices, expected);
+        let failed = Care { slice: 1, because: None }.next(7, &fatal());
+        assert_eq!((failed.because(7), failed.because(6)), (Some("why"), None), "another replica has left it already");
+    }
+
+    #[test]
+    fn an_import_that_goes_well_is_forgotten() {
+        let imports = Imports::default();
+        let id = Uuid::from_u128(1);
+        imports.note(id, Care { slice: 1, because: None });
         while imports.care(id).slice < SLICE {
-            imports.note(id, imports.care(id), &Ok(()));
+            imports.note(id, imports.care(id).next(7, &Ok(())));
         }
-        assert!(imports.failed.lock().unwrap().is_empty(), "an import that goes well is forgotten");
+        assert!(imports.failed.lock().unwrap().is_empty());
     }
 }

@@ -59,8 +59,11 @@ impl Ledger {
         if let Some(member) = self.family(payment.id).into_iter().find(|member| self.pending.contains(member)) {
             return Err(Reason::RefundPending.with(format!("a refund of payment {member}")));
         }
-        // its credit would be the parent's again, and what went back of it or of what it became could go back twice
         let refunded = |member: &Uuid| self.payments.get(member).is_some_and(|member| member.refunded.is_positive());
+        if let Some(member) = self.family(payment.id).into_iter().find(refunded).filter(|_| body.cash_stays) {
+            return Err(Reason::NoCredit.with(format!("payment {member} was refunded: that cash is not there any more")));
+        }
+        // its credit would be the parent's again, and what went back of it or of what it became could go back twice
         if payment.moved_from.is_some()
             && let Some(member) = self.family(payment.id).into_iter().find(refunded)
         {
@@ -71,6 +74,7 @@ impl Ledger {
             effective_on: body.effective_on,
             reversed_by: context.actor.user.clone(),
             owed_back: payment.currency.zero(),
+            cash_stays: body.cash_stays,
         };
         domain::reverse(payment, reversal)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{
-    BankEntry, BankEntryDecision, CallLine, PaymentMethod, ReceiptPart, RecordPayment, ReversePayment,
+    BankEntry, BankEntryChange, BankEntryDecision, CallLine, PaymentMethod, ReceiptPart, RecordPayment, ReversePayment,
 };
 use ::domain::rules::ApplicationOrder;
 use ::domain::{Amount, Rejection};
@@ -43,9 +43,10 @@ pub async fn pay(tx: &mut Tx, context: &Context, funds: &Funds, slice: &mut Slic
     for (place, entry) in waiting.iter_mut().enumerate() {
         let fund_id = fund_of(funds, &entry.entry);
         let payer = entry.entry.payer_key.as_ref().zip(fund_id).and_then(|(account, fund)| payers.get(&(account.clone(), fund)).copied());
-        let alias = alias_of(entry).zip(fund_id).and_then(|key| aliases.get(&key)).copied();
+        let aliases = alias_of(entry).zip(fund_id).and_then(|key| aliases.get(&key)).map_or(&[][..], Vec::as_slice);
+        let is_closed = entry.entry.account_key.as_ref().is_some_and(|key| funds.get(key) == Some(&None));
         let (tolerance, order) = fund_id.and_then(|id| terms.get(&id)).copied().unwrap_or_default();
-        match domain::propose(&entry.entry, Known { fund_id, payer, alias, tolerance, order }, &open, &by_reference) {
+        match domain::propose(&entry.entry, Known { fund_id, is_closed, payer, aliases, tolerance, order }, &open, &by_reference) {
             Proposal::Sure(suggestion) => {
                 open.take(&suggestion.parts);
                 sure.push((place, suggestion));
@@ -169,6 +170,12 @@ pub fn settle(
     Ok(Ok(payments))
 }
 
+/// Whether a return may be of an entry: its cash came, and is not known to have gone.
+fn may_go_back(entry: &BankEntry) -> bool {
+    let came = matches!(entry.decision, BankEntryDecision::Matched | BankEntryDecision::Suggested | BankEntryDecision::Unmatched);
+    came && entry.entry.credit && !entry.entry.is_return
+}
+
 fn is_to_be_taken_back(entry: &BankEntry) -> bool {
     entry.decision == BankEntryDecision::Unmatched && !entry.entry.credit
 }
@@ -176,7 +183,7 @@ fn is_to_be_taken_back(entry: &BankEntry) -> bool {
 /// What the returns of a slice may be of.
 #[derive(Default)]
 pub struct Returned {
-    /// Entries of earlier slices and files.
+    /// Entries of earlier slices and files, locked.
     pub originals: Vec<BankEntry>,
     /// The lines that they paid, and those that their credit has paid.
     pub line_ids: Vec<Uuid>,
@@ -203,8 +210,7 @@ pub async fn returned(tx: &mut Tx, slice: &Slice) -> Result<Returned, Fault> {
 /// Takes payments back whose cash went away again.
 pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, earlier: &[BankEntry]) -> Result<(), Fault> {
     let mut waiting: Vec<(BankEntry, &mut BankEntry)> = Vec::new();
-    let here: Vec<BankEntry> =
-        slice.new.iter().chain(&slice.booked).filter(|entry| entry.decision == BankEntryDecision::Matched).cloned().collect();
+    let here: Vec<BankEntry> = slice.new.iter().chain(&slice.booked).filter(|entry| may_go_back(entry)).cloned().collect();
     let mut returns: Vec<&mut BankEntry> =
         slice.new.iter_mut().chain(&mut slice.booked).filter(|entry| is_to_be_taken_back(entry)).collect();
     if returns.is_empty() {
@@ -226,13 +232,21 @@ pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, earlie
             _ => entry.note = Some("what came back may be of several payments: reverse the right one by hand".into()),
         }
     }
-    let payment_ids = sorted_ids(waiting.iter().flat_map(|(original, _)| original.payment_ids.iter().copied()));
+    let paid = waiting.iter().filter(|(original, _)| original.decision == BankEntryDecision::Matched);
+    let payment_ids = sorted_ids(paid.flat_map(|(original, _)| original.payment_ids.iter().copied()));
     let mut ledger = Ledger::lock(tx, &payment_ids).await?;
+    let mut gone: HashMap<Uuid, Uuid> = HashMap::new();
     for (original, entry) in waiting {
+        if original.decision != BankEntryDecision::Matched {
+            gone.insert(original.id, entry.id);
+            returned_with(entry, original.fund_id, &[]);
+            continue;
+        }
         let reversal = |payment_id| ReversePayment {
             payment_id,
             reason: format!("returned by the bank: {}", entry.entry.return_reason.as_deref().unwrap_or("no reason given")),
             effective_on: entry.entry.value_on.or(entry.entry.booked_on).unwrap_or_default(),
+            cash_stays: false,
         };
         let checked: Result<Vec<_>, Rejection> =
             original.payment_ids.iter().map(|id| ledger.check(tx, context, &reversal(*id)).map(|taken| (*id, taken))).collect();
@@ -241,13 +255,36 @@ pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, earlie
                 for (payment_id, reversal) in taken {
                     ledger.take_back(tx, context, payment_id, &reversal)?;
                 }
-                entry.decision = BankEntryDecision::Returned;
-                entry.status = entry.decision;
-                entry.fund_id = original.fund_id;
-                entry.payment_ids.clone_from(&original.payment_ids);
+                returned_with(entry, original.fund_id, &original.payment_ids);
             }
             Err(rejection) => entry.note = Some(rejection.to_string()),
         }
     }
+    for entry in slice.new.iter_mut().chain(&mut slice.booked).filter(|entry| gone.contains_key(&entry.id)) {
+        returned_before(entry);
+    }
+    let mut closed: Vec<BankEntry> = earlier.iter().filter(|entry| gone.contains_key(&entry.id)).cloned().collect();
+    for entry in &mut closed {
+        entry.version += 1;
+        returned_before(entry);
+        tx.emit(context, &*entry, BankEntryChange::Returned { entry_id: gone[&entry.id] })?;
+    }
+    store::save_bank_entries(tx, &closed.iter().collect::<Vec<_>>()).await?;
     ledger.save(tx).await
+}
+
+/// Writes that an entry took payments back.
+fn returned_with(entry: &mut BankEntry, fund_id: Option<Uuid>, payment_ids: &[Uuid]) {
+    entry.decision = BankEntryDecision::Returned;
+    entry.status = entry.decision;
+    entry.fund_id = fund_id;
+    entry.payment_ids = payment_ids.to_vec();
+}
+
+/// Writes that the cash of an entry that waited for a person has gone back.
+fn returned_before(entry: &mut BankEntry) {
+    entry.decision = BankEntryDecision::Returned;
+    entry.status = entry.decision;
+    entry.suggestions.clear();
+    entry.note = Some("it went back before it paid any line".into());
 }

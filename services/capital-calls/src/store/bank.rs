@@ -1,10 +1,8 @@
-//! Bank accounts, imports and entries.
+//! Imports and entries of bank statements.
 
 use std::collections::HashMap;
 
-use ::domain::messages::capital_calls::{
-    BankAccount, BankEntry, BankEntryDecision, BankImport, ColumnMapSaved, ImportedEntry, MatchReason, Suggestion,
-};
+use ::domain::messages::capital_calls::{BankEntry, BankEntryDecision, BankImport, ImportedEntry, MatchReason, Suggestion};
 use ::domain::{Actor, Amount, Scope};
 use chassis::row::{column, decimals};
 use chassis::{Fault, RowExt, Tx, row};
@@ -13,163 +11,6 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{Error, Row};
 use uuid::Uuid;
-
-// ---- accounts
-
-fn account(row: &PgRow) -> Result<BankAccount, Error> {
-    Ok(BankAccount {
-        fund_id: row.try_get("fund_id")?,
-        account: row.try_get("account")?,
-        currency: row.parsed("currency")?,
-        registered_by: row.try_get("registered_by")?,
-        registered_at: row.try_get("registered_at")?,
-        closed_by: row.try_get("closed_by")?,
-        closed_at: row.try_get("closed_at")?,
-    })
-}
-
-/// Registers accounts, each with its key, that are not open; returns them all as they are registered.
-pub async fn register_accounts(tx: &mut Tx, accounts: &[(String, BankAccount)]) -> Result<HashMap<String, BankAccount>, Fault> {
-    sqlx::query(
-        "insert into bank_accounts (account_key, account, fund_id, currency, registered_by, registered_at)
-         select distinct on (account_key) *
-         from unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::timestamptz[])
-              as new (account_key, account, fund_id, currency, registered_by, registered_at)
-         on conflict (account_key) do update
-         set fund_id = excluded.fund_id, currency = excluded.currency, registered_by = excluded.registered_by,
-             registered_at = excluded.registered_at, closed_by = null, closed_at = null
-         where bank_accounts.closed_at is not null",
-    )
-    .bind(column(accounts, |(key, _)| key.as_str()))
-    .bind(column(accounts, |(_, account)| account.account.as_str()))
-    .bind(column(accounts, |(_, account)| account.fund_id))
-    .bind(column(accounts, |(_, account)| account.currency.code()))
-    .bind(column(accounts, |(_, account)| account.registered_by.as_str()))
-    .bind(column(accounts, |(_, account)| account.registered_at))
-    .execute(&mut **tx)
-    .await?;
-    find_accounts(tx, &column(accounts, |(key, _)| key.clone())).await
-}
-
-/// Accounts by their keys.
-pub async fn find_accounts(tx: &mut Tx, keys: &[String]) -> Result<HashMap<String, BankAccount>, Fault> {
-    let accounts = sqlx::query("select * from bank_accounts where account_key = any($1)")
-        .bind(keys)
-        .try_map(|row| Ok((row.try_get("account_key")?, account(&row)?)))
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(accounts.into_iter().collect())
-}
-
-/// Writes that an account is closed.
-pub async fn save_closed_account(tx: &mut Tx, key: &str, account: &BankAccount) -> Result<(), Fault> {
-    sqlx::query("update bank_accounts set closed_by = $2, closed_at = $3 where account_key = $1")
-        .bind(key)
-        .bind(&account.closed_by)
-        .bind(account.closed_at)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// Accounts of a fund.
-pub async fn accounts_of_fund(tx: &mut Tx, fund_id: Uuid) -> Result<Vec<BankAccount>, Fault> {
-    let accounts = sqlx::query("select * from bank_accounts where fund_id = $1 order by account")
-        .bind(fund_id)
-        .try_map(|row| account(&row))
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(accounts)
-}
-
-/// The investors who pay from the accounts with these keys, by key and fund.
-pub async fn payers(tx: &mut Tx, keys: &[String]) -> Result<HashMap<(String, Uuid), Uuid>, Fault> {
-    let payers: Vec<(String, Uuid, Uuid)> =
-        sqlx::query_as("select account_key, fund_id, investor_id from payer_accounts where account_key = any($1)")
-            .bind(keys)
-            .fetch_all(&mut **tx)
-            .await?;
-    Ok(payers.into_iter().map(|(key, fund_id, investor_id)| ((key, fund_id), investor_id)).collect())
-}
-
-/// Remembers from which account an investor pays.
-pub async fn remember_payer(tx: &mut Tx, account_key: &str, fund_id: Uuid, investor_id: Uuid, confirmed_by: &str) -> Result<(), Fault> {
-    let now = tx.now();
-    sqlx::query(
-        "insert into payer_accounts (account_key, fund_id, investor_id, confirmed_by, confirmed_at) values ($1, $2, $3, $4, $5)
-         on conflict (account_key, fund_id) do update
-         set investor_id = excluded.investor_id, confirmed_by = excluded.confirmed_by, confirmed_at = excluded.confirmed_at",
-    )
-    .bind(account_key)
-    .bind(fund_id)
-    .bind(investor_id)
-    .bind(confirmed_by)
-    .bind(now)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// The investors who pay under these names, by name and fund.
-pub async fn aliases(tx: &mut Tx, names: &[String]) -> Result<HashMap<(String, Uuid), Uuid>, Fault> {
-    if names.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let aliases: Vec<(String, Uuid, Uuid)> = sqlx::query_as("select name, fund_id, investor_id from payer_aliases where name = any($1)")
-        .bind(names)
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(aliases.into_iter().map(|(name, fund_id, investor_id)| ((name, fund_id), investor_id)).collect())
-}
-
-/// Remembers under which name an investor pays.
-pub async fn remember_alias(tx: &mut Tx, name: &str, fund_id: Uuid, investor_id: Uuid, confirmed_by: &str) -> Result<(), Fault> {
-    let now = tx.now();
-    sqlx::query(
-        "insert into payer_aliases (name, fund_id, investor_id, confirmed_by, confirmed_at) values ($1, $2, $3, $4, $5)
-         on conflict (name, fund_id) do update
-         set investor_id = excluded.investor_id, confirmed_by = excluded.confirmed_by, confirmed_at = excluded.confirmed_at",
-    )
-    .bind(name)
-    .bind(fund_id)
-    .bind(investor_id)
-    .bind(confirmed_by)
-    .bind(now)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-// ---- maps of columns
-
-fn map(row: &PgRow) -> Result<ColumnMapSaved, Error> {
-    Ok(ColumnMapSaved {
-        name: row.try_get("name")?,
-        map: row.json("map")?,
-        saved_by: row.try_get("saved_by")?,
-        saved_at: row.try_get("saved_at")?,
-    })
-}
-
-/// Saves a map.
-pub async fn save_map(tx: &mut Tx, map: &ColumnMapSaved) -> Result<(), Fault> {
-    sqlx::query(
-        "insert into column_maps (name, map, saved_by, saved_at) values ($1, $2, $3, $4)
-         on conflict (name) do update set map = excluded.map, saved_by = excluded.saved_by, saved_at = excluded.saved_at",
-    )
-    .bind(&map.name)
-    .bind(&map.map)
-    .bind(&map.saved_by)
-    .bind(map.saved_at)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// The maps, by name.
-pub async fn maps(tx: &mut Tx) -> Result<Vec<ColumnMapSaved>, Fault> {
-    Ok(sqlx::query("select * from column_maps order by name").try_map(|row| map(&row)).fetch_all(&mut **tx).await?)
-}
 
 // ---- imports
 
@@ -405,14 +246,17 @@ pub async fn known_bank_entries(tx: &mut Tx, keys: &[(Option<String>, String)]) 
     Ok(entries)
 }
 
-/// Entries that have brought cash to the accounts of these keys with these end-to-end ids and amounts, the newest first: those that a return may be of.
+/// Entries that have brought cash to the accounts of these keys with these end-to-end ids and amounts, locked: those that a return may be
+/// of. What was taken back is not; what has paid nothing is.
 pub async fn credited(tx: &mut Tx, of: &[(&str, &str, Amount)]) -> Result<Vec<BankEntry>, Fault> {
     let entries = sqlx::query(
         "select entry.* from unnest($1::text[], $2::text[], $3::numeric[]) as asked (account_key, end_to_end_id, amount)
          join bank_entries as entry using (end_to_end_id)
-         where entry.entry ->> 'account_key' = asked.account_key and entry.amount = asked.amount and entry.decision = 'matched'
-           and not exists (select from payments where payments.id = any(entry.payment_ids) and payments.reversal is not null)
-         order by entry.id desc",
+         where entry.entry ->> 'account_key' = asked.account_key and entry.amount = asked.amount
+           and (entry.decision in ('suggested', 'unmatched') and (entry.entry ->> 'credit')::boolean
+                or entry.decision = 'matched'
+                   and not exists (select from payments where payments.id = any(entry.payment_ids) and payments.reversal is not null))
+         order by entry.id for no key update of entry",
     )
     .bind(column(of, |(account, _, _)| *account))
     .bind(column(of, |(_, id, _)| *id))

@@ -329,8 +329,8 @@ pub async fn list_payments(tx: &mut Tx, filter: &PaymentFilter<'_>, before: Uuid
     Ok(payments)
 }
 
-/// Those of these payments that were taken back.
-pub async fn reversed_payments(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
-    let reversed = "select id from payments where id = any($1) and reversal is not null";
-    Ok(sqlx::query_scalar(reversed).bind(ids).fetch_all(&mut **tx).await?)
+/// Those of these payments that were taken back because they were recorded wrongly: their cash is still there.
+pub async fn wrongly_recorded(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    let wrong = "select id from payments where id = any($1) and (reversal ->> 'cash_stays')::boolean";
+    Ok(sqlx::query_scalar(wrong).bind(ids).fetch_all(&mut **tx).await?)
 }

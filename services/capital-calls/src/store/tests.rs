@@ -276,8 +276,13 @@ async fn payments_are_found_by_their_look_until_they_are_reversed() {
     assert_eq!(list_payments(&mut tx, &scope(&twice), newest[0].id, 9).await.unwrap(), [payment.clone()]);
     assert!(list_payments(&mut tx, &scope(&elsewhere), Uuid::max(), 9).await.unwrap().is_empty());
     payment.version = 2;
-    payment.reversal =
-        Some(Reversal { reason: "bounced".into(), effective_on: date("2026-06-20"), reversed_by: "tom".into(), owed_back: usd(0) });
+    payment.reversal = Some(Reversal {
+        reason: "bounced".into(),
+        effective_on: date("2026-06-20"),
+        reversed_by: "tom".into(),
+        owed_back: usd(0),
+        cash_stays: false,
+    });
     payment.status = domain::payment_status(&payment);
     save_payments(&mut tx, &[&payment]).await.unwrap();
     assert_eq!(lock_payments_with_lines(&mut tx, &[(payment.id, payment.line_id)]).await.unwrap()[&payment.id], payment);

@@ -40,14 +40,18 @@ impl<'a> Entry<'a> {
     fn xml(&self) -> String {
         let (mark, reversal) = (if self.credit { "CRDT" } else { "DBIT" }, self.return_code.is_some());
         let returned = self.return_code.map(|code| format!("<RtrInf><Rsn><Cd>{code}</Cd></Rsn></RtrInf>")).unwrap_or_default();
+        let account = match self.payer_account {
+            "" => String::new(),
+            account => format!("<DbtrAcct><Id><IBAN>{account}</IBAN></Id></DbtrAcct>"),
+        };
         format!(
             "<Ntry><Amt Ccy=\"USD\">{}</Amt><CdtDbtInd>{mark}</CdtDbtInd><RvslInd>{reversal}</RvslInd><Sts><Cd>{}</Cd></Sts>\
              <BookgDt><Dt>2026-11-02</Dt></BookgDt><ValDt><Dt>2026-11-02</Dt></ValDt><AcctSvcrRef>{}</AcctSvcrRef>\
              <BkTxCd><Domn><Cd>PMNT</Cd><Fmly><Cd>RCDT</Cd><SubFmlyCd>ESCT</SubFmlyCd></Fmly></Domn></BkTxCd>\
              <NtryDtls><TxDtls><Refs><EndToEndId>{}</EndToEndId></Refs><Amt Ccy=\"USD\">{}</Amt><CdtDbtInd>{mark}</CdtDbtInd>\
-             <RltdPties><Dbtr><Pty><Nm>{}</Nm></Pty></Dbtr><DbtrAcct><Id><IBAN>{}</IBAN></Id></DbtrAcct></RltdPties>\
+             <RltdPties><Dbtr><Pty><Nm>{}</Nm></Pty></Dbtr>{account}</RltdPties>\
              <RmtInf><Ustrd>{}</Ustrd></RmtInf>{returned}</TxDtls></NtryDtls></Ntry>",
-            self.amount, self.status, self.reference, self.end_to_end_id, self.amount, self.payer, self.payer_account, self.remittance
+            self.amount, self.status, self.reference, self.end_to_end_id, self.amount, self.payer, self.remittance
         )
     }
 }
@@ -217,9 +221,11 @@ async fn what_has_no_reference_is_suggested_and_what_a_person_confirms_is_rememb
     // what was matched wrongly is matched anew once its payments are taken back
     let wrong = office.auditor.get(&format!("/bank-entries/{}", id(&entry("B"), "id"))).await.expect(200);
     assert_eq!(act("B", "match", json!({"parts": parts})).await.refused(409), "bank_entry_decided");
-    for payment in wrong["payment_ids"].as_array().unwrap() {
-        let back = json!({"reason": "the wrong investor", "effective_on": "2026-11-02"});
+    for (payment, note) in wrong["payment_ids"].as_array().unwrap().iter().zip(["a part of what it paid", "what it paid"]) {
+        let back = json!({"reason": "the wrong investor", "effective_on": "2026-11-02", "cash_stays": true});
         office.treasurer.post(&format!("/payments/{}/reverse", payment.as_str().unwrap()), back).await.expect(200);
+        let told = office.auditor.get(&format!("/bank-entries/{}", id(&entry("B"), "id"))).await.expect(200);
+        assert!(told["note"].as_str().unwrap().starts_with(note), "{told:#}");
     }
     let reopened = office.auditor.get(&format!("/bank-entries/{}", id(&entry("B"), "id"))).await.expect(200);
     assert_eq!((&reopened["status"], &reopened["decided_by"]), (&json!("unmatched"), &json!(null)), "{reopened:#}");
@@ -240,20 +246,75 @@ async fn what_has_no_reference_is_suggested_and_what_a_person_confirms_is_rememb
         office.manager.post(&format!("/bank-entries/{}/reject", id(&entry("D"), "id")), json!({"reason": "?"})).await.refused(403),
         "forbidden"
     );
-    // a name is remembered as well, whatever the account, and pays by itself what nobody else owes
-    let custodian = |amount, reference, account| named(amount, reference, "Custody  BANK", account);
-    let first = import(&office, camt("053", "08", &[custodian("30.00", "F", "NL77")])).await;
+    // a name is remembered as well, and pays by itself what nobody else owes where the bank tells no account
+    let custodian = |amount, reference| named(amount, reference, "Custody  BANK", "");
+    let first = import(&office, camt("053", "08", &[custodian("30.00", "F")])).await;
     assert_eq!(counts(&first), [("unmatched", 1)], "{first:#}");
     let waiting = office.treasurer.get(&format!("/bank-entries?import_id={}", id(&first, "id"))).await.expect(200);
     let body = json!({"parts": [{"line_id": of(&second, 0)["id"], "amount": "30.00"}], "remember_payer": true});
     office.treasurer.post(&format!("/bank-entries/{}/match", id(&items(&waiting)[0], "id")), body).await.expect(200);
     let third = office.call(&fund, id(&call["purposes"][0], "allocation_id"), "60.00", "2099-12-31").await;
-    let all_owe_it = import(&office, camt("053", "08", &[custodian("20.00", "G", "NL78")])).await;
+    let all_owe_it = import(&office, camt("053", "08", &[custodian("20.00", "G")])).await;
     assert_eq!(counts(&all_owe_it), [("suggested", 1)], "{all_owe_it:#}");
     office.pay(id(&of(&third, 0), "id"), "5.00", "by wire").await;
-    let only_it_owes = import(&office, camt("053", "08", &[custodian("15.00", "H", "NL79")])).await;
+    let only_it_owes = import(&office, camt("053", "08", &[custodian("15.00", "H")])).await;
     let matched = office.treasurer.get(&format!("/bank-entries?import_id={}", id(&only_it_owes, "id"))).await.expect(200);
     assert_eq!((&items(&matched)[0]["matched_by"], &items(&matched)[0]["sure"]), (&json!("payer_name"), &json!(90)), "{matched:#}");
+    assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn cash_that_went_back_is_matched_by_nobody() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (_, call) = firm(&stack, &office, "300.00").await;
+    let printed = lines(&call)[0]["reference"].as_str().unwrap();
+    let came = |reference, remittance| Entry::credit("100.00", reference, remittance);
+    let back = |of: &'static str, reference| Entry {
+        credit: false,
+        end_to_end_id: of,
+        return_code: Some("AC04"),
+        ..Entry::credit("100.00", reference, "returned")
+    };
+    let entry = async |reference: &str| {
+        let entries = office.treasurer.get("/bank-entries?limit=50").await.expect(200);
+        items(&entries).iter().find(|entry| entry["entry_id"] == reference).unwrap().clone()
+    };
+    let parts = json!({"parts": [{"line_id": lines(&call)[0]["id"], "amount": "100.00"}]});
+    let match_anew = async |reference: &str| {
+        let path = format!("/bank-entries/{}/match", id(&entry(reference).await, "id"));
+        office.treasurer.post(&path, parts.clone()).await.refused(409)
+    };
+    // it waited for a person, in an earlier file and in the same one
+    import(&office, camt("053", "08", &[came("WAITS", "?")])).await;
+    let files = [vec![back("WAITS", "R-1")], vec![came("SAME", "?"), back("SAME", "R-2")]];
+    for (file, returned) in files.into_iter().zip([1, 2]) {
+        assert_eq!(counts(&import(&office, camt("053", "08", &file)).await), [("returned", returned)]);
+    }
+    // it had paid, and a person said that it is gone, or that it is there when it is not
+    for (reference, cash_stays) in [("GONE", false), ("STAYS", true)] {
+        import(&office, camt("053", "08", &[came(reference, printed)])).await;
+        let payment = entry(reference).await["payment_ids"][0].as_str().unwrap().to_owned();
+        let body = json!({"reason": "bounced", "effective_on": "2026-11-02", "cash_stays": cash_stays});
+        office.treasurer.post(&format!("/payments/{payment}/reverse"), body).await.expect(200);
+        assert_eq!(entry(reference).await["status"], if cash_stays { "unmatched" } else { "matched" });
+    }
+    assert_eq!(counts(&import(&office, camt("053", "08", &[back("STAYS", "R-3")])).await), [("returned", 1)]);
+    for (reference, status) in [("WAITS", "returned"), ("SAME", "returned"), ("GONE", "matched"), ("STAYS", "returned")] {
+        assert_eq!(entry(reference).await["status"], status, "{reference}");
+        assert_eq!(match_anew(reference).await, "bank_entry_decided", "{reference}");
+    }
+    // what was refunded is there no more, whatever a person says
+    import(&office, camt("053", "08", &[Entry::credit("130.00", "MORE", printed)])).await;
+    let payment = entry("MORE").await["payment_ids"][0].as_str().unwrap().to_owned();
+    let refund = office.treasurer.post(&format!("/payments/{payment}/refunds"), json!({"reason": "too much"})).await.expect(202);
+    let refund = format!("/refunds/{}", id(&refund, "refund_id"));
+    office.approve(id(&office.treasurer.get(&refund).await.expect(200), "id")).await;
+    office.treasurer.until(&refund, |refund| refund["status"] == "approved").await;
+    let paid_out = json!({"paid_on": "2026-11-03", "reference": "out"});
+    office.treasurer.post(&format!("{refund}/payout"), paid_out).await.expect(200);
+    let body = json!({"reason": "the wrong investor", "effective_on": "2026-11-03", "cash_stays": true});
+    assert_eq!(office.treasurer.post(&format!("/payments/{payment}/reverse"), body).await.refused(409), "no_credit");
     assert_sums(&stack);
 }
 
@@ -275,8 +336,9 @@ async fn an_account_that_was_closed_brings_no_fund_cash_until_it_is_registered_a
     assert_eq!(office.admin.post(&close(&fund), account.clone()).await.expect(200), closed);
     let reference = lines(&call)[0]["reference"].as_str().unwrap();
     let unnamed = Entry { payer: "Investor 1", ..Entry::credit("100.00", "CLOSED", "call 1") };
-    let imported = import(&office, camt("053", "08", &[unnamed])).await;
-    assert_eq!(counts(&imported), [("unmatched", 1)], "{imported:#}");
+    let named = Entry::credit("100.00", "NAMED", reference);
+    let imported = import(&office, camt("053", "08", &[unnamed, named])).await;
+    assert_eq!(counts(&imported), [("unmatched", 2)], "{imported:#}");
     assert!(items(&office.treasurer.get("/bank-entries?status=unmatched").await.expect(200))[0]["fund_id"].is_null());
     // and is another fund's from when it is registered for it
     let registered = office.admin.post(&accounts(&other), account.clone()).await.expect(201);

@@ -274,6 +274,13 @@ fn what_is_called_in_addition_is_the_newest_lines_and_so_is_what_is_called_no_mo
     assert_eq!(kept.into_iter().flatten().map(|part| part.amount).collect::<Vec<_>>(), [usd(1_000), usd(50)]);
     assert_eq!((added.amount, added.impact_on_unfunded), (usd(50), usd(-50)));
     assert_eq!(divide_with_new(&called([1_050, 0, 0], -1_050), &[&old, &new]), None);
+    // expenses that are inside the commitments from now on stay with the line that they were paid on
+    let (old, new) = (asks(1, [1_000, 70, 0], -1_000), asks(2, [50, 3, 0], -50));
+    let mut inside = called([1_050, 73, 0], -1_123);
+    inside.purposes.iter_mut().for_each(|part| part.inside_commitment = true);
+    let parts: Vec<LinePreview> = divide(Some(&inside), &[&old, &new]).into_iter().flatten().collect();
+    let of = |part: &LinePreview| (part.amount, part.impact_on_unfunded);
+    assert_eq!(parts.iter().map(of).collect::<Vec<_>>(), [(usd(1_070), usd(-1_070)), (usd(53), usd(-53))]);
 }
 
 proptest! {

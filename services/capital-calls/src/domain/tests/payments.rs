@@ -95,6 +95,7 @@ fn a_payment_is_not_reversed_from_before_it_came() {
         effective_on: date(effective_on),
         reversed_by: "tom".into(),
         owed_back: usd(0),
+        cash_stays: false,
     };
     let payment = super::changes::payment(1, 100, 100);
     assert_eq!(reverse(&payment, reversal("2026-02-28")).unwrap_err().reason, Reason::ImplausibleDate);

@@ -241,7 +241,8 @@ pub async fn payment(State(door): State<Arc<Door>>, Path(id): Path<String>, uri:
 fn payment_forms(payment: &Payment, actor: &Actor, key: &dyn Fn() -> Uuid) -> Markup {
     let (path, back) = (format!("/payments/{}", payment.id), format!("/payments/{}", payment.id));
     let reason = [Field::text("reason", "Reason")];
-    let reversal = [Field::text("reason", "Reason"), Field::date("effective_on", "From")];
+    let cash = [("false", "It is gone"), ("true", "It is still there, and waits for a person again")];
+    let reversal = [Field::text("reason", "Reason"), Field::date("effective_on", "From"), Field::choice("cash_stays", "The cash", &cash)];
     let refund = [Field::text("amount", "Amount, or all"), Field::text("reason", "Reason")];
     let credit = [Field::text("line_id", "Line id"), Field::text("amount", "Amount, or as much as fits")];
     html! {

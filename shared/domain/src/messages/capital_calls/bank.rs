@@ -295,7 +295,7 @@ pub enum BankEntryDecision {
     Suggested,
     /// Nobody knows what it is for: suspense.
     Unmatched,
-    /// Payments came back with it.
+    /// Payments came back with it, or it went back itself before it paid any line.
     Returned,
     /// It is no cash for a line, by what the bank says or a person.
     Information,
@@ -316,10 +316,15 @@ pub enum BankEntryChange {
         /// Why.
         reason: String,
     },
-    /// A person took all payments back that it became: it waits for a person again.
+    /// A person took all payments back that it became, and the cash is still there: it waits for a person again.
     Reopened {
         /// Why they were taken back.
         reason: String,
+    },
+    /// It went back before it paid any line.
+    Returned {
+        /// The entry with which it went.
+        entry_id: Uuid,
     },
 }
 
@@ -343,6 +348,7 @@ impl Aggregate for BankEntry {
             BankEntryChange::Matched => "matched",
             BankEntryChange::Rejected { .. } => "rejected",
             BankEntryChange::Reopened { .. } => "reopened",
+            BankEntryChange::Returned { .. } => "returned",
         }
     }
 }

@@ -137,6 +137,9 @@ pub struct Reversal {
     /// What of it had been refunded: the investor owes it.
     #[serde(default)]
     pub owed_back: Amount,
+    /// Whether the cash is still there, and was only recorded wrongly.
+    #[serde(default)]
+    pub cash_stays: bool,
 }
 
 /// The derived status of a payment.
@@ -304,6 +307,10 @@ pub struct ReversePayment {
     pub reason: String,
     /// Value date of the reversal: from when the cash is gone from the fund. The line is due on its due date again.
     pub effective_on: NaiveDate,
+    /// Whether the cash is still there, and was only recorded wrongly: the bank entry that it came from waits for a person again, as soon
+    /// as all payments of the entry are taken back so. Not where any of it was refunded.
+    #[serde(default)]
+    pub cash_stays: bool,
 }
 
 impl Command for ReversePayment {
