@@ -137,7 +137,11 @@ impl Reason {
     pub const fn entry(self) -> (u16, &'static str, &'static str) {
         use Reason as R;
         match self {
-            R::MalformedRequest => (400, "malformed request", "send the body and parameters as the OpenAPI document describes them"),
+            R::MalformedRequest => (
+                400,
+                "malformed request",
+                "send the body and parameters as the OpenAPI document describes them: dates as YYYY-MM-DD, amounts as strings, ids as UUIDs",
+            ),
             R::IdempotencyKeyMissing => (
                 400,
                 "idempotency key missing",
@@ -155,16 +159,20 @@ impl Reason {
             }
             R::Forbidden => (403, "role not sufficient", "ask someone whose role allows it, or an administrator for the role"),
             R::FundOutOfScope => (403, "fund out of scope", "ask an administrator to add the fund to your token's funds"),
-            R::InvalidAmount => (422, "invalid amount", "give a positive decimal amount as a string, such as \"1000.00\""),
+            R::InvalidAmount => {
+                (422, "invalid amount", "give a positive decimal amount that a fund may have, as a string, such as \"1000.00\"")
+            }
             R::AmountPrecision => (422, "too many decimals", "round the amount to the currency's minor unit"),
             R::UnknownCurrency => (422, "unknown currency", "give a currency of ISO 4217, such as USD"),
-            R::WrongCurrency => (422, "wrong currency", "give the amount in the fund's currency"),
-            R::InvalidText => (422, "invalid text", "give a text of the length that the field allows, without control characters"),
+            R::WrongCurrency => (422, "wrong currency", "use the fund's currency"),
+            R::InvalidText => (422, "invalid text", "give a text of the length and form that the field allows, without control characters"),
             R::UnknownTimezone => (422, "unknown time zone", "give an IANA time zone, such as Europe/Luxembourg"),
             R::UnknownCalendar => (422, "unknown calendar", "give one of the calendars named"),
             R::ImplausibleDate => (422, "implausible date", "give a date, or a range of dates, within the time that is named"),
             R::InvalidRate => (422, "invalid rate", "give a rate in percent a year as a string, such as \"8.5\""),
-            R::InvalidReference => (422, "invalid reference", "give the reference as the payment method writes it"),
+            R::InvalidReference => {
+                (422, "invalid reference", "give the reference as the payment method writes it, and an external reference with its source")
+            }
             R::InvalidRules => (422, "invalid rules", "correct the field named and send the rules again"),
             R::UnknownScope => (422, "unknown rule scope", "use global, env:<name>, fund-type:<type> or fund:<id>"),
             R::UnknownDeal => (404, "unknown deal", "check the id; a deal appears once the deal system has published it"),
@@ -258,7 +266,7 @@ impl Reason {
                 (409, "external reference reused", "look at the payment named; give other cash another external reference")
             }
             R::ReceiptMismatch => {
-                (422, "receipt not consistent", "give parts for lines of the investor in the fund that add up to the amount")
+                (422, "receipt not consistent", "give parts for lines of one investor in one fund that add up to the amount")
             }
             R::NoLineToPay => (409, "no line to pay", "wait for a capital call to the investor, or send the cash back"),
             R::NotSuspended => (409, "payment not in suspense", "look at the payment; it is applied or reversed already"),
@@ -296,7 +304,7 @@ impl Reason {
             R::CureTimeRuns => (409, "time for a cure runs", "give the failure notice first, and wait until the date named is over"),
             R::NotInDefault => (409, "line not in default", "declare the default first"),
             R::AlreadyInDefault => (409, "default declared before", "look at the line; the declaration stands there"),
-            R::NothingOutstanding => (409, "nothing outstanding", "look at the line; it is paid"),
+            R::NothingOutstanding => (409, "nothing outstanding", "look at the line; it is paid, or others pay for it"),
             R::NothingCovered => {
                 (409, "nothing can be covered", "the others have no room within their unfunded commitments and the cap of the rules")
             }
@@ -307,7 +315,11 @@ impl Reason {
             R::RequesterMayNotVote => (403, "requester may not vote", "ask another member of the committee to vote"),
             R::RoleMayNotVote => (403, "role may not vote", "ask someone with the role that the approval names"),
             R::AlreadyVoted => (409, "voted before", "each person has one vote; ask another member"),
-            R::ApprovalDecided => (409, "approval decided", "no vote is needed any more; look at the approval"),
+            R::ApprovalDecided => (
+                409,
+                "approval decided",
+                "no vote is needed on it any more; look for the approval that waits, if what is asked for was changed",
+            ),
             R::ApprovalDenied => (409, "approval denied", "talk to those who voted, change the request and submit it again"),
             R::Withdrawn => (409, "withdrawn", "look at what was asked for; submit it again if it is still wanted"),
             R::Overloaded => (429, "overloaded", "repeat the request after the time in Retry-After, with the same Idempotency-Key"),

@@ -35,8 +35,8 @@ pub struct ApprovalTier {
 }
 
 /// Business days that lie at least between the issue of a call and its due date, by the call's priority (ILPA recommends ten). With 0 for
-/// all of them nothing is checked: a call may even be due before it is issued, as when a firm brings its history in, and interest on
-/// what is late runs from that date.
+/// all of them nothing is checked, as when a firm brings its history in: a call may even be due before it is issued, and interest on what
+/// is late runs from that date.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoticeDays {

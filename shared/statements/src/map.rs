@@ -153,11 +153,21 @@ impl ColumnMap {
         if !self.delimiter.is_ascii() || matches!(self.delimiter, '"' | '\n' | '\r') || self.delimiter.is_ascii_alphanumeric() {
             return Err(format!("the delimiter {:?} is not a punctuation mark, blank or tab of ASCII", self.delimiter));
         }
-        if Some(self.decimal_separator) == self.thousands_separator || self.decimal_separator.is_ascii_digit() {
-            return Err("decimal and thousands separator must differ from each other and from digits".into());
+        if Some(self.decimal_separator) == self.thousands_separator || self.decimal_separator.is_alphanumeric() {
+            return Err("decimal and thousands separator must differ from each other, and from digits and letters".into());
         }
-        if self.thousands_separator.is_some_and(|separator| separator.is_ascii_digit()) {
-            return Err("the thousands separator must not be a digit".into());
+        if self.thousands_separator.is_some_and(char::is_alphanumeric) {
+            return Err("the thousands separator must be neither a digit nor a letter".into());
+        }
+        if let Given::Fixed(account) = &self.account
+            && !account.chars().all(|letter| letter.is_ascii_alphanumeric() || letter.is_whitespace())
+        {
+            return Err("the account does not have letters and digits only".into());
+        }
+        if let Given::Fixed(currency) = &self.currency
+            && !(currency.len() == 3 && currency.bytes().all(|letter| letter.is_ascii_alphabetic()))
+        {
+            return Err(format!("{currency:?} is no currency of ISO 4217, such as USD"));
         }
         if Encoding::for_label(self.encoding.as_bytes()).is_none() {
             return Err(format!("the encoding {:?} is not known", self.encoding));
@@ -192,7 +202,8 @@ impl ColumnMap {
         Err(format!("{:?} is not the form of a date, such as %d.%m.%Y", self.date_format))
     }
 
-    fn columns(&self) -> Vec<&Column> {
+    /// The columns that it names.
+    pub(crate) fn columns(&self) -> Vec<&Column> {
         let mut columns = vec![&self.booked_on];
         columns.extend(&self.remittance);
         columns.extend(self.status.as_ref().map(|status| &status.column));

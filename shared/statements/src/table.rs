@@ -87,7 +87,11 @@ impl<'a> Table<'a> {
                 return Err(place.unreadable(Cause::TooLarge, format!("the file has more than {COLUMNS_MAX} columns")));
             }
             if self.map.has_header && self.header.is_none() {
-                self.header = Some(record.iter().map(|cell| cell.trim().to_lowercase()).collect());
+                let header: Vec<String> = record.iter().map(|cell| cell.trim().to_lowercase()).collect();
+                for column in self.map.columns() {
+                    place_of(column, &header).map_err(|what| place.unreadable(Cause::WrongMap, what))?;
+                }
+                self.header = Some(header);
                 continue;
             }
             if record.iter().all(|cell| cell.trim().is_empty()) {
@@ -135,6 +139,21 @@ impl<'a> Table<'a> {
         }
         let within = record.as_slice().bytes().filter(|byte| *byte == b'\n').count() as u64;
         Place { line: (self.passed + 1).saturating_sub(within).max(1), position: 1 }
+    }
+}
+
+/// The index of a column, by the names in the header; or what is wrong with its name.
+fn place_of(column: &Column, header: &[String]) -> Result<usize, String> {
+    let name = match column {
+        Column::Index(index) => return Ok(*index),
+        Column::Name(name) => name,
+    };
+    let wanted = name.trim().to_lowercase();
+    let mut named = header.iter().enumerate().filter(|(_, name)| **name == wanted);
+    let (index, _) = named.next().ok_or_else(|| format!("there is no column {:?}", excerpt(name)))?;
+    match named.next() {
+        None => Ok(index),
+        Some(_) => Err(format!("there are several columns {:?}; give its index", excerpt(name))),
     }
 }
 
@@ -201,18 +220,7 @@ impl Row<'_> {
     /// A cell, trimmed, and its place: exact as long as no cell before it is quoted.
     fn cell(&self, column: &Column) -> Result<(String, Place), Unreadable> {
         let wrong = |what: String| self.place.unreadable(Cause::WrongMap, what);
-        let index = match column {
-            Column::Index(index) => *index,
-            Column::Name(name) => {
-                let wanted = name.trim().to_lowercase();
-                let mut named = self.header.unwrap_or_default().iter().enumerate().filter(|(_, name)| **name == wanted);
-                let (index, _) = named.next().ok_or_else(|| wrong(format!("there is no column {:?}", excerpt(name))))?;
-                if named.next().is_some() {
-                    return Err(wrong(format!("there are several columns {:?}; give its index", excerpt(name))));
-                }
-                index
-            }
-        };
+        let index = place_of(column, self.header.unwrap_or_default()).map_err(wrong)?;
         let text = self.record.get(index).ok_or_else(|| wrong(format!("there is no column with the index {index}")))?;
         let before: usize = self.record.iter().take(index).map(|cell| cell.chars().count() + 1).sum();
         let place = Place { position: before as u64 + 1, ..self.place };

@@ -15,7 +15,7 @@ const SUGGESTIONS_MAX: usize = 5;
 const WORD_CHARACTERS_MIN: usize = 3;
 /// Part of the words of the shorter name that both must have, in percent.
 const SIMILAR_PERCENT: usize = 60;
-/// Days between the value date and the due date within which an amount alone says something.
+/// Days between the value date and the due date within which an amount says more.
 const NEAR_DAYS: i64 = 30;
 
 /// What is known of the lines that entries may pay.
@@ -149,7 +149,8 @@ pub fn propose(entry: &ImportedEntry, known: Known<'_>, open: &OpenLines, by_ref
         return Proposal::Sure(suggestion);
     }
     match suggestions(entry, fund_id, known, open) {
-        found if found.is_empty() => Proposal::Nothing("no open line of the fund has this amount or a payer of this name"),
+        found if found.is_empty() && known.payer.is_some() => Proposal::Nothing("the investor who pays from this account owes less"),
+        found if found.is_empty() => Proposal::Nothing("no open line of the fund in this currency has this amount or a payer of this name"),
         found => Proposal::Perhaps(found),
     }
 }
@@ -239,9 +240,14 @@ fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &Op
         let days = entry.value_on.or(entry.booked_on).map_or(i64::MAX, |date| (date - line.due_on).num_days().abs());
         if is_payer(&line.investor_id) {
             found.push(Suggestion { parts: whole(line), why: MatchReason::AmountAndName, sure: if days <= NEAR_DAYS { 90 } else { 80 } });
-        } else if days <= NEAR_DAYS {
+        } else {
             // one of many investors who owe the same is hardly known by it
-            let sure = if exact.len() == 1 { 50 } else { 10 };
+            let sure = match (exact.len() == 1, days <= NEAR_DAYS) {
+                (true, true) => 50,
+                (true, false) => 30,
+                (false, true) => 10,
+                (false, false) => continue,
+            };
             found.push(Suggestion { parts: whole(line), why: MatchReason::Amount, sure });
         }
     }

@@ -155,10 +155,11 @@ pub fn pay_anew(line: &mut CallLine, payments: &mut [Payment], today: NaiveDate)
 /// Where a line stands at the end of a date.
 pub fn standing(line: &CallLine, payments: &[Payment], as_of: NaiveDate) -> LineStanding {
     let paid: Amount = paid_by_date(payments).range(..=as_of).map(|(_, amount)| *amount).sum();
-    let outstanding = line.amount - paid;
+    let zero = line.currency.zero();
+    let outstanding = line.amount - paid + zero;
     let accrued = accrued(line, payments, as_of);
-    let interest_paid: Amount =
-        payments.iter().filter(|payment| payment.reversal.is_none() && payment.received_on <= as_of).map(|payment| payment.interest).sum();
+    let paid_by_then = payments.iter().filter(|payment| payment.reversal.is_none() && payment.received_on <= as_of);
+    let interest_paid = paid_by_then.map(|payment| payment.interest).sum::<Amount>() + zero;
     let mut then = line.clone();
     then.outstanding = outstanding;
     then.interest_due = accrued - interest_paid;

@@ -55,7 +55,6 @@ fn mismatch<T>(why: String) -> Result<T, Rejection> {
 
 fn check(context: &Context, body: &HoldClosing) -> Result<(), Rejection> {
     context.actor.check_fund(body.fund_id)?;
-    calendar::plausible_date("closed_on", body.closed_on)?;
     calendar::plausible_date("due_on", body.due_on)?;
     interest::check_rate("interest_percent", body.interest_percent)?;
     let count = body.commitments.len();
@@ -106,6 +105,9 @@ fn enter_all(
 /// What a closing would do.
 fn plan(tx: &Tx, context: &Context, body: &HoldClosing, before: &Before<'_>) -> Result<Plan, Rejection> {
     check(context, body)?;
+    let today = today(tx, before.fund)?;
+    // who joins is asked for its part at once
+    calendar::value_date("closed_on", body.closed_on, today)?;
     let currency = before.fund.currency;
     if before.calls.len() > CLOSING_CALLS_MAX {
         return mismatch(format!("the fund has {} calls to share anew, at most {CLOSING_CALLS_MAX} are", before.calls.len()));
@@ -150,7 +152,7 @@ fn plan(tx: &Tx, context: &Context, body: &HoldClosing, before: &Before<'_>) -> 
         status: "held".into(),
     };
     let terms = LineTerms::of(&tx.rules().rules(&before.fund.fund_type, before.fund.id)?);
-    Ok(Plan { closing, shares, entered, shared, owed, terms, today: today(tx, before.fund)? })
+    Ok(Plan { closing, shares, entered, shared, owed, terms, today })
 }
 
 /// Refuses what would leave somebody with less than nothing unfunded.

@@ -230,11 +230,8 @@ fn check_remedy(Sent { context, body, .. }: &Sent<RecordRemedy>, line: &CallLine
             Err(Reason::ImplausibleDate.with(why))
         }
         (RemedyKind::Reinstate, None) => Ok(()),
-        (RemedyKind::Reinstate, Some(_)) | (_, None) => Err(Reason::RemedyMismatch.with(format!(
-            "{} with {:?}",
-            chassis::row::name(&body.kind),
-            body.amount.map(|amount| amount.to_string())
-        ))),
+        (RemedyKind::Reinstate, Some(amount)) => Err(Reason::RemedyMismatch.with(format!("a reinstatement with an amount, {amount}"))),
+        (kind, None) => Err(Reason::RemedyMismatch.with(format!("{} without an amount", chassis::row::name(&kind)))),
         (kind, Some(amount)) => {
             let amount = domain::amount_in(line.currency, amount, None)?;
             if kind == RemedyKind::SetOff && amount > line.outstanding {

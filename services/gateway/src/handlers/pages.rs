@@ -36,7 +36,7 @@ mod money;
 mod parts;
 mod services;
 
-use parts::{amount, bar, figures_cards, problem, shell, status, title};
+use parts::{amount, bar, figures_cards, grouped, problem, shell, status, title};
 
 /// Rows of a page's table.
 const ROWS: u16 = 500;
@@ -66,6 +66,7 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/approvals/{approval_id}/vote", post(vote))
         .route("/sign-in", get(sign_in).post(signed_in))
         .route("/sign-out", post(sign_out))
+        .route("/assets/icon.svg", get(|| asset("image/svg+xml", include_str!("../../assets/icon.svg"))))
         .route("/assets/style.css", get(|| asset("text/css", include_str!("../../assets/style.css"))))
         .route("/assets/htmx.min.js", get(|| asset("text/javascript", include_str!("../../assets/htmx.min.js"))))
         .route("/assets/live.js", get(|| asset("text/javascript", include_str!("../../assets/live.js"))))
@@ -238,6 +239,11 @@ async fn fund_business(visit: &Visit<'_>, fund_id: Uuid) -> Result<Markup, Rejec
     })
 }
 
+/// What became of a line: that it is paid, or why nothing is.
+fn line_status(line: &CallLine) -> Markup {
+    if line.disposition == Disposition::None { status(&line.status) } else { status(&line.disposition) }
+}
+
 fn lines_table(lines: &[CallLine], investors: &[Investor]) -> Markup {
     let name = |line: &CallLine| {
         investors
@@ -254,7 +260,7 @@ fn lines_table(lines: &[CallLine], investors: &[Investor]) -> Markup {
                     tr {
                         td { a href={ "/call-lines/" (line.id) } { (name(line)) } } td { a href={ "/capital-calls/" (line.call_id) } { (line.due_on) } }
                         (amount(line.amount)) (amount(line.paid)) (amount(line.outstanding)) (amount(line.unapplied))
-                        td { @if line.disposition == Disposition::None { (status(&line.status)) } @else { (status(&line.disposition)) } } td { (status(&line.timing)) }
+                        td { (line_status(line)) } td { (status(&line.timing)) }
                     }
                 }
                 @if lines.is_empty() { tr { td.note colspan="8" { "No line yet." } } }
@@ -274,9 +280,9 @@ fn call_body(view: &CapitalCallView, investors: &[Investor]) -> Markup {
     html! {
         dl.cards {
             div.card { dt { "Status" } dd { (status(&call.status)) } }
-            div.card { dt { "Amount" } dd { (call.amount) " " (call.currency.code()) } }
-            div.card { dt { "Paid" } dd { (call.paid) } }
-            div.card { dt { "Outstanding" } dd { (outstanding) } }
+            div.card { dt { "Amount" } dd { (grouped(call.amount)) " " (call.currency.code()) } }
+            div.card { dt { "Paid" } dd { (grouped(call.paid)) } }
+            div.card { dt { "Outstanding" } dd { (grouped(outstanding)) } }
             div.card { dt { "Due" } dd { (call.due_on) } }
         }
         (lines_table(&view.lines, investors))
@@ -350,7 +356,7 @@ fn approvals_table(approvals: &[&Approval], key: Option<&dyn Fn() -> Uuid>) -> M
             tbody {
                 @for approval in approvals {
                     tr {
-                        td { (title(&approval.subject_kind)) } td { (title(&approval.priority)) } td.number { (approval.amount) " " (approval.currency.code()) } td { (approval.requested_by) }
+                        td { (title(&approval.subject_kind)) } td { (title(&approval.priority)) } td.number { (grouped(approval.amount)) " " (approval.currency.code()) } td { (approval.requested_by) }
                         td { (approval.votes.len()) " of " (approval.tier.votes) } td { (approval.created_at.format("%Y-%m-%d %H:%M")) }
                         @if let Some(key) = key {
                             td { form.votes method="post" action={ "/approvals/" (approval.id) "/vote" } {

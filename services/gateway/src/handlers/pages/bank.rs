@@ -32,23 +32,32 @@ pub async fn entries(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap
 fn table(entries: &[BankEntry], actor: &Actor, key: &dyn Fn() -> Uuid) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Bank entries" { table {
-            thead { tr { th scope="col" { "Booked" } th.number scope="col" { "Amount" } th scope="col" { "Payer" } th scope="col" { "Text" } th.number scope="col" { "Days" } th scope="col" { "What it may be" } } }
+            thead { tr { th scope="col" { "Booked" } th scope="col" { "Account" } th.number scope="col" { "Amount" } th scope="col" { "Payer" } th scope="col" { "Text" } th.number scope="col" { "Days" } } }
             tbody {
-                @for entry in entries { tr {
-                    td { @if let Some(date) = entry.entry.booked_on { (date) } }
-                    td.number { @if !entry.entry.credit { "-" } (entry.entry.amount) " " (entry.entry.currency.code()) }
-                    td { (entry.entry.payer_name.as_deref().unwrap_or("-")) } td { (entry.entry.remittance.as_deref().unwrap_or("-")) }
-                    td.number { @if let Some(days) = entry.age_days { (days) } }
-                    td {
+                @for entry in entries {
+                    tr.above {
+                        td { @if let Some(date) = entry.entry.booked_on { (date) } } td { (entry.entry.account) }
+                        td.number { @if !entry.entry.credit { "-" } (grouped(entry.entry.amount)) " " (entry.entry.currency.code()) }
+                        td.text { (entry.entry.payer_name.as_deref().unwrap_or("-")) } td.text { (entry.entry.remittance.as_deref().unwrap_or("-")) }
+                        td.number { @if let Some(days) = entry.age_days { (days) } }
+                    }
+                    tr { td.text colspan="6" {
                         @if let Some(note) = &entry.note { p.note { (note) } }
                         @for suggestion in &entry.suggestions { (accept(entry, suggestion, actor, key())) }
+                        (match_by_hand(entry, actor, key()))
                         (reject(entry, actor, key()))
-                    }
-                } }
+                    } }
+                }
                 @if entries.is_empty() { tr { td.note colspan="6" { "Nothing." } } }
             }
         } }
     }
+}
+
+fn match_by_hand(entry: &BankEntry, actor: &Actor, key: Uuid) -> Markup {
+    let amount = entry.entry.amount.to_string();
+    let fields = [Field::text("parts.0.line_id", "Id of a line that it pays"), Field::hidden("parts.0.amount", amount)];
+    html! { @if entry.entry.credit && !entry.entry.is_return { (form(actor, key, &format!("/bank-entries/{}/match", entry.id), "/bank-entries", "Match", &fields)) } }
 }
 
 fn reject(entry: &BankEntry, actor: &Actor, key: Uuid) -> Markup {

@@ -16,6 +16,9 @@ pub async fn details(
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async {
         let Query(query) = query.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+        if query.fund_id.is_none() && query.investor_id.is_none() {
+            return choose(&visit).await;
+        }
         let found = visit.ask(&ListBankDetails { limit: Some(ROWS), cursor: None, ..query.clone() }).await?;
         let back = uri.to_string();
         let key = || door.shell.clock.new_id();
@@ -33,6 +36,17 @@ pub async fn details(
     visit.end(page).await
 }
 
+/// The funds, for whoever has not said whose bank details it is about.
+async fn choose(visit: &Visit<'_>) -> Result<Markup, Rejection> {
+    let funds = visit.ask(&ListFundMetrics { limit: Some(ROWS), cursor: None }).await?;
+    let body = html! {
+        h1 { "Bank details" }
+        p.note { "Of an investor: " code { "/bank-details?investor_id=" } " and its id. Of a fund:" }
+        ul { @for fund in &funds.items { li { a href={ "/bank-details?fund_id=" (fund.id) } { (fund.name) } } } }
+    };
+    Ok(shell("Bank details", Some(visit.actor()), body))
+}
+
 fn table(found: &[BankDetails], actor: &Actor, back: &str, key: &dyn Fn() -> Uuid) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Bank details" { table {
@@ -44,7 +58,7 @@ fn table(found: &[BankDetails], actor: &Actor, back: &str, key: &dyn Fn() -> Uui
                     td { (details.decided_by.as_deref().unwrap_or("-"))
                         @if let Some(call) = &details.call_back { p.note { "called " (call.spoken_to) ", number from " (call.number_from) } } }
                     td { @match details.usable_from { Some(from) => (from.format("%Y-%m-%d %H:%M UTC")), None => "-" } }
-                    td { code { (details.hash) } (decide(details, actor, back, key)) }
+                    td.text { code { (details.hash) } (decide(details, actor, back, key)) }
                 } }
                 @if found.is_empty() { tr { td.note colspan="7" { "None yet: notices say nothing about where to pay." } } }
             }

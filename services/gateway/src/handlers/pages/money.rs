@@ -151,7 +151,7 @@ fn line_body(view: &CallLineView) -> Markup {
     let (line, standing) = (&view.line, &view.standing);
     html! {
         dl.cards {
-            (card("Status", status(&line.status))) (card("Time", status(&line.timing))) (card("Amount", grouped(line.amount)))
+            (card("Status", line_status(line))) (card("Time", status(&line.timing))) (card("Amount", grouped(line.amount)))
             (card("Paid", grouped(line.paid))) (card("Outstanding", grouped(line.outstanding))) (card("Credit", grouped(line.unapplied)))
             (card("Due", line.due_on.to_string())) (card("Interest outstanding", grouped(standing.interest_outstanding)))
         }
@@ -206,8 +206,10 @@ fn line_forms(view: &CallLineView, actor: &Actor, key: &dyn Fn() -> Uuid) -> Mar
     html! {
         h2 { "Act" }
         (form(actor, key(), &format!("{path}/payments"), &back, "Record a payment", &payment))
-        (form(actor, key(), &format!("{path}/failure-notice"), &back, "Give notice of the failure", &reason))
-        @if view.line.failure_notice.is_some() { (form(actor, key(), &format!("{path}/default"), &back, "Declare the default", &reason)) }
+        @if view.line.outstanding.is_positive() && view.line.failure_notice.is_none() {
+            (form(actor, key(), &format!("{path}/failure-notice"), &back, "Give notice of the failure", &reason))
+        }
+        @if view.line.failure_notice.is_some() && view.line.default.is_none() { (form(actor, key(), &format!("{path}/default"), &back, "Declare the default", &reason)) }
         @if view.line.default.is_some() {
             (form(actor, key(), &format!("{path}/remedies"), &back, "Record the remedy", &remedy))
             (form(actor, key(), &format!("{path}/cover"), &back, "Have the others pay", &cover))

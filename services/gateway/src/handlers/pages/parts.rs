@@ -18,7 +18,7 @@ pub fn shell(heading: &str, actor: Option<&Actor>, body: Markup) -> Markup {
                 meta name="htmx-config" content=r#"{"includeIndicatorStyles":false,"allowEval":false}"#;
                 title { (heading) " - Tranche" }
                 link rel="stylesheet" href="/assets/style.css";
-                link rel="icon" href="data:,";
+                link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
                 script src="/assets/htmx.min.js" defer {}
                 script src="/assets/live.js" defer {}
             }
