@@ -7,7 +7,9 @@ use ::domain::messages::deals::{Deal, STAGES_CLOSED_TO_ALLOCATION};
 use ::domain::money::same_currency;
 use ::domain::rejection::check_text;
 use ::domain::rules::Rules;
-use ::domain::{Amount, Money, Reason, Rejection, calendar};
+use ::domain::{Amount, Money, Reason, Rejection, calendar, ids};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 /// Vintage years that can be meant.
 const VINTAGE_YEARS: std::ops::RangeInclusive<i32> = 1950..=2100;
@@ -80,6 +82,42 @@ pub fn propose(proposal: &Proposal<'_>, command: &ProposeAllocation) -> Result<A
     Ok(amount)
 }
 
+/// Who proposes an allocation, when, and as what.
+#[derive(Clone, Debug, Default)]
+pub struct Made {
+    /// Its id.
+    pub id: Uuid,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Who.
+    pub by: String,
+}
+
+/// The allocation that a proposal becomes, of an amount as [`propose`] returns it.
+pub fn allocation(proposal: &Proposal<'_>, command: &ProposeAllocation, amount: Amount, made: Made) -> Allocation {
+    let Proposal { fund, deal, .. } = proposal;
+    let mut allocation = Allocation {
+        id: made.id,
+        version: 1,
+        created_at: made.at,
+        deal_id: deal.id,
+        fund_id: fund.id,
+        fund_type: fund.fund_type.clone(),
+        currency: fund.currency,
+        amount,
+        security_type: command.security_type.clone(),
+        requested_by: made.by,
+        workflow_id: ids::workflow_id(made.id),
+        decision: AllocationDecision::PendingApproval,
+        called: fund.currency.zero(),
+        paid: fund.currency.zero(),
+        funding_status: FundingStatus::Committed,
+        status: String::new(),
+    };
+    derive(&mut allocation);
+    allocation
+}
+
 /// Takes capacity of a fund, or gives it back with a negative amount.
 pub fn take_capacity(fund: &mut Fund, amount: Amount) {
     fund.allocated += amount;
@@ -122,6 +160,10 @@ pub fn funding_status(called: Amount, paid: Amount) -> FundingStatus {
         (true, true) => FundingStatus::Funded,
     }
 }
+
+mod splitting;
+
+pub use splitting::split_deal;
 
 #[cfg(test)]
 mod tests;

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ::domain::messages::allocation_status::{
-    Allocation, AllocationAccepted, AllocationChange, AllocationDecision, DecideAllocation, Fund, FundChange, FundStatus, FundingStatus,
-    GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation, RegisterFund,
+    Allocation, AllocationChange, DecideAllocation, Fund, FundChange, FundStatus, GetAllocation, GetDeal, GetFund, ListAllocations,
+    ListDeals, ListFunds, RegisterFund,
 };
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
-use ::domain::{Amount, Page, Reason, Rejection, ids};
+use ::domain::{Amount, Page, Reason, Rejection};
 use chassis::row::sorted_ids;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Summarise, Tx, cursor};
 use uuid::Uuid;
 
 use crate::{AllocationStatus, domain, store};
+
+mod proposals;
 
 impl Follow<Deal> for AllocationStatus {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Deal>]) -> Result<(), Fault> {
@@ -85,74 +87,6 @@ fn register(tx: &Tx, Sent { body, .. }: &Sent<RegisterFund>) -> Result<Fund, Rej
         allocated: body.currency.zero(),
         status: FundStatus::Open,
     })
-}
-
-impl Handle<ProposeAllocation> for AllocationStatus {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<ProposeAllocation>) -> Result<Answers<AllocationAccepted>, Fault> {
-        let deal_ids = batch.ids(|command| command.deal_id);
-        let deals = store::lock_deals(tx, &deal_ids).await?;
-        let mut funds = store::lock_funds(tx, &batch.ids(|command| command.fund_id)).await?;
-        let mut of_deals: HashMap<Uuid, Vec<Allocation>> = HashMap::new();
-        for allocation in store::allocations_of_deals(tx, &deal_ids).await? {
-            of_deals.entry(allocation.deal_id).or_default().push(allocation);
-        }
-        let mut added = Vec::new();
-        let mut answers = Answers::new();
-        let mut last_context = HashMap::new();
-        for sent in batch.iter() {
-            let of_deal = of_deals.entry(sent.body.deal_id).or_default();
-            let proposed = propose(tx, sent, deals.get(&sent.body.deal_id), funds.get(&sent.body.fund_id), of_deal);
-            if let Ok(allocation) = &proposed {
-                tx.emit(&sent.context, allocation, AllocationChange::Proposed)?;
-                if let Some(fund) = funds.get_mut(&allocation.fund_id) {
-                    domain::take_capacity(fund, allocation.amount);
-                    last_context.insert(fund.id, sent.context.clone());
-                }
-                of_deal.push(allocation.clone());
-                added.push(allocation.clone());
-            }
-            answers
-                .push(proposed.map(|allocation| AllocationAccepted { workflow_id: allocation.workflow_id, allocation_id: allocation.id }));
-        }
-        store::insert_allocations(tx, &added).await?;
-        save_capacity(tx, &mut funds, &last_context).await?;
-        Ok(answers)
-    }
-}
-
-fn propose(
-    tx: &Tx,
-    Sent { context, body, .. }: &Sent<ProposeAllocation>,
-    deal: Option<&Deal>,
-    fund: Option<&Fund>,
-    of_deal: &[Allocation],
-) -> Result<Allocation, Rejection> {
-    context.actor.check_fund(body.fund_id)?;
-    let fund = fund.ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", body.fund_id)))?;
-    let deal = deal.ok_or_else(|| Reason::UnknownDeal.with(format!("deal {}", body.deal_id)))?;
-    let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
-    let amount = domain::propose(&domain::Proposal { fund, deal, rules: &rules, of_deal }, body)?;
-    let id = tx.new_id();
-    let mut allocation = Allocation {
-        id,
-        version: 1,
-        created_at: tx.now(),
-        deal_id: deal.id,
-        fund_id: fund.id,
-        fund_type: fund.fund_type.clone(),
-        currency: fund.currency,
-        amount,
-        security_type: body.security_type.clone(),
-        requested_by: context.actor.user.clone(),
-        workflow_id: ids::workflow_id(id),
-        decision: AllocationDecision::PendingApproval,
-        called: fund.currency.zero(),
-        paid: fund.currency.zero(),
-        funding_status: FundingStatus::Committed,
-        status: String::new(),
-    };
-    domain::derive(&mut allocation);
-    Ok(allocation)
 }
 
 /// Stores and publishes the funds whose capacity changed, once each.

@@ -6,8 +6,8 @@
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{
-    Allocation, DecideAllocation, Fund, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, ProposeAllocation,
-    RegisterFund,
+    Allocation, DecideAllocation, Fund, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, PreviewAllocations,
+    ProposeAllocation, ProposeAllocations, RegisterFund,
 };
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     chassis::service(AllocationStatus, card)
         .answers::<RegisterFund>()
         .answers::<ProposeAllocation>()
+        .answers::<ProposeAllocations>()
         .answers::<DecideAllocation>()
         .shows::<GetFund>()
         .shows::<ListFunds>()
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         .shows::<ListDeals>()
         .shows::<GetAllocation>()
         .shows::<ListAllocations>()
+        .shows::<PreviewAllocations>()
         .summarises::<Allocation>()
         .owns::<Fund>(store::FUNDS)
         .owns::<Allocation>(store::ALLOCATIONS)

@@ -179,6 +179,12 @@ pub async fn lock_funds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Fund>
     Ok(funds.into_iter().map(|fund| (fund.id, fund)).collect())
 }
 
+/// The funds with these ids.
+pub async fn find_funds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Fund>, Fault> {
+    let funds = sqlx::query("select * from funds where id = any($1)").bind(ids).try_map(|row| fund(&row)).fetch_all(&mut **tx).await?;
+    Ok(funds.into_iter().map(|fund| (fund.id, fund)).collect())
+}
+
 /// Writes what is allocated of funds.
 pub async fn save_funds(tx: &mut Tx, funds: &[&Fund]) -> Result<(), Fault> {
     sqlx::query(

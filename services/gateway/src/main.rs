@@ -55,6 +55,8 @@ pub fn routes() -> Vec<Route> {
         query::<allocation::ListDeals>("GET", "/deals", READERS),
         query::<allocation::GetDeal>("GET", "/deals/{deal_id}", READERS),
         command::<allocation::ProposeAllocation>("POST", "/allocations", PROPOSERS).gives(202),
+        command::<allocation::ProposeAllocations>("POST", "/allocations/batch", PROPOSERS),
+        query::<allocation::PreviewAllocations>("POST", "/deals/{deal_id}/allocations/preview", PROPOSERS),
         query::<allocation::ListAllocations>("GET", "/allocations", READERS),
         query::<allocation::GetAllocation>("GET", "/allocations/{allocation_id}", READERS),
         query::<flow::ListWorkflows>("GET", "/workflows", READERS),

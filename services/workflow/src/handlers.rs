@@ -1,5 +1,7 @@
 //! The handlers: workflows start when a request appears, votes decide approvals, rules are put.
 
+use std::collections::BTreeMap;
+
 use ::domain::message::PAGE_MAX;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
 use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority, Purpose, PurposeKind, Refund, RefundDecision};
@@ -8,7 +10,7 @@ use ::domain::messages::workflow::{
     PutRules, RuleSet, RuleSetChange, RuleSetStatus, RulesView, StepName, StepStatus, SubjectKind, Workflow, WorkflowChange,
     WorkflowStatus,
 };
-use ::domain::rules::{ApprovalTier, RuleScope};
+use ::domain::rules::{ApprovalTier, RuleLayer, RuleOrigin, RuleScope, Rules};
 use ::domain::{Actor, Amount, Page, Reason, Rejection, Scope, ids};
 use chassis::rules::RuleSource;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
@@ -415,26 +417,28 @@ fn check_rules(tx: &Tx, actor: &Actor, command: &PutRules) -> Result<RuleScope, 
     Ok(scope)
 }
 
+/// The rules that hold for a scope if it had this layer, and where each value comes from.
 fn effective(
     tx: &Tx,
     scope: &RuleScope,
     fund_type: Option<&str>,
     version: i64,
-    layer: &::domain::rules::RuleLayer,
-) -> Result<::domain::rules::Rules, Rejection> {
-    let mut book = (*tx.rules()).clone();
-    book.put(scope.clone(), version, layer.clone());
-    match scope {
-        RuleScope::Global => book.for_environment("").merged(None, None),
-        RuleScope::Environment(name) => {
-            let mut of_environment = book.for_environment(name);
-            of_environment.put(scope.clone(), version, layer.clone());
-            of_environment.merged(None, None)
-        }
-        RuleScope::FundType(name) => book.merged(Some(name), None),
-        RuleScope::Fund(id) => book.merged(fund_type, Some(*id)),
+    layer: &RuleLayer,
+) -> Result<(Rules, BTreeMap<String, RuleOrigin>), Rejection> {
+    let (environment, fund_type, fund_id) = match scope {
+        RuleScope::Global => (Some(""), None, None),
+        RuleScope::Environment(name) => (Some(name.as_str()), None, None),
+        RuleScope::FundType(name) => (None, Some(name.as_str()), None),
+        RuleScope::Fund(id) => (None, fund_type, Some(*id)),
+    };
+    let mut book = match environment {
+        Some(name) => tx.rules().for_environment(name),
+        None => (*tx.rules()).clone(),
+    };
+    if version > 0 {
+        book.put(scope.clone(), version, layer.clone());
     }
-    .complete()
+    Ok((book.merged(fund_type, fund_id).complete()?, book.sources(fund_type, fund_id)))
 }
 
 impl RuleSource for WorkflowService {
@@ -451,8 +455,8 @@ impl Show<GetRules> for WorkflowService {
         }
         let newest = store::rule_versions(tx, &query.scope, 1).await?.pop();
         let (version, rules) = newest.map(|newest| (newest.version, newest.rules)).unwrap_or_default();
-        let effective = effective(tx, &scope, query.fund_type.as_deref(), version, &rules)?;
-        Ok(RulesView { id: ids::rule_set_id(&query.scope), version, scope: query.scope, rules, effective })
+        let (effective, sources) = effective(tx, &scope, query.fund_type.as_deref(), version, &rules)?;
+        Ok(RulesView { id: ids::rule_set_id(&query.scope), version, scope: query.scope, rules, effective, sources })
     }
 }
 

@@ -55,6 +55,7 @@ pub fn messages() -> Vec<Entry> {
     vec![
         command::<a::RegisterFund>(),
         command::<a::ProposeAllocation>(),
+        command::<a::ProposeAllocations>(),
         command::<a::DecideAllocation>(),
         command::<c::RegisterInvestor>(),
         command::<c::RecordCommitment>(),
@@ -104,6 +105,7 @@ pub fn messages() -> Vec<Entry> {
         query::<a::ListDeals>(),
         query::<a::GetAllocation>(),
         query::<a::ListAllocations>(),
+        query::<a::PreviewAllocations>(),
         query::<c::PreviewCapitalCall>(),
         query::<c::ListInvestors>(),
         query::<c::FindInvestors>(),

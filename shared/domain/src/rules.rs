@@ -1,6 +1,7 @@
 //! The business rules as data: layers that are merged field by field, global first, then the
 //! environment, the fund's type and the fund itself.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use std::str::FromStr;
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 use crate::calendar::{self, HOLIDAYS_MAX};
@@ -407,6 +408,28 @@ impl fmt::Display for RuleScope {
     }
 }
 
+/// The layer that a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuleOrigin {
+    /// What the layer holds for.
+    #[schemars(with = "String")]
+    pub scope: RuleScope,
+    /// Its version; 0 for what is built in.
+    pub version: i64,
+}
+
+impl Serialize for RuleScope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RuleScope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(|rejection: Rejection| de::Error::custom(rejection.detail))
+    }
+}
+
 /// All layers that a service knows, with their versions.
 #[derive(Clone, Debug, Default)]
 pub struct RuleBook {
@@ -434,21 +457,37 @@ impl RuleBook {
         newer
     }
 
-    /// The merged layers up to the given fund type and fund.
-    pub fn merged(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> RuleLayer {
+    /// The layers up to the given fund type and fund, the lowest first, with whose they are and their versions.
+    fn stack(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> Vec<(RuleOrigin, Cow<'_, RuleLayer>)> {
         let mut scopes = vec![RuleScope::Global, RuleScope::Environment(self.environment.clone())];
         scopes.extend(fund_type.map(|name| RuleScope::FundType(name.to_owned())));
         scopes.extend(fund_id.map(RuleScope::Fund));
-        let mut merged = built_in();
+        let mut stack = vec![(RuleOrigin { scope: RuleScope::Global, version: 0 }, Cow::Owned(built_in()))];
         for scope in scopes {
             if let RuleScope::Environment(name) = &scope {
-                merged = merged.with(&built_in_environment(name));
+                stack.push((RuleOrigin { scope: scope.clone(), version: 0 }, Cow::Owned(built_in_environment(name))));
             }
-            if let Some((_, layer)) = self.layers.get(&scope) {
-                merged = merged.with(layer);
+            if let Some((version, layer)) = self.layers.get(&scope) {
+                stack.push((RuleOrigin { scope, version: *version }, Cow::Borrowed(layer)));
             }
         }
-        merged
+        stack
+    }
+
+    /// The merged layers up to the given fund type and fund.
+    pub fn merged(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> RuleLayer {
+        self.stack(fund_type, fund_id).into_iter().fold(RuleLayer::default(), |merged, (_, layer)| merged.with(&layer))
+    }
+
+    /// From which layer each value of [`RuleBook::merged`] comes, by the name of the field.
+    pub fn sources(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> BTreeMap<String, RuleOrigin> {
+        let mut sources = BTreeMap::new();
+        for (source, layer) in self.stack(fund_type, fund_id) {
+            let said = serde_json::to_value(&*layer).unwrap_or_default();
+            let fields = said.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+            sources.extend(fields.map(|(field, _)| (field.clone(), source.clone())));
+        }
+        sources
     }
 
     /// The rules in force for a fund. Layers that contradict each other refuse everything.
@@ -476,6 +515,13 @@ mod tests {
         assert!(book.put(RuleScope::Fund(fund), 2, layer(5)));
         assert!(!book.put(RuleScope::Fund(fund), 1, layer(9)), "an older version is ignored");
         assert_eq!(book.rules("buyout", fund).unwrap().grace_days, 5);
+        let sources = book.sources(Some("buyout"), Some(fund));
+        let of = |field: &str| (sources[field].scope.to_string(), sources[field].version);
+        assert_eq!(of("grace_days"), (RuleScope::Fund(fund).to_string(), 2));
+        assert_eq!(of("allocation_min"), ("env:production".into(), 0));
+        assert_eq!(of("reminder_days"), ("global".into(), 0));
+        let fields = serde_json::to_value(book.rules("buyout", fund).unwrap()).unwrap();
+        assert!(fields.as_object().unwrap().keys().all(|field| sources.contains_key(field)), "each value comes from somewhere");
     }
 
     #[test]

@@ -3,6 +3,10 @@ use ::domain::rules::RuleBook;
 use chrono::DateTime;
 use uuid::Uuid;
 
+use ::domain::messages::allocation_status::{AllocationsPreview, PreviewAllocations, SplitBy};
+use ::domain::money::Ratio;
+
+use super::splitting::{Taking, split};
 use super::*;
 
 fn usd(units: i64) -> Amount {
@@ -152,5 +156,88 @@ fn funds_that_are_refused() {
         let mut bad = good.clone();
         edit(&mut bad);
         assert_eq!(check_fund(&bad).unwrap_err().reason, reason);
+    }
+}
+
+/// A fund with a number, a size and what is allocated of it.
+fn taker(number: u128, size: i64, allocated: i64) -> (Fund, Option<Ratio>, Rules) {
+    let fund = Fund { id: Uuid::from_u128(number), ..fund(size, allocated) };
+    let rules = RuleBook::new("development").rules(&fund.fund_type, fund.id).unwrap();
+    (fund, None, rules)
+}
+
+fn asked(amount: i64, by: SplitBy) -> PreviewAllocations {
+    PreviewAllocations { deal_id: Uuid::from_u128(2), amount: usd(amount), security_type: "equity".into(), by, funds: vec![] }
+}
+
+fn told(preview: &AllocationsPreview) -> Vec<(Amount, Option<Reason>)> {
+    preview.shares.iter().map(|share| (share.amount, share.problem.as_ref().map(|problem| problem.code))).collect()
+}
+
+#[test]
+fn a_deal_is_split_by_what_is_left_by_size_or_by_weight() {
+    let takers = || vec![taker(11, 300_000, 250_000), taker(12, 200_000, 50_000), taker(13, 100_000, 100_000)];
+    let split = |query: &PreviewAllocations, takers| split_deal(query, &deal("due_diligence"), takers, vec![]).unwrap();
+    let by_capacity = split(&asked(100_000, SplitBy::Capacity), takers());
+    let full = Some(Reason::OverCapacity);
+    assert_eq!(told(&by_capacity), [(usd(25_000), None), (usd(75_000), None), (usd(0), full)]);
+    // the first one has 50,000 left, the second takes the rest
+    let by_size = split(&asked(150_000, SplitBy::Size), takers());
+    assert_eq!(told(&by_size), [(usd(50_000), None), (usd(100_000), None), (usd(0), full)]);
+    let too_much = split(&asked(210_000, SplitBy::Size), takers());
+    assert_eq!((too_much.left, too_much.allocations.len()), (usd(10_000), 2));
+    let mut weighed = takers();
+    for ((_, weight, _), text) in weighed.iter_mut().zip(["1", "0.01", "1"]) {
+        *weight = Some(Ratio(text.parse().unwrap()));
+    }
+    // 495.05 would be less than the smallest allocation
+    let by_weight = split(&asked(50_000, SplitBy::Weight), weighed);
+    assert_eq!(told(&by_weight), [(usd(50_000), None), (usd(0), Some(Reason::AmountBelowMinimum)), (usd(0), full)]);
+    assert_eq!(split_deal(&asked(50_000, SplitBy::Weight), &deal("won"), takers(), vec![]).unwrap_err().reason, Reason::MalformedRequest);
+}
+
+#[test]
+fn who_may_not_take_part_in_a_deal_gets_nothing_and_says_why() {
+    let takers = || vec![taker(11, 300_000, 0), taker(12, 300_000, 0)];
+    let before = Allocation { fund_id: Uuid::from_u128(11), ..allocation(1, AllocationDecision::Active) };
+    let query = asked(100_000, SplitBy::Size);
+    let preview = split_deal(&query, &deal("due_diligence"), takers(), vec![before]).unwrap();
+    assert_eq!(told(&preview), [(usd(0), Some(Reason::DuplicateAllocation)), (usd(100_000), None)]);
+    let closed = split_deal(&query, &deal("withdrawn"), takers(), vec![]).unwrap();
+    assert!(closed.allocations.is_empty() && closed.left == usd(100_000), "{closed:?}");
+    assert!(closed.shares.iter().all(|share| share.problem.as_ref().unwrap().code == Reason::DealClosedToAllocation));
+    let mut few = takers();
+    few.iter_mut().for_each(|(_, _, rules)| rules.allocations_per_deal_max = 1);
+    let one = split_deal(&query, &deal("due_diligence"), few, vec![]).unwrap();
+    assert_eq!(told(&one), [(usd(50_000), None), (usd(0), Some(Reason::TooManyAllocations))]);
+    let mut other = takers();
+    other[1].0.currency = "EUR".parse().unwrap();
+    assert_eq!(split_deal(&query, &deal("due_diligence"), other, vec![]).unwrap_err().reason, Reason::WrongCurrency);
+}
+
+proptest::proptest! {
+    /// Whatever the funds have left: nothing is lost or made, nobody gets more than it can take or less than it must, and the order of
+    /// the funds does not matter.
+    #[test]
+    fn a_split_is_exact_and_within_everybodys_limits(
+        total in 1i128..1_000_000,
+        funds in proptest::collection::vec((1i128..1_000, 1i128..5_000, 0i128..200_000), 1..8),
+    ) {
+        let taking = |(at, &(weight, least, most)): (usize, &(i128, i128, i128))| Taking { id: Uuid::from_u128(at as u128), weight, least, most };
+        let takings: Vec<Taking> = funds.iter().enumerate().map(taking).collect();
+        let units = split(total, &takings);
+        for (units, taking) in units.iter().zip(&takings) {
+            proptest::prop_assert!(*units == 0 || (taking.least..=taking.most).contains(units));
+        }
+        let sum: i128 = units.iter().sum();
+        let taking_part = takings.iter().zip(&units).filter(|(_, units)| **units > 0);
+        // what is left is left because all who take part are at their most, or nobody can take so little
+        let room: i128 = taking_part.map(|(taking, _)| taking.most).sum();
+        proptest::prop_assert!(sum == total.min(room));
+        let mut turned = takings.clone();
+        turned.reverse();
+        let mut again = split(total, &turned);
+        again.reverse();
+        proptest::prop_assert_eq!(again, units);
     }
 }

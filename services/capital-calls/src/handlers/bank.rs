@@ -48,7 +48,7 @@ impl Handle<CloseBankAccount> for CapitalCalls {
         let index = tx.blind_index().await?;
         let key = |body: &CloseBankAccount| index.of(&domain::written_account(&body.account));
         let keys: Vec<String> = batch.iter().map(|sent| key(&sent.body)).collect();
-        let accounts = store::lock_accounts_named(tx, &keys).await?;
+        let accounts = store::find_accounts(tx, &keys).await?;
         let answers: Answers<BankAccount> =
             batch.iter().zip(&keys).map(|(sent, key)| closed(tx, &sent.context, &sent.body, accounts.get(key))).collect();
         let changed = keys.iter().zip(&answers).filter_map(|(key, answer)| Some((key.clone(), answer.as_ref().ok()?.clone())));

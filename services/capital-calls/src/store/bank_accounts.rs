@@ -54,24 +54,15 @@ pub async fn find_accounts(tx: &mut Tx, keys: &[String]) -> Result<HashMap<Strin
     Ok(accounts.into_iter().collect())
 }
 
-/// Accounts by their keys, locked in their order.
-pub async fn lock_accounts_named(tx: &mut Tx, keys: &[String]) -> Result<HashMap<String, BankAccount>, Fault> {
-    let accounts = sqlx::query("select * from bank_accounts where account_key = any($1) order by account_key for no key update")
-        .bind(keys)
-        .try_map(|row| Ok((row.try_get("account_key")?, account(&row)?)))
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(accounts.into_iter().collect())
-}
-
-/// Writes that accounts, each with its key, are closed.
+/// Writes that accounts, each with its key, are closed; one that is another fund's by now stays open.
 pub async fn close_accounts(tx: &mut Tx, accounts: &[(String, BankAccount)]) -> Result<(), Fault> {
     sqlx::query(
         "update bank_accounts set closed_by = closed.closed_by, closed_at = closed.closed_at
-         from unnest($1::text[], $2::text[], $3::timestamptz[]) as closed (account_key, closed_by, closed_at)
-         where bank_accounts.account_key = closed.account_key",
+         from unnest($1::text[], $2::uuid[], $3::text[], $4::timestamptz[]) as closed (account_key, fund_id, closed_by, closed_at)
+         where bank_accounts.account_key = closed.account_key and bank_accounts.fund_id = closed.fund_id",
     )
     .bind(column(accounts, |(key, _)| key.as_str()))
+    .bind(column(accounts, |(_, account)| account.fund_id))
     .bind(column(accounts, |(_, account)| account.closed_by.as_deref()))
     .bind(column(accounts, |(_, account)| account.closed_at))
     .execute(&mut **tx)

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::message::{Aggregate, Command, Page, Query};
 use crate::messages::deals::Deal;
-use crate::money::{Amount, Currency};
+use crate::money::{Amount, Currency, Ratio};
+use crate::rejection::Problem;
 
 /// A fund and how much of it is allocated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -236,6 +237,123 @@ pub struct AllocationAccepted {
 impl Command for ProposeAllocation {
     const SUBJECT: &'static str = "tranche.cmd.allocation-status.propose-allocation";
     type Reply = AllocationAccepted;
+}
+
+/// Most allocations of one [`ProposeAllocations`]: each of them starts a workflow.
+pub const ALLOCATIONS_MAX: usize = 1_000;
+
+/// Proposes several allocations. Each is accepted or refused by itself, as a [`ProposeAllocation`] would be, one on top of the other.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProposeAllocations {
+    /// The allocations, 1 to 1,000.
+    pub allocations: Vec<ProposeAllocation>,
+}
+
+/// What became of several proposals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AllocationsProposed {
+    /// Proposals accepted.
+    pub accepted: usize,
+    /// Proposals refused.
+    pub refused: usize,
+    /// One outcome for each proposal, in the order of the request.
+    pub outcomes: Vec<AllocationOutcome>,
+}
+
+/// What became of one of several proposals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum AllocationOutcome {
+    /// It goes on as a workflow.
+    Accepted(AllocationAccepted),
+    /// It does not.
+    Refused {
+        /// Why, and what to do about it.
+        problem: Problem,
+    },
+}
+
+impl Command for ProposeAllocations {
+    const SUBJECT: &'static str = "tranche.cmd.allocation-status.propose-allocations";
+    type Reply = AllocationsProposed;
+}
+
+/// By what an amount is split over funds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitBy {
+    /// By what each fund has left to allocate.
+    Capacity,
+    /// By the weights that are given.
+    Weight,
+    /// By the funds' sizes.
+    Size,
+}
+
+/// A fund that may take part in a deal.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Taker {
+    /// The fund.
+    pub fund_id: Uuid,
+    /// Its weight, where the amount is split by weights: above zero, at most a billion.
+    #[serde(default)]
+    pub weight: Option<Ratio>,
+}
+
+/// Most funds of one [`PreviewAllocations`].
+pub const TAKERS_MAX: usize = 100;
+
+/// Splits an amount for a deal over funds, and stores nothing: by the largest remainder, exact to the minor unit, each fund within what
+/// it has left and within the limits of its rules. A fund whose share is below its minimum gets nothing, and the others share anew. What
+/// is proposed can be sent as [`ProposeAllocations`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreviewAllocations {
+    /// The deal.
+    pub deal_id: Uuid,
+    /// How much, in the currency of the funds.
+    pub amount: Amount,
+    /// Security, for example `equity`.
+    pub security_type: String,
+    /// By what it is split.
+    pub by: SplitBy,
+    /// The funds, 1 to 100, all of one currency.
+    pub funds: Vec<Taker>,
+}
+
+/// What a fund would take of a deal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Share {
+    /// The fund.
+    pub fund_id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// What it would take.
+    pub amount: Amount,
+    /// The most that it could: what it has left, and what its rules allow.
+    pub most: Amount,
+    /// Why it takes nothing; none where it takes something.
+    pub problem: Option<Problem>,
+}
+
+/// A deal, split over funds.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct AllocationsPreview {
+    /// The currency of all amounts.
+    pub currency: Currency,
+    /// What each fund would take, in the order of the request.
+    pub shares: Vec<Share>,
+    /// What no fund can take.
+    pub left: Amount,
+    /// What would be sent as [`ProposeAllocations`].
+    pub allocations: Vec<ProposeAllocation>,
+}
+
+impl Query for PreviewAllocations {
+    const SUBJECT: &'static str = "tranche.query.allocation-status.preview-allocations";
+    type Reply = AllocationsPreview;
 }
 
 /// Puts a pending allocation in force, or denies it. Sent by the workflow.

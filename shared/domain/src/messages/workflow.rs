@@ -1,5 +1,7 @@
 //! What workflow answers and emits: workflows, approvals and rules.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,7 @@ use crate::message::{Aggregate, Command, Page, Query};
 use crate::messages::capital_calls::Priority;
 use crate::money::{Amount, Currency};
 use crate::rejection::Problem;
-use crate::rules::{ApprovalTier, RuleLayer, Rules};
+use crate::rules::{ApprovalTier, RuleLayer, RuleOrigin, Rules};
 
 /// What a workflow or an approval is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -389,6 +391,8 @@ pub struct RulesView {
     pub rules: RuleLayer,
     /// All layers up to this scope, merged.
     pub effective: Rules,
+    /// The layer that each value of them comes from.
+    pub sources: BTreeMap<String, RuleOrigin>,
 }
 
 impl Query for GetRules {

@@ -71,6 +71,9 @@ async fn layers_are_merged_versions_are_kept_and_nonsense_is_refused() {
     );
     let buyout = office.manager.until("/rules/fund-type:buyout", |rules| rules["effective"]["escalation_days"] == 9).await;
     assert_eq!((buyout["version"].as_i64(), buyout["effective"]["grace_days"].as_i64()), (Some(2), Some(11)));
+    let source = |field: &str| (buyout["sources"][field]["scope"].as_str(), buyout["sources"][field]["version"].as_i64());
+    assert_eq!((source("grace_days"), source("escalation_days")), ((Some("fund-type:buyout"), Some(2)), (Some("global"), Some(1))));
+    assert_eq!(source("notice_business_days"), (Some("env:development"), Some(0)), "what is built in has no version");
     let versions = office.manager.get("/rules/fund-type:buyout/versions").await.expect(200);
     let statuses: Vec<&str> = items(&versions).iter().map(|version| version["status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["active", "superseded"]);

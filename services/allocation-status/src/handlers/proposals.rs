@@ -1,0 +1,140 @@
+//! What funds are proposed to put into deals: one by one, many at once, and split beforehand.
+
+use std::collections::HashMap;
+
+use ::domain::messages::allocation_status::{
+    ALLOCATIONS_MAX, Allocation, AllocationAccepted, AllocationChange, AllocationOutcome, AllocationsPreview, AllocationsProposed, Fund,
+    PreviewAllocations, ProposeAllocation, ProposeAllocations,
+};
+use ::domain::messages::deals::Deal;
+use ::domain::{Reason, Rejection};
+use chassis::row::sorted_ids;
+use chassis::{Answer, Answers, Batch, Context, Fault, Handle, Sent, Show, Tx};
+use uuid::Uuid;
+
+use super::save_capacity;
+use crate::{AllocationStatus, domain, store};
+
+impl Handle<ProposeAllocation> for AllocationStatus {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<ProposeAllocation>) -> Result<Answers<AllocationAccepted>, Fault> {
+        let proposed: Vec<(&Context, &ProposeAllocation)> = batch.iter().map(|sent| (&sent.context, &sent.body)).collect();
+        propose_all(tx, &proposed).await
+    }
+}
+
+impl Handle<ProposeAllocations> for AllocationStatus {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<ProposeAllocations>) -> Result<Answers<AllocationsProposed>, Fault> {
+        let fits = |command: &ProposeAllocations| (1..=ALLOCATIONS_MAX).contains(&command.allocations.len());
+        let fitting = batch.iter().filter(|sent| fits(&sent.body));
+        let proposed: Vec<(&Context, &ProposeAllocation)> =
+            fitting.flat_map(|sent| sent.body.allocations.iter().map(|allocation| (&sent.context, allocation))).collect();
+        let mut decided = propose_all(tx, &proposed).await?.into_iter();
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let count = body.allocations.len();
+            if !fits(body) {
+                let reason = if count == 0 { Reason::MalformedRequest } else { Reason::RequestTooLarge };
+                answers.push(Err(reason.with(format!("the request has {count} allocations, expected 1 to {ALLOCATIONS_MAX}"))));
+                continue;
+            }
+            let mut answer = AllocationsProposed { accepted: 0, refused: 0, outcomes: Vec::with_capacity(count) };
+            for outcome in decided.by_ref().take(count) {
+                match outcome {
+                    Ok(accepted) => {
+                        answer.accepted += 1;
+                        answer.outcomes.push(AllocationOutcome::Accepted(accepted));
+                    }
+                    Err(rejection) => {
+                        answer.refused += 1;
+                        tx.record_refusal::<ProposeAllocations>(context, &rejection)?;
+                        answer.outcomes.push(AllocationOutcome::Refused { problem: rejection.into() });
+                    }
+                }
+            }
+            answers.push(Ok(answer));
+        }
+        Ok(answers)
+    }
+}
+
+/// Decides proposals one on top of the other and stores those that are accepted.
+async fn propose_all(tx: &mut Tx, proposed: &[(&Context, &ProposeAllocation)]) -> Result<Answers<AllocationAccepted>, Fault> {
+    let deal_ids = sorted_ids(proposed.iter().map(|(_, body)| body.deal_id));
+    let deals = store::lock_deals(tx, &deal_ids).await?;
+    let mut funds = store::lock_funds(tx, &sorted_ids(proposed.iter().map(|(_, body)| body.fund_id))).await?;
+    let mut of_deals: HashMap<Uuid, Vec<Allocation>> = HashMap::new();
+    for allocation in store::allocations_of_deals(tx, &deal_ids).await? {
+        of_deals.entry(allocation.deal_id).or_default().push(allocation);
+    }
+    let mut added = Vec::new();
+    let mut answers = Answers::with_capacity(proposed.len());
+    let mut last_context = HashMap::new();
+    for (context, body) in proposed {
+        let of_deal = of_deals.entry(body.deal_id).or_default();
+        let decided = propose(tx, context, body, deals.get(&body.deal_id), funds.get(&body.fund_id), of_deal);
+        if let Ok(allocation) = &decided {
+            tx.emit(context, allocation, AllocationChange::Proposed)?;
+            if let Some(fund) = funds.get_mut(&allocation.fund_id) {
+                domain::take_capacity(fund, allocation.amount);
+                last_context.insert(fund.id, (*context).clone());
+            }
+            of_deal.push(allocation.clone());
+            added.push(allocation.clone());
+        }
+        answers.push(decided.map(|allocation| AllocationAccepted { workflow_id: allocation.workflow_id, allocation_id: allocation.id }));
+    }
+    store::insert_allocations(tx, &added).await?;
+    save_capacity(tx, &mut funds, &last_context).await?;
+    Ok(answers)
+}
+
+fn unknown_fund(id: Uuid) -> Rejection {
+    Reason::UnknownFund.with(format!("fund {id}"))
+}
+
+fn unknown_deal(id: Uuid) -> Rejection {
+    Reason::UnknownDeal.with(format!("deal {id}"))
+}
+
+fn propose(
+    tx: &Tx,
+    context: &Context,
+    body: &ProposeAllocation,
+    deal: Option<&Deal>,
+    fund: Option<&Fund>,
+    of_deal: &[Allocation],
+) -> Result<Allocation, Rejection> {
+    context.actor.check_fund(body.fund_id)?;
+    let fund = fund.ok_or_else(|| unknown_fund(body.fund_id))?;
+    let deal = deal.ok_or_else(|| unknown_deal(body.deal_id))?;
+    let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
+    let proposal = domain::Proposal { fund, deal, rules: &rules, of_deal };
+    let amount = domain::propose(&proposal, body)?;
+    let made = domain::Made { id: tx.new_id(), at: tx.now(), by: context.actor.user.clone() };
+    Ok(domain::allocation(&proposal, body, amount, made))
+}
+
+impl Show<PreviewAllocations> for AllocationStatus {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: PreviewAllocations) -> Answer<AllocationsPreview> {
+        let ids = sorted_ids(query.funds.iter().map(|taker| taker.fund_id));
+        for id in &ids {
+            context.actor.check_fund(*id)?;
+        }
+        let deal = store::find_deal(tx, query.deal_id).await?.ok_or_else(|| unknown_deal(query.deal_id))?;
+        let of_deal = store::allocations_of_deals(tx, &[deal.id]).await?;
+        let mut funds = store::find_funds(tx, &ids).await?;
+        let mut takers = Vec::with_capacity(query.funds.len());
+        for taker in &query.funds {
+            // named twice, the second one is not there any more
+            let fund = funds.remove(&taker.fund_id).ok_or_else(|| match ids.binary_search(&taker.fund_id) {
+                Ok(_) if takers.iter().any(|(fund, ..): &(Fund, _, _)| fund.id == taker.fund_id) => {
+                    Reason::MalformedRequest.with(format!("fund {} is named twice", taker.fund_id))
+                }
+                _ => unknown_fund(taker.fund_id),
+            })?;
+            let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
+            takers.push((fund, taker.weight, rules));
+        }
+        Ok(domain::split_deal(&query, &deal, takers, of_deal)?)
+    }
+}
