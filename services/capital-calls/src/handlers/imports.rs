@@ -44,7 +44,7 @@ impl Default for Care {
 }
 
 impl Care {
-    /// What a slice begins with, so many entries before the end: smaller ones are next when it is dropped, because it takes too long.
+    /// Smaller slices: what is next when one is dropped in the middle, because it takes too long.
     fn halved(&self) -> Care {
         Care { slice: (self.slice / 2).max(1), because: self.because.clone() }
     }
