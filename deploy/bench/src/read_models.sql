@@ -52,10 +52,10 @@ insert into fund_metrics.funding_days (holder, holder_id, currency, start, month
     where funded_on is not null
     group by 1, 2, 3, 4, 5, 6;
 insert into notifications.investors select id, 1, version, email from capital_calls.investors;
-insert into notifications.lines (id, epoch, version, call_id, fund_id, investor_id, currency, amount, outstanding, due_on, timezone, settled, is_planned)
-    select id, 1, version, call_id, fund_id, investor_id, currency, amount, amount - paid, due_on, timezone, amount = paid, true from capital_calls.call_lines;
-insert into notifications.schedules (line_id, rule, kind, send_at, wanted, raised_at)
-    select id, rule, kind, send_at, kind = 'capital_call' or amount > paid, raised_at
+insert into notifications.lines (id, epoch, version, call_id, fund_id, investor_id, currency, amount, outstanding, due_on, timezone, is_planned)
+    select id, 1, version, call_id, fund_id, investor_id, currency, amount, amount - paid, due_on, timezone, true from capital_calls.call_lines;
+insert into notifications.schedules (line_id, rule, kind, send_at, raised_at)
+    select id, rule, kind, send_at, raised_at
     from capital_calls.call_lines
     cross join lateral (values ('issued', 'capital_call', now(), now()), ('due-7', 'reminder', due_on - 7, null),
                                ('overdue', 'overdue', due_on + 1, null), ('escalation', 'escalation', due_on + 14, null))

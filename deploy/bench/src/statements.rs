@@ -16,6 +16,8 @@ use crate::{Notes, Plan};
 /// Entries of the statement: one for each line of ten calls over 5,000 investors.
 const ENTRIES: usize = 50_000;
 const INVESTORS: usize = 5_000;
+/// Seconds of each pgbench run, before and after.
+const PGBENCH_SECONDS: u64 = 5;
 
 /// Measures the import.
 pub async fn measure(plan: &Plan, notes: &mut Notes) -> Result<(), String> {
@@ -23,7 +25,7 @@ pub async fn measure(plan: &Plan, notes: &mut Notes) -> Result<(), String> {
         return Ok(());
     }
     let shape = Shape { seed: 1, funds: 1, investors: INVESTORS, calls: ENTRIES / INVESTORS, payments: 0, history: 0 };
-    let world = World::start(shape, &[]).await?;
+    let mut world = World::start(shape, &[]).await?;
     world.drained().await?;
     let lines = sqlx::query("select id, amount::text as amount from capital_calls.call_lines order by id limit $1")
         .bind(i64::try_from(ENTRIES).unwrap_or(i64::MAX))
@@ -35,6 +37,10 @@ pub async fn measure(plan: &Plan, notes: &mut Notes) -> Result<(), String> {
     let file = statement(&lines.map_err(|error| error.to_string())?);
     let treasurer = Client::new(&world.gateway(), Some(world.token(&["treasurer"])));
     let bytes = file.len();
+    if std::env::var("TMP_SQL").is_ok() { sqlx::raw_sql(std::env::var("TMP_SQL").unwrap().leak()).execute(&world.database).await.unwrap(); }
+    sqlx::raw_sql("select pg_stat_statements_reset()").execute(&world.database).await.unwrap();
+    let before = world.pgbench(PGBENCH_SECONDS)?;
+    let processor_before = world.processor();
     let since = Instant::now();
     let reply = treasurer.send("POST", "/bank-statements", Some(&Uuid::now_v7().to_string()), Some(file.into_bytes())).await?;
     let seconds = since.elapsed().as_secs_f64();
@@ -57,6 +63,13 @@ pub async fn measure(plan: &Plan, notes: &mut Notes) -> Result<(), String> {
     if paid != ENTRIES as i64 {
         return Err(format!("{paid} of {ENTRIES} lines are paid"));
     }
+    world.drained().await?;
+    for (name, seconds) in world.processor() {
+        let used = seconds - processor_before.get(&name).copied().unwrap_or_default();
+        measured.figures.insert(format!("processor_{}_us", name.replace([' ', '-'], "_")), (1e6 * used / ENTRIES as f64).max(0.0));
+    }
+    for row in sqlx::query_scalar::<_, String>("select format('%s | %s | calls %s rows %s ms %s wal %s | %s', rolname, queryid, calls, rows, round(total_exec_time), wal_bytes, regexp_replace(left(query, 140), E'\\s+', ' ', 'g')) from pg_stat_statements s join pg_roles on pg_roles.oid = userid where dbid = (select oid from pg_database where datname = current_database()) order by total_exec_time desc limit 40").fetch_all(&world.database).await.unwrap() { println!("TMP {row}"); }
+    measured.pgbench = (before + world.pgbench(PGBENCH_SECONDS)?) / 2.0;
     notes.add("statement_entries", measured);
     world.stop().await;
     Ok(())

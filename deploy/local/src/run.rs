@@ -67,5 +67,5 @@ pub fn secret() -> Result<String, String> {
     std::fs::File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))
         .map_err(|error| format!("/dev/urandom: {error}"))?;
-    Ok(format!("p{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+    Ok(format!("p{}", hex::encode(bytes)))
 }

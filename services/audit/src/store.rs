@@ -91,7 +91,7 @@ fn record(row: &PgRow) -> Result<AuditRecord, Error> {
         correlation_id: row.try_get("correlation_id")?,
         at: row.try_get("at")?,
         body: serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into()),
-        hash: row.try_get::<&[u8], _>("hash")?.iter().map(|byte| format!("{byte:02x}")).collect(),
+        hash: hex::encode(row.try_get::<&[u8], _>("hash")?),
     })
 }
 

@@ -165,8 +165,7 @@ pub fn content_hash(fund_id: Uuid, content: &CallContent) -> String {
     let CallContent { purposes, amount, due_on, priority, adjustments, rounding, content_hash: _ } = content;
     let content = serde_json::json!({"fund_id": fund_id, "purposes": purposes, "amount": amount, "due_on": due_on, "priority": priority,
                                      "adjustments": adjustments, "rounding": rounding});
-    let hash = Sha256::digest(content.to_string());
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(content.to_string()))
 }
 
 /// Has a call say something else.

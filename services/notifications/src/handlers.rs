@@ -58,8 +58,7 @@ impl Errand for Raise {
     const AT_ONCE: usize = 1;
 
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<()>, Fault> {
-        let due = store::take_due(tx, RAISE_MAX).await?;
-        let more = due.len() as i64 == RAISE_MAX;
+        let (due, more) = store::take_due(tx, RAISE_MAX).await?;
         let context = tx.own_context();
         for notice in &due {
             tx.emit(&context, notice, NoticeChange::Raised)?;

@@ -32,7 +32,7 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uui
              amendment = excluded.amendment, disposition = excluded.disposition,
              is_planned = lines.is_planned and (lines.amendment, lines.disposition) = (excluded.amendment, excluded.disposition)
          where (excluded.epoch, excluded.version) > (lines.epoch, lines.version)
-         returning id, not is_planned, settled <> (outstanding = 0)",
+         returning id, not is_planned, silenced and outstanding > 0",
     )
     .bind(column(lines, |seen| seen.state.id))
     .bind(column(lines, |seen| seen.epoch))
@@ -50,8 +50,8 @@ pub async fn keep_lines(tx: &mut Tx, lines: &[Seen<CallLine>]) -> Result<Vec<Uui
     .bind(column(lines, |seen| seen.state.instructions.as_ref().map(Json)))
     .fetch_all(&mut **tx)
     .await?;
-    let turned: Vec<Uuid> = kept.iter().filter(|(_, _, turned)| *turned).map(|(id, _, _)| *id).collect();
-    want_while_outstanding(tx, &turned).await?;
+    let reopened: Vec<Uuid> = kept.iter().filter(|(_, _, reopened)| *reopened).map(|(id, _, _)| *id).collect();
+    want_again(tx, &reopened).await?;
     Ok(kept.into_iter().filter(|(_, unplanned, _)| *unplanned).map(|(id, _, _)| id).collect())
 }
 
@@ -72,19 +72,16 @@ pub async fn take_back_schedules(tx: &mut Tx, line_ids: &[Uuid]) -> Result<(), F
     Ok(())
 }
 
-/// Nobody is reminded of a line that is paid; when a reversal re-opens it, its reminders are wanted again.
-async fn want_while_outstanding(tx: &mut Tx, line_ids: &[Uuid]) -> Result<(), Fault> {
+/// What came due while a line was paid is wanted again when a reversal re-opens it.
+async fn want_again(tx: &mut Tx, line_ids: &[Uuid]) -> Result<(), Fault> {
     if line_ids.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "with settled as (
-            update lines set settled = outstanding = 0 where id = any($1)
+        "with reopened as (
+            update lines set silenced = false where id = any($1)
          )
-         update schedules set wanted = lines.outstanding > 0
-         from lines
-         where lines.id = line_id and line_id = any($1) and kind <> 'capital_call' and raised_at is null
-           and wanted <> (lines.outstanding > 0)",
+         update schedules set wanted = true where line_id = any($1) and not wanted",
     )
     .bind(line_ids)
     .execute(&mut **tx)
@@ -112,11 +109,8 @@ pub async fn keep_investors(tx: &mut Tx, investors: &[Seen<Investor>]) -> Result
 /// Adds schedules that are not there yet.
 pub async fn add_schedules(tx: &mut Tx, schedules: &[(Uuid, DateTime<Utc>, Schedule)]) -> Result<(), Fault> {
     sqlx::query(
-        "insert into schedules (line_id, rule, kind, send_at, wanted)
-         select line_id, rule, kind, send_at, kind = 'capital_call' or lines.outstanding > 0
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) as asked (line_id, rule, kind, send_at)
-         join lines on lines.id = line_id
-         on conflict do nothing",
+        "insert into schedules (line_id, rule, kind, send_at)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) on conflict do nothing",
     )
     .bind(column(schedules, |(line_id, _, _)| *line_id))
     .bind(column(schedules, |(_, _, schedule)| schedule.rule.as_str()))
@@ -150,19 +144,44 @@ fn notice(row: &PgRow, now: DateTime<Utc>) -> Result<Notice, Error> {
     })
 }
 
-/// Marks the notices that are due as raised and returns them, earliest first; those that another
-/// replica holds are left out, and those of an investor who is not known yet.
-pub async fn take_due(tx: &mut Tx, limit: i64) -> Result<Vec<Notice>, Fault> {
+/// Marks the notices that are due as raised, at most so many, and returns them, earliest first, and whether more may be due. Those that
+/// another replica holds are left out, and those of an investor who is not known yet. Nobody is reminded of a line that is paid:
+/// what comes due while it is stays unraised, so that a payment writes nothing here.
+pub async fn take_due(tx: &mut Tx, limit: i64) -> Result<(Vec<Notice>, bool), Fault> {
     let now = tx.now();
-    let due = sqlx::query(
-        "with due as (
-            select line_id, rule from schedules join lines on lines.id = line_id
-            join investors on investors.id = lines.investor_id
-            where raised_at is null and wanted and send_at <= $1
-            order by send_at, line_id limit $2 for update of schedules skip locked
-         ), raised as (
-            update schedules set raised_at = $1 from due
-            where schedules.line_id = due.line_id and schedules.rule = due.rule
+    // the lines are locked too: one that is re-opened meanwhile must find what was silenced
+    let due: Vec<(Uuid, String, bool)> = sqlx::query_as(
+        "select line_id, rule, kind = 'capital_call' or outstanding > 0 from schedules join lines on lines.id = line_id
+         join investors on investors.id = lines.investor_id
+         where raised_at is null and wanted and send_at <= $1
+         order by send_at, line_id limit $2 for no key update of schedules, lines skip locked",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(&mut **tx)
+    .await?;
+    let more = due.len() as i64 == limit;
+    let (raised, silenced): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, _, is_to_be_raised)| *is_to_be_raised);
+    if !silenced.is_empty() {
+        sqlx::query(
+            "with silenced as (
+                update schedules set wanted = false from unnest($1::uuid[], $2::text[]) as due (line_id, rule)
+                where (schedules.line_id, schedules.rule) = (due.line_id, due.rule)
+             )
+             update lines set silenced = true where id = any($1) and not silenced",
+        )
+        .bind(column(&silenced, |(line_id, ..)| *line_id))
+        .bind(column(&silenced, |(_, rule, _)| rule.as_str()))
+        .execute(&mut **tx)
+        .await?;
+    }
+    if raised.is_empty() {
+        return Ok((vec![], more));
+    }
+    let notices = sqlx::query(
+        "with raised as (
+            update schedules set raised_at = $3 from unnest($1::uuid[], $2::text[]) as due (line_id, rule)
+            where (schedules.line_id, schedules.rule) = (due.line_id, due.rule)
             returning schedules.*
          )
          select raised.*, lines.*, investors.email
@@ -170,12 +189,13 @@ pub async fn take_due(tx: &mut Tx, limit: i64) -> Result<Vec<Notice>, Fault> {
          join investors on investors.id = lines.investor_id
          order by send_at, line_id",
     )
+    .bind(column(&raised, |(line_id, ..)| *line_id))
+    .bind(column(&raised, |(_, rule, _)| rule.as_str()))
     .bind(now)
-    .bind(limit)
     .try_map(|row| notice(&row, now))
     .fetch_all(&mut **tx)
     .await?;
-    Ok(due)
+    Ok((notices, more))
 }
 
 /// A mail that is due.

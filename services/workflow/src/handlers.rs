@@ -172,7 +172,7 @@ fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
 }
 
 fn hash(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(content))
 }
 
 /// Starts a workflow for each request that has none yet.

@@ -95,11 +95,7 @@ impl Identities {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        let digest = hasher.finalize();
-        let mut key = digest[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let mut key = hex::encode(&hasher.finalize()[..16]);
         // pending and booked lines of one file are counted apart, so that they get the same ordinals
         let hash = self.secret.hash_one((&key, status));
         if !self.seen.insert(hash) {

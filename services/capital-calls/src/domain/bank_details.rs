@@ -78,8 +78,7 @@ fn is_routing_number(number: &str) -> bool {
 /// The hash of instructions with their salt: see [`::domain::messages::capital_calls::RevealedBankDetails`].
 pub fn instructions_hash(salt: &str, instructions: &PaymentInstructions) -> String {
     let text = serde_json::to_string(instructions).unwrap_or_default();
-    let hash = Sha256::digest(format!("{salt}{text}"));
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(format!("{salt}{text}")))
 }
 
 /// Confirms bank details, as a second person, after a call.
@@ -195,7 +194,6 @@ mod tests {
     fn the_hash_is_that_of_the_salt_and_the_json() {
         let instructions = given("DE89370400440532013000", None, None);
         let text = r#"00ff{"account_name":"Tranche Growth I","account":"DE89370400440532013000","bank_name":"Bank","bic":null,"routing_number":null,"intermediary_bic":null,"further_credit":null}"#;
-        let expected: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(instructions_hash("00ff", &instructions), expected);
+        assert_eq!(instructions_hash("00ff", &instructions), hex::encode(Sha256::digest(text)));
     }
 }

@@ -50,7 +50,7 @@ fn new_refund(tx: &Tx, context: &Context, fund: &FundCopy, investor_id: Uuid, am
         reason: reason.to_owned(),
         requested_by: context.actor.user.clone(),
         workflow_id: ids::workflow_id(id),
-        content_hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+        content_hash: hex::encode(hash),
         decision: RefundDecision::PendingApproval,
         cancelled_because: None,
         payout: None,

@@ -457,7 +457,7 @@ async fn carry_out(
         show_workflow_first(door, context, &body, &mut response).await;
     }
     if route.method == Method::GET.as_str() {
-        let etag = format!("\"{}\"", Sha256::digest(&body).iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>());
+        let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16]));
         let unchanged =
             headers.get(IF_NONE_MATCH).and_then(|tag| tag.to_str().ok()).is_some_and(|tag| tag.split(',').any(|tag| tag.trim() == etag));
         if let Ok(etag) = HeaderValue::from_str(&etag) {

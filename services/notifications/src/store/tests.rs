@@ -81,14 +81,23 @@ async fn what_is_due_is_taken_once_and_only_while_something_is_outstanding() {
     add_schedules(&mut tx, &all).await.unwrap();
     let rules = |notices: &[Notice]| notices.iter().map(|notice| notice.rule.clone()).collect::<Vec<_>>();
     // nothing is outstanding: the call is told, nobody is reminded
-    let first = take_due(&mut tx, 10).await.unwrap();
+    let (first, more) = take_due(&mut tx, 2).await.unwrap();
+    assert!(more, "as many were looked at as were asked for");
     assert_eq!(rules(&first), ["issued"]);
     assert_eq!((first[0].email.as_deref(), kind_name(&first[0])), (Some("a@b.example"), "capital call".to_owned()));
     // the payment bounced: the reminder is due again, once
     keep_lines(&mut tx, &[line(3, 100)]).await.unwrap();
-    let second = take_due(&mut tx, 10).await.unwrap();
+    let (second, more) = take_due(&mut tx, 10).await.unwrap();
+    assert!(!more);
     assert_eq!((rules(&second), second[0].outstanding), (vec!["due-7".to_owned()], usd(100)));
-    assert!(take_due(&mut tx, 10).await.unwrap().is_empty());
+    assert!(take_due(&mut tx, 10).await.unwrap().0.is_empty());
+    // paid and re-opened before anything more came due: nothing was silenced
+    keep_lines(&mut tx, &[line(4, 0)]).await.unwrap();
+    keep_lines(&mut tx, &[line(5, 100)]).await.unwrap();
+    clock.set_offset(402 * 86_400);
+    tx.commit().await.unwrap();
+    let mut tx = database.begin().await.unwrap();
+    assert_eq!(rules(&take_due(&mut tx, 10).await.unwrap().0), ["overdue"]);
 
     add_deliveries(&mut tx, &first).await.unwrap();
     add_deliveries(&mut tx, &first).await.unwrap();
