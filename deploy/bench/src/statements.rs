@@ -37,8 +37,6 @@ pub async fn measure(plan: &Plan, notes: &mut Notes) -> Result<(), String> {
     let file = statement(&lines.map_err(|error| error.to_string())?);
     let treasurer = Client::new(&world.gateway(), Some(world.token(&["treasurer"])));
     let bytes = file.len();
-    if std::env::var("TMP_SQL").is_ok() { sqlx::raw_sql(std::env::var("TMP_SQL").unwrap().leak()).execute(&world.database).await.unwrap(); }
-    sqlx::raw_sql("select pg_stat_statements_reset()").execute(&world.database).await.unwrap();
     let before = world.pgbench(PGBENCH_SECONDS)?;
     let processor_before = world.processor();
     let since = Instant::now();
@@ -68,7 +66,6 @@ pub async fn measure(plan: &Plan, notes: &mut Notes) -> Result<(), String> {
         let used = seconds - processor_before.get(&name).copied().unwrap_or_default();
         measured.figures.insert(format!("processor_{}_us", name.replace([' ', '-'], "_")), (1e6 * used / ENTRIES as f64).max(0.0));
     }
-    for row in sqlx::query_scalar::<_, String>("select format('%s | %s | calls %s rows %s ms %s wal %s | %s', rolname, queryid, calls, rows, round(total_exec_time), wal_bytes, regexp_replace(left(query, 140), E'\\s+', ' ', 'g')) from pg_stat_statements s join pg_roles on pg_roles.oid = userid where dbid = (select oid from pg_database where datname = current_database()) order by total_exec_time desc limit 40").fetch_all(&world.database).await.unwrap() { println!("TMP {row}"); }
     measured.pgbench = (before + world.pgbench(PGBENCH_SECONDS)?) / 2.0;
     notes.add("statement_entries", measured);
     world.stop().await;
