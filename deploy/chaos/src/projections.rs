@@ -31,7 +31,7 @@ enum Means {
 
 /// Compares rows with the newest state of each aggregate in its owner's log: owner, kind, the table, what must hold of `row` and
 /// `state`. A row without a state, or a state without a row, differs.
-const STATES: [(&str, &str, &str, &str); 21] = [
+const STATES: [(&str, &str, &str, &str); 22] = [
     ("capital_calls", "investor", "capital_calls.investors", "row.version = newest.version and row.name = state->>'name'"),
     (
         "capital_calls",
@@ -93,6 +93,7 @@ const STATES: [(&str, &str, &str, &str); 21] = [
         "workflow.approvals",
         "row.version = newest.version and jsonb_array_length(row.votes) = jsonb_array_length(state->'votes')",
     ),
+    ("workflow", "rule_change", "workflow.rule_changes", "row.version = newest.version and row.status = state->>'status'"),
     ("allocation_status", "fund", "capital_calls.funds", "(row.epoch, row.version) = (newest.epoch, newest.version)"),
     (
         "allocation_status",

@@ -6,7 +6,7 @@ use ::domain::messages::allocation_status::{
 use ::domain::messages::deals::{Deal, STAGES_CLOSED_TO_ALLOCATION};
 use ::domain::money::same_currency;
 use ::domain::rejection::check_text;
-use ::domain::rules::Rules;
+use ::domain::rules::{Rules, RulesUsed};
 use ::domain::{Amount, Money, Reason, Rejection, calendar, ids};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -91,6 +91,8 @@ pub struct Made {
     pub at: DateTime<Utc>,
     /// Who.
     pub by: String,
+    /// By which rules.
+    pub rules: RulesUsed,
 }
 
 /// The allocation that a proposal becomes, of an amount as [`propose`] returns it.
@@ -108,6 +110,7 @@ pub fn allocation(proposal: &Proposal<'_>, command: &ProposeAllocation, amount: 
         security_type: command.security_type.clone(),
         requested_by: made.by,
         workflow_id: ids::workflow_id(made.id),
+        rules: made.rules,
         decision: AllocationDecision::PendingApproval,
         called: fund.currency.zero(),
         paid: fund.currency.zero(),

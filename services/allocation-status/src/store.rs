@@ -13,6 +13,7 @@ use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use rust_decimal::Decimal;
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
@@ -235,6 +236,7 @@ fn allocation(row: &PgRow) -> Result<Allocation, Error> {
         security_type: row.try_get("security_type")?,
         requested_by: row.try_get("requested_by")?,
         workflow_id: ids::workflow_id(id),
+        rules: row.json("rules")?,
         decision: row.named("decision")?,
         called: row.amount("called", currency)?,
         paid: row.amount("paid", currency)?,
@@ -259,9 +261,9 @@ pub async fn allocations_of_deals(tx: &mut Tx, deal_ids: &[Uuid]) -> Result<Vec<
 pub async fn insert_allocations(tx: &mut Tx, allocations: &[Allocation]) -> Result<(), Fault> {
     sqlx::query(
         "insert into allocations (id, version, created_at, deal_id, fund_id, fund_type, currency, amount, security_type,
-                                  requested_by, decision, called, paid)
+                                  requested_by, decision, called, paid, rules)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
-                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::numeric[], $13::numeric[])",
+                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::numeric[], $13::numeric[], $14::jsonb[])",
     )
     .bind(column(allocations, |allocation| allocation.id))
     .bind(column(allocations, |allocation| allocation.version))
@@ -276,6 +278,7 @@ pub async fn insert_allocations(tx: &mut Tx, allocations: &[Allocation]) -> Resu
     .bind(column(allocations, |allocation| row::name(&allocation.decision)))
     .bind(column(allocations, |allocation| allocation.called.decimal()))
     .bind(column(allocations, |allocation| allocation.paid.decimal()))
+    .bind(column(allocations, |allocation| Json(&allocation.rules)))
     .execute(&mut **tx)
     .await?;
     Ok(())

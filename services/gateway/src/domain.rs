@@ -31,6 +31,8 @@ pub const CALLERS: &[Role] = &[FundManager];
 pub const COMMITTEE: &[Role] = &[Role::Committee];
 /// Who may record and reverse payments.
 pub const TREASURY: &[Role] = &[Treasurer];
+/// Who may vote on changes of rules that somebody else has written.
+pub const RULE_KEEPERS: &[Role] = &[Role::Committee, Admin];
 /// Who may propose, confirm and see bank details in full.
 pub const BANKERS: &[Role] = &[Treasurer, Admin];
 /// Who may see the audit record.

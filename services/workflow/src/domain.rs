@@ -11,6 +11,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+mod rule_changes;
+mod simulation;
+
+pub use rule_changes::*;
+pub use simulation::*;
+
 /// Longest comment of a vote; with the most votes that a tier may ask for, an approval stays a small event.
 pub const COMMENT_CHARACTERS_MAX: usize = 500;
 
@@ -19,6 +25,9 @@ pub const COMMENT_CHARACTERS_MAX: usize = 500;
 pub struct Subject {
     /// The deal of an allocation.
     pub deal_id: Option<Uuid>,
+    /// Type of the fund when it was asked for.
+    #[serde(default)]
+    pub fund_type: String,
     /// Amount of the allocation or call.
     pub amount: Amount,
     /// Currency of the amount.

@@ -1,19 +1,18 @@
-//! The handlers: workflows start when a request appears, votes decide approvals, rules are put.
+//! The handlers: workflows start when a request appears, votes decide approvals.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 
-use ::domain::message::PAGE_MAX;
+use ::domain::message::Outcomes;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
 use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority, Purpose, PurposeKind, Refund, RefundDecision};
 use ::domain::messages::workflow::{
-    Approval, ApprovalChange, ApprovalStatus, CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows,
-    PutRules, RuleSet, RuleSetChange, RuleSetStatus, RulesView, StepName, StepStatus, SubjectKind, Workflow, WorkflowChange,
-    WorkflowStatus,
+    Approval, ApprovalChange, ApprovalStatus, CastVote, CastVotes, GetApproval, GetWorkflow, ListApprovals, ListWorkflows, StepName,
+    StepStatus, SubjectKind, Workflow, WorkflowChange, WorkflowStatus,
 };
-use ::domain::rules::{ApprovalTier, RuleLayer, RuleOrigin, RuleScope, Rules};
-use ::domain::{Actor, Amount, Page, Reason, Rejection, Scope, ids};
-use chassis::rules::RuleSource;
-use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Sent, Show, Tx, cursor};
+use ::domain::rules::{ApprovalTier, RulesUsed};
+use ::domain::{Amount, Page, Reason, Rejection, ids};
+use chassis::row::sorted_ids;
+use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Show, Tx, cursor};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -23,6 +22,9 @@ use crate::store::Instance;
 use crate::{WorkflowService, domain, store};
 
 mod changes;
+mod rules;
+
+pub use rules::RulesInTime;
 
 /// A request as its workflow sees it.
 struct Request {
@@ -30,7 +32,6 @@ struct Request {
     workflow_id: Uuid,
     subject_id: Uuid,
     fund_id: Uuid,
-    fund_type: String,
     requested_by: String,
     created_at: DateTime<Utc>,
     subject: Subject,
@@ -50,11 +51,11 @@ impl Follow<Allocation> for WorkflowService {
                 workflow_id: ids::workflow_id(state.id),
                 subject_id: state.id,
                 fund_id: state.fund_id,
-                fund_type: state.fund_type.clone(),
                 requested_by: state.requested_by.clone(),
                 created_at: state.created_at,
                 subject: Subject {
                     deal_id: Some(state.deal_id),
+                    fund_type: state.fund_type.clone(),
                     amount: state.amount,
                     currency: state.currency,
                     content_hash: hash(content.as_bytes()),
@@ -98,11 +99,11 @@ impl Follow<Refund> for WorkflowService {
                 workflow_id: state.workflow_id,
                 subject_id: state.id,
                 fund_id: state.fund_id,
-                fund_type: state.fund_type.clone(),
                 requested_by: state.requested_by.clone(),
                 created_at: state.created_at,
                 subject: Subject {
                     deal_id: None,
+                    fund_type: state.fund_type.clone(),
                     amount: state.amount,
                     currency: state.currency,
                     content_hash: state.content_hash.clone(),
@@ -139,11 +140,11 @@ fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
         workflow_id,
         subject_id: call.id,
         fund_id: call.fund_id,
-        fund_type: call.fund_type.clone(),
         requested_by: call.requested_by.clone(),
         created_at: call.created_at,
         subject: Subject {
             deal_id: None,
+            fund_type: call.fund_type.clone(),
             amount: gross(purposes),
             currency: call.currency,
             content_hash: content_hash.to_owned(),
@@ -182,18 +183,22 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
     }
     let mut instances = Vec::with_capacity(requests.len());
     let mut tiers: Vec<Option<ApprovalTier>> = Vec::with_capacity(requests.len());
+    let book = tx.rules();
+    let mut used: HashMap<(&str, Uuid), RulesUsed> = HashMap::new();
     for (context, request) in &requests {
         if let Some(decided) = request.decided {
             instances.push(forgotten(tx, context, request, decided));
             tiers.push(None);
             continue;
         }
-        let rules = tx.rules().rules(&request.fund_type, request.fund_id);
+        let (fund_type, fund_id) = (request.subject.fund_type.as_str(), request.fund_id);
+        let rules = book.rules(fund_type, fund_id);
+        let used = used.entry((fund_type, fund_id)).or_insert_with(|| book.used(fund_type, fund_id));
         let tier = rules.map(|rules| match request.kind {
             SubjectKind::Allocation | SubjectKind::CapitalCall => rules.tier(request.subject.amount).cloned(),
             SubjectKind::Refund => rules.refund_tier(request.subject.amount).cloned(),
         });
-        instances.push(first_state(tx, context, request, &tier));
+        instances.push(first_state(tx, context, request, &tier, used));
         tiers.push(tier.ok().flatten());
     }
     let added = store::insert(tx, &instances).await?;
@@ -253,6 +258,7 @@ fn workflow_of(tx: &Tx, request: &Request) -> Workflow {
         steps: domain::first_steps(request.kind, request.created_at),
         progress: 0,
         error: None,
+        rules: RulesUsed::default(),
         status: WorkflowStatus::Running,
     }
 }
@@ -270,9 +276,15 @@ fn forgotten(tx: &Tx, context: &Context, request: &Request, decided: Decided) ->
     }
 }
 
-fn first_state(tx: &Tx, context: &Context, request: &Request, tier: &Result<Option<ApprovalTier>, Rejection>) -> Instance {
+fn first_state(
+    tx: &Tx,
+    context: &Context,
+    request: &Request,
+    tier: &Result<Option<ApprovalTier>, Rejection>,
+    used: &RulesUsed,
+) -> Instance {
     let now = tx.now();
-    let mut workflow = workflow_of(tx, request);
+    let mut workflow = Workflow { rules: used.clone(), ..workflow_of(tx, request) };
     match tier {
         Ok(tier) => domain::ask(&mut workflow, tier.as_ref(), now),
         Err(rejection) => domain::refuse_step(&mut workflow, rejection.clone(), now),
@@ -312,37 +324,50 @@ fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
 
 impl Handle<CastVote> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<CastVote>) -> Result<Answers<Approval>, Fault> {
-        // workflows first: whoever changes what they ask for locks them before it voids the votes
-        let ids = batch.ids(|command| command.approval_id);
-        let workflow_ids = store::workflows_of_approvals(tx, &ids).await?;
-        let mut workflows = store::lock(tx, &workflow_ids).await?;
-        let mut approvals = store::lock_approvals(tx, &ids).await?;
-        let mut answers = Answers::new();
-        for Sent { context, body, .. } in batch.iter() {
-            let Some(approval) = approvals.get_mut(&body.approval_id) else {
-                answers.push(Err(Reason::UnknownApproval.with(format!("approval {}", body.approval_id))));
-                continue;
-            };
-            let vote = domain::vote(approval, &context.actor, body.decision, body.comment.clone(), tx.now());
-            answers.push(vote.map(|vote| {
-                approval.votes.push(vote);
-                approval.version += 1;
-                approval.status = domain::approval_status(approval);
-                approval.clone()
-            }));
-            if let (Some(Ok(approval)), Some(instance)) = (answers.last(), workflows.get_mut(&approval.workflow_id)) {
-                publish_vote(tx, context, approval, instance)?;
-            }
-        }
-        // from the map, not from the answers: two votes of a batch may be on one approval
-        let voted: Vec<Uuid> = answers.iter().flatten().map(|approval| approval.id).collect();
-        store::save_approvals(tx, &approvals.values().filter(|approval| voted.contains(&approval.id)).collect::<Vec<_>>()).await?;
-        let decided = |instance: &&Instance| {
-            approvals.values().any(|approval| approval.workflow_id == instance.workflow.id && approval.status != ApprovalStatus::Pending)
-        };
-        store::save(tx, &workflows.values().filter(decided).collect::<Vec<_>>()).await?;
-        Ok(answers)
+        let votes: Vec<(&Context, &CastVote)> = batch.iter().map(|sent| (&sent.context, &sent.body)).collect();
+        vote_all(tx, &votes).await
     }
+}
+
+impl Handle<CastVotes> for WorkflowService {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<CastVotes>) -> Result<Answers<Outcomes<Approval>>, Fault> {
+        let decided = vote_all(tx, &batch.parts()).await?;
+        batch.answers_of_parts(tx, decided)
+    }
+}
+
+/// Takes votes one on top of the other, and moves workflows on whose approvals are decided by them.
+async fn vote_all(tx: &mut Tx, votes: &[(&Context, &CastVote)]) -> Result<Answers<Approval>, Fault> {
+    // workflows first: whoever changes what they ask for locks them before it voids the votes
+    let ids = sorted_ids(votes.iter().map(|(_, vote)| vote.approval_id));
+    let workflow_ids = store::workflows_of_approvals(tx, &ids).await?;
+    let mut workflows = store::lock(tx, &workflow_ids).await?;
+    let mut approvals = store::lock_approvals(tx, &ids).await?;
+    let mut answers = Answers::with_capacity(votes.len());
+    for (context, body) in votes {
+        let Some(approval) = approvals.get_mut(&body.approval_id) else {
+            answers.push(Err(Reason::UnknownApproval.with(format!("approval {}", body.approval_id))));
+            continue;
+        };
+        let vote = domain::vote(approval, &context.actor, body.decision, body.comment.clone(), tx.now());
+        answers.push(vote.map(|vote| {
+            approval.votes.push(vote);
+            approval.version += 1;
+            approval.status = domain::approval_status(approval);
+            approval.clone()
+        }));
+        if let (Some(Ok(approval)), Some(instance)) = (answers.last(), workflows.get_mut(&approval.workflow_id)) {
+            publish_vote(tx, context, approval, instance)?;
+        }
+    }
+    // from the map, not from the answers: two votes of a batch may be on one approval
+    let voted: HashSet<Uuid> = answers.iter().flatten().map(|approval| approval.id).collect();
+    let voted: Vec<&Approval> = approvals.values().filter(|approval| voted.contains(&approval.id)).collect();
+    store::save_approvals(tx, &voted).await?;
+    let decided: HashSet<Uuid> =
+        approvals.values().filter(|approval| approval.status != ApprovalStatus::Pending).map(|approval| approval.workflow_id).collect();
+    store::save(tx, &workflows.values().filter(|instance| decided.contains(&instance.workflow.id)).collect::<Vec<_>>()).await?;
+    Ok(answers)
 }
 
 /// Publishes a vote, and moves the workflow on when the approval is decided by it.
@@ -369,104 +394,6 @@ fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &
     instance.workflow.version += 1;
     instance.due_at = Some(tx.system_now());
     tx.emit(context, &instance.workflow, WorkflowChange::Advanced)
-}
-
-impl Handle<PutRules> for WorkflowService {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<PutRules>) -> Result<Answers<RuleSet>, Fault> {
-        let mut answers = Answers::new();
-        for Sent { context, body, .. } in batch.iter() {
-            let scope = match check_rules(tx, &context.actor, body) {
-                Ok(scope) => scope.to_string(),
-                Err(rejection) => {
-                    answers.push(Err(rejection));
-                    continue;
-                }
-            };
-            store::lock_scope(tx, &scope).await?;
-            let newest = store::rule_versions(tx, &scope, 1).await?.pop();
-            let rules = RuleSet {
-                id: ids::rule_set_id(&scope),
-                version: newest.map_or(1, |newest| newest.version + 1),
-                created_at: tx.now(),
-                scope,
-                content_hash: hash(&serde_json::to_vec(&body.rules)?),
-                rules: body.rules.clone(),
-                changed_by: context.actor.user.clone(),
-                status: RuleSetStatus::Active,
-            };
-            store::insert_rule_set(tx, &rules).await?;
-            tx.emit(context, &rules, RuleSetChange::Activated)?;
-            answers.push(Ok(rules));
-        }
-        Ok(answers)
-    }
-}
-
-/// Refuses a layer that cannot be meant, or that contradicts the layers below it.
-fn check_rules(tx: &Tx, actor: &Actor, command: &PutRules) -> Result<RuleScope, Rejection> {
-    let scope: RuleScope = command.scope.parse()?;
-    match (&scope, &actor.scope) {
-        (RuleScope::Fund(id), _) => actor.check_fund(*id)?,
-        (_, Scope::Funds(_)) => {
-            return Err(Reason::FundOutOfScope.with(format!("{scope} holds for funds that {} may not see", actor.user)));
-        }
-        (_, Scope::All) => {}
-    }
-    command.rules.check()?;
-    effective(tx, &scope, None, i64::MAX, &command.rules)?;
-    Ok(scope)
-}
-
-/// The rules that hold for a scope if it had this layer, and where each value comes from.
-fn effective(
-    tx: &Tx,
-    scope: &RuleScope,
-    fund_type: Option<&str>,
-    version: i64,
-    layer: &RuleLayer,
-) -> Result<(Rules, BTreeMap<String, RuleOrigin>), Rejection> {
-    let (environment, fund_type, fund_id) = match scope {
-        RuleScope::Global => (Some(""), None, None),
-        RuleScope::Environment(name) => (Some(name.as_str()), None, None),
-        RuleScope::FundType(name) => (None, Some(name.as_str()), None),
-        RuleScope::Fund(id) => (None, fund_type, Some(*id)),
-    };
-    let mut book = match environment {
-        Some(name) => tx.rules().for_environment(name),
-        None => (*tx.rules()).clone(),
-    };
-    if version > 0 {
-        book.put(scope.clone(), version, layer.clone());
-    }
-    Ok((book.merged(fund_type, fund_id).complete()?, book.sources(fund_type, fund_id)))
-}
-
-impl RuleSource for WorkflowService {
-    async fn newest(&self, tx: &mut Tx) -> Result<Vec<RuleSet>, Fault> {
-        store::newest_rules(tx).await
-    }
-}
-
-impl Show<GetRules> for WorkflowService {
-    async fn show(&self, tx: &mut Tx, context: &Context, query: GetRules) -> Answer<RulesView> {
-        let scope: RuleScope = query.scope.parse()?;
-        if let RuleScope::Fund(id) = &scope {
-            context.actor.check_fund(*id)?;
-        }
-        let newest = store::rule_versions(tx, &query.scope, 1).await?.pop();
-        let (version, rules) = newest.map(|newest| (newest.version, newest.rules)).unwrap_or_default();
-        let (effective, sources) = effective(tx, &scope, query.fund_type.as_deref(), version, &rules)?;
-        Ok(RulesView { id: ids::rule_set_id(&query.scope), version, scope: query.scope, rules, effective, sources })
-    }
-}
-
-impl Show<ListRuleVersions> for WorkflowService {
-    async fn show(&self, tx: &mut Tx, context: &Context, query: ListRuleVersions) -> Answer<Page<RuleSet>> {
-        if let RuleScope::Fund(id) = query.scope.parse()? {
-            context.actor.check_fund(id)?;
-        }
-        Ok(Page { items: store::rule_versions(tx, &query.scope, PAGE_MAX).await?, next_cursor: None })
-    }
 }
 
 impl Show<GetWorkflow> for WorkflowService {

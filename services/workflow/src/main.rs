@@ -1,15 +1,17 @@
 //! Workflow: carries allocations, capital calls and refunds through their steps, collects the votes that
 //! they need, and keeps the rules.
 //!
-//! Owns the Postgres schema `workflow`: workflows, approvals, rule sets. Emits `workflow.*`,
-//! `approval.*`, `rules.*` and the requests to the deal system on `deals.cmd.stage-change`.
+//! Owns the Postgres schema `workflow`: workflows, approvals, rule sets and their changes. Emits `workflow.*`,
+//! `approval.*`, `rules.*`, `rule_change.*` and the requests to the deal system on `deals.cmd.stage-change`.
 
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::capital_calls::{CapitalCall, Refund};
 use ::domain::messages::workflow::{
-    CastVote, GetApproval, GetRules, GetWorkflow, ListApprovals, ListRuleVersions, ListWorkflows, PutRules,
+    CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, ListApprovals, ListRuleChanges,
+    ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RollBackRules, SimulateRuleChange, SimulateRules, VoteOnRules,
+    WithdrawRuleChange,
 };
 use chassis::{Card, Copies};
 
@@ -29,17 +31,28 @@ fn main() -> ExitCode {
     };
     chassis::service(WorkflowService, card)
         .answers::<CastVote>()
+        .answers::<CastVotes>()
         .answers::<PutRules>()
+        .answers::<ProposeRules>()
+        .answers::<RollBackRules>()
+        .answers::<EditRuleChange>()
+        .answers::<SimulateRuleChange>()
+        .answers::<VoteOnRules>()
+        .answers::<WithdrawRuleChange>()
         .shows::<GetWorkflow>()
         .shows::<ListWorkflows>()
         .shows::<GetApproval>()
         .shows::<ListApprovals>()
         .shows::<GetRules>()
         .shows::<ListRuleVersions>()
+        .shows::<SimulateRules>()
+        .shows::<GetRuleChange>()
+        .shows::<ListRuleChanges>()
         .follows::<Allocation>(Copies::Ids(store::ALLOCATIONS))
         .follows::<CapitalCall>(Copies::Versions(store::CALLS))
         .follows::<Refund>(Copies::Ids(store::REFUNDS))
         .runs(steps::Steps)
+        .runs(handlers::RulesInTime)
         .pushes_rules()
         .main()
 }

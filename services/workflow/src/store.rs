@@ -5,9 +5,8 @@
 
 use std::collections::HashMap;
 
-use ::domain::ids;
 use ::domain::messages::capital_calls::{CapitalCall, Priority};
-use ::domain::messages::workflow::{Approval, ApprovalStatus, RuleSet, RuleSetStatus, Workflow, WorkflowStatus};
+use ::domain::messages::workflow::{Approval, ApprovalStatus, Workflow, WorkflowStatus};
 use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use chrono::{DateTime, Utc};
@@ -17,6 +16,10 @@ use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use crate::domain::{self, Subject};
+
+mod rules;
+
+pub use rules::*;
 
 /// The requests that have a workflow: that is all that is kept of them.
 pub const ALLOCATIONS: &str = "select subject_id as id from workflows where subject_kind = 'allocation'";
@@ -54,6 +57,7 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
         steps: row.json("steps")?,
         progress: 0,
         error: row.try_get::<Option<Json<_>>, _>("error")?.map(|Json(problem)| problem),
+        rules: row.json("rules")?,
         status: WorkflowStatus::Running,
     };
     domain::derive(&mut workflow);
@@ -70,9 +74,9 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
 pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fault> {
     let added = sqlx::query_scalar(
         "insert into workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, error, status, due_at,
-                                subject_epoch)
+                                subject_epoch, rules)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
-                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[])
+                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[], $15::jsonb[])
          on conflict do nothing
          returning id",
     )
@@ -90,6 +94,7 @@ pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fa
     .bind(column(instances, |instance| row::name(&instance.workflow.status)))
     .bind(column(instances, |instance| instance.due_at))
     .bind(column(instances, |instance| instance.subject_epoch))
+    .bind(column(instances, |instance| Json(&instance.workflow.rules)))
     .fetch_all(&mut **tx)
     .await?;
     Ok(added)
@@ -128,16 +133,17 @@ pub async fn lock_incomplete(tx: &mut Tx, subject_ids: &[Uuid]) -> Result<Vec<In
     Ok(instances)
 }
 
-/// Writes what workflows that are locked heard of their subjects.
+/// Writes what workflows that are locked heard of their subjects, and the rules in force then.
 pub async fn save_subjects(tx: &mut Tx, instances: &[&Instance]) -> Result<(), Fault> {
     sqlx::query(
-        "update workflows set subject = new.subject, requested_by = new.requested_by
-         from unnest($1::uuid[], $2::jsonb[], $3::text[]) as new (id, subject, requested_by)
+        "update workflows set subject = new.subject, requested_by = new.requested_by, rules = new.rules
+         from unnest($1::uuid[], $2::jsonb[], $3::text[], $4::jsonb[]) as new (id, subject, requested_by, rules)
          where workflows.id = new.id",
     )
     .bind(column(instances, |instance| instance.workflow.id))
     .bind(column(instances, |instance| Json(&instance.subject)))
     .bind(column(instances, |instance| instance.workflow.requested_by.as_str()))
+    .bind(column(instances, |instance| Json(&instance.workflow.rules)))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -384,65 +390,6 @@ pub async fn list_approvals(
     .fetch_all(&mut **tx)
     .await?;
     Ok(approvals)
-}
-
-// ---- rules
-
-fn rule_set(row: &PgRow) -> Result<RuleSet, Error> {
-    let scope: String = row.try_get("scope")?;
-    Ok(RuleSet {
-        id: ids::rule_set_id(&scope),
-        version: row.try_get("version")?,
-        created_at: row.try_get("created_at")?,
-        scope,
-        rules: row.json("rules")?,
-        changed_by: row.try_get("changed_by")?,
-        content_hash: row.try_get("content_hash")?,
-        status: if row.try_get("newest")? { RuleSetStatus::Active } else { RuleSetStatus::Superseded },
-    })
-}
-
-/// Keeps other replicas from putting a version of the same scope until this transaction ends.
-pub async fn lock_scope(tx: &mut Tx, scope: &str) -> Result<(), Fault> {
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('rules/' || $1, 0))").bind(scope).execute(&mut **tx).await?;
-    Ok(())
-}
-
-/// Adds a version of a layer.
-pub async fn insert_rule_set(tx: &mut Tx, rules: &RuleSet) -> Result<(), Fault> {
-    sqlx::query("insert into rule_sets (scope, version, created_at, rules, changed_by, content_hash) values ($1, $2, $3, $4, $5, $6)")
-        .bind(&rules.scope)
-        .bind(rules.version)
-        .bind(rules.created_at)
-        .bind(Json(&rules.rules))
-        .bind(&rules.changed_by)
-        .bind(&rules.content_hash)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// The newest version of each scope's layer.
-pub async fn newest_rules(tx: &mut Tx) -> Result<Vec<RuleSet>, Fault> {
-    let newest = sqlx::query("select distinct on (scope) *, true as newest from rule_sets order by scope, version desc")
-        .try_map(|row| rule_set(&row))
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(newest)
-}
-
-/// The versions of a scope's layer, newest first.
-pub async fn rule_versions(tx: &mut Tx, scope: &str, limit: i64) -> Result<Vec<RuleSet>, Fault> {
-    let versions = sqlx::query(
-        "select *, row_number() over (order by version desc) = 1 as newest
-         from rule_sets where scope = $1 order by version desc limit $2",
-    )
-    .bind(scope)
-    .bind(limit)
-    .try_map(|row| rule_set(&row))
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(versions)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use async_nats::service::endpoint::Endpoint;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use domain::message::without_values;
+use domain::message::{Outcome, Outcomes, Several, without_values};
 use domain::{Command, Problem, Reason, Rejection};
 use futures::{FutureExt, StreamExt};
 use sha2::{Digest, Sha256};
@@ -60,6 +60,42 @@ impl<C> Batch<C> {
     /// The ids that the commands name, sorted, each once: the order in which rows are locked.
     pub fn ids(&self, id: impl Fn(&C) -> Uuid) -> Vec<Uuid> {
         sorted_ids(self.0.iter().map(|sent| id(&sent.body)))
+    }
+}
+
+impl<C: Several> Batch<C> {
+    /// The parts of the commands that have neither none nor too many, in their order: what is decided.
+    pub fn parts(&self) -> Vec<(&Context, &C::Part)> {
+        let fitting = self.0.iter().filter(|sent| sent.body.check_count().is_ok());
+        fitting.flat_map(|sent| sent.body.parts().iter().map(|part| (&sent.context, part))).collect()
+    }
+
+    /// The answers of the commands, from what became of [`Batch::parts`]; each part that is refused is recorded.
+    pub fn answers_of_parts(&self, tx: &mut Tx, decided: Answers<C::Accepted>) -> Result<Answers<C::Reply>, Fault> {
+        let mut decided = decided.into_iter();
+        let mut answers = Answers::with_capacity(self.0.len());
+        for Sent { context, body, .. } in &self.0 {
+            if let Err(rejection) = body.check_count() {
+                answers.push(Err(rejection));
+                continue;
+            }
+            let mut answer = Outcomes { accepted: 0, refused: 0, outcomes: Vec::with_capacity(body.parts().len()) };
+            for outcome in decided.by_ref().take(body.parts().len()) {
+                answer.outcomes.push(match outcome {
+                    Ok(accepted) => {
+                        answer.accepted += 1;
+                        Outcome::Accepted(accepted)
+                    }
+                    Err(rejection) => {
+                        answer.refused += 1;
+                        tx.record_refusal::<C>(context, &rejection)?;
+                        Outcome::Refused { problem: rejection.into() }
+                    }
+                });
+            }
+            answers.push(Ok(answer));
+        }
+        Ok(answers)
     }
 }
 

@@ -188,6 +188,7 @@ fn contract_examples_of_every_event_decode() {
                 "workflow" => decodes::<w::Workflow>(&body),
                 "approval" => decodes::<w::Approval>(&body),
                 "rules" => decodes::<w::RuleSet>(&body),
+                "rule_change" => decodes::<w::RuleChange>(&body),
                 "fund_metrics" => decodes::<m::FundMetrics>(&body),
                 "notice" => decodes::<n::Notice>(&body),
                 "access" => decodes::<chassis::Access>(&body),

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::rejection::{Reason, Rejection};
+use crate::rejection::{Problem, Reason, Rejection};
 
 /// A type that travels.
 pub trait Wire: Serialize + DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static {}
@@ -73,6 +73,56 @@ pub fn without_values(rejection: Rejection) -> Rejection {
         }
         _ => rejection,
     }
+}
+
+/// A command that is several commands of one kind. Each is accepted or refused by itself, one on top of the other.
+pub trait Several: Command<Reply = Outcomes<Self::Accepted>> {
+    /// One of them.
+    type Part: Wire;
+    /// The answer to one that is accepted.
+    type Accepted: Wire;
+    /// What they are called, for a refusal: `payments`.
+    const PARTS: &'static str;
+    /// Most of them in one request.
+    const PARTS_MAX: usize;
+    /// They, in their order.
+    fn parts(&self) -> &[Self::Part];
+    /// Refuses a request of none, or of too many.
+    ///
+    /// # Errors
+    /// `malformed_request`, `request_too_large`.
+    fn check_count(&self) -> Result<(), Rejection> {
+        let reason = match self.parts().len() {
+            0 => Reason::MalformedRequest,
+            count if count > Self::PARTS_MAX => Reason::RequestTooLarge,
+            _ => return Ok(()),
+        };
+        Err(reason.with(format!("the request has {} {}, expected 1 to {}", self.parts().len(), Self::PARTS, Self::PARTS_MAX)))
+    }
+}
+
+/// What became of several commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Outcomes<T> {
+    /// How many are accepted.
+    pub accepted: usize,
+    /// How many are refused.
+    pub refused: usize,
+    /// One outcome for each, in the order of the request.
+    pub outcomes: Vec<Outcome<T>>,
+}
+
+/// What became of one of several commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome<T> {
+    /// It is accepted.
+    Accepted(T),
+    /// It is not.
+    Refused {
+        /// Why, and what to do about it.
+        problem: Problem,
+    },
 }
 
 /// A request that changes nothing.

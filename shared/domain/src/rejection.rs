@@ -53,6 +53,8 @@ pub enum Reason {
     UnknownColumnMap,
     UnknownWorkflow,
     UnknownApproval,
+    UnknownRuleChange,
+    UnknownRuleVersion,
     UnknownDeadLetter,
     // allocations
     AmountBelowMinimum,
@@ -122,6 +124,11 @@ pub enum Reason {
     RequesterMayNotVote,
     RoleMayNotVote,
     AlreadyVoted,
+    RulesNeedApproval,
+    RuleChangeNotReady,
+    RuleChangeDiffers,
+    RuleChangeDecided,
+    RulesReplaced,
     ApprovalDecided,
     ApprovalDenied,
     Withdrawn,
@@ -194,6 +201,8 @@ impl Reason {
             R::UnknownColumnMap => (404, "unknown column map", "save the map of the file's columns under this name first"),
             R::UnknownWorkflow => (404, "unknown workflow", "check the id; a workflow appears a moment after its request was accepted"),
             R::UnknownApproval => (404, "unknown approval", "check the id"),
+            R::UnknownRuleChange => (404, "unknown change of rules", "check the id; GET /rule-changes lists those there are"),
+            R::UnknownRuleVersion => (404, "unknown version of rules", "look at the versions there are: GET /rules/{scope}/versions"),
             R::UnknownDeadLetter => (404, "unknown dead letter", "check the id and the service"),
             R::DeadLetterDecided => (409, "dead letter decided", "only a parked dead letter can be discarded; look at its status"),
             R::AmountBelowMinimum => (422, "below the minimum", "allocate at least the minimum, or have an administrator change the rule"),
@@ -314,6 +323,15 @@ impl Reason {
             R::ShortfallCovered => (409, "others pay a part of the call", "rescind the call to the others and this one, and issue another"),
             R::RequesterMayNotVote => (403, "requester may not vote", "ask another member of the committee to vote"),
             R::RoleMayNotVote => (403, "role may not vote", "ask someone with the role that the approval names"),
+            R::RulesNeedApproval => {
+                (409, "rules need approval", "propose the change, POST /rules/{scope}/changes, and have somebody else approve it")
+            }
+            R::RuleChangeNotReady => (409, "change of rules not ready", "mend what it names as its problems, then have it simulated"),
+            R::RuleChangeDiffers => (409, "another change of rules", "look at the change again, and vote on what it says now"),
+            R::RuleChangeDecided => (409, "change of rules decided", "look at the change; propose another one if the rules must change"),
+            R::RulesReplaced => {
+                (409, "rules replaced meanwhile", "edit the change against the version in force now, and have it approved again")
+            }
             R::AlreadyVoted => (409, "voted before", "each person has one vote; ask another member"),
             R::ApprovalDecided => (
                 409,

@@ -1,22 +1,23 @@
 //! The business rules as data: layers that are merged field by field, global first, then the
 //! environment, the fund's type and the fund itself.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
+use std::sync::LazyLock;
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use uuid::Uuid;
+use serde::{Deserialize, Serialize};
 
 use crate::calendar::{self, HOLIDAYS_MAX};
 use crate::interest;
 use crate::messages::capital_calls::PaymentMethod;
 use crate::money::{Amount, Ratio};
 use crate::rejection::{Reason, Rejection};
+
+mod book;
+
+pub use book::{RuleBook, RuleOrigin, RuleScope, RulesUsed};
 
 /// Most approval tiers of a layer.
 pub const TIERS_MAX: usize = 20;
@@ -135,6 +136,8 @@ pub struct RuleLayer {
     pub closed_on: Option<Vec<NaiveDate>>,
     /// Approval tiers of refunds. An empty list: no approval.
     pub refund_tiers: Option<Vec<ApprovalTier>>,
+    /// People, besides those who wrote it, who must approve a change of these rules. 0: what is put is in force at once.
+    pub rule_votes: Option<u16>,
     /// How payments may come.
     pub payment_methods: Option<Vec<PaymentMethod>>,
     /// Business days until a payment is certain.
@@ -167,6 +170,7 @@ pub struct Rules {
     pub notice_business_days: NoticeDays,
     pub closed_on: Vec<NaiveDate>,
     pub refund_tiers: Vec<ApprovalTier>,
+    pub rule_votes: u16,
     pub payment_methods: Vec<PaymentMethod>,
     pub clearing_business_days: ClearingDays,
     pub short_payment_tolerance: Amount,
@@ -181,49 +185,27 @@ pub struct Rules {
 const NO_INTEREST: DefaultInterest =
     DefaultInterest { percent: Ratio(Decimal::ZERO), cap_percent: Ratio(Decimal::ZERO), free_in_grace: false };
 
-fn units(amount: i64) -> Amount {
-    Amount::from_decimal(amount.into())
-}
+/// The files that are version 0 of their scopes, by the name of the environment; `global` is below all of them.
+const FILES: [(&str, &str); 4] = [
+    ("global", include_str!("../../../deploy/rules/global.yaml")),
+    ("development", include_str!("../../../deploy/rules/development.yaml")),
+    ("staging", include_str!("../../../deploy/rules/staging.yaml")),
+    ("production", include_str!("../../../deploy/rules/production.yaml")),
+];
 
-fn committee_from(amount: i64) -> Vec<ApprovalTier> {
-    vec![ApprovalTier { from_amount: units(amount), votes: 2, role: "committee".into() }]
-}
+static FIRST: LazyLock<BTreeMap<&str, RuleLayer>> = LazyLock::new(|| {
+    // a test reads them strictly
+    FILES.into_iter().map(|(name, text)| (name, serde_saphyr::from_str(text).unwrap_or_default())).collect()
+});
 
-/// The layer that stands below all: the defaults.
+/// The layer that stands below all: what `deploy/rules/global.yaml` says.
 pub fn built_in() -> RuleLayer {
-    RuleLayer {
-        allocation_min: Some(units(1_000)),
-        allocation_max: Some(units(100_000_000)),
-        allocations_per_deal_max: Some(10),
-        approval_tiers: Some(committee_from(1_000_000)),
-        grace_days: Some(30),
-        reminder_days: Some(vec![7, 3, 1]),
-        escalation_days: Some(5),
-        notice_business_days: Some(NoticeDays { normal: 10, high: 5, urgent: 1 }),
-        closed_on: Some(vec![]),
-        refund_tiers: Some(vec![ApprovalTier { from_amount: units(0), votes: 1, role: "committee".into() }]),
-        payment_methods: Some(PaymentMethod::ALL.to_vec()),
-        clearing_business_days: Some(ClearingDays { wire: 0, ach: 2, sepa: 0, check: 5, internal_transfer: 0 }),
-        short_payment_tolerance: Some(units(0)),
-        application_order: Some(ApplicationOrder::OldestDue),
-        default_interest: Some(DefaultInterest { percent: Ratio(0.into()), cap_percent: Ratio(100.into()), free_in_grace: false }),
-        cure_business_days: Some(10),
-        cover_cap_percent: Some(Ratio(50.into())),
-        cooling_off_hours: Some(24),
-    }
+    built_in_environment("global")
 }
 
-/// The built-in layer of an environment.
+/// The first layer of an environment: what its file in `deploy/rules` says.
 pub fn built_in_environment(environment: &str) -> RuleLayer {
-    match environment {
-        "production" => {
-            RuleLayer { allocation_min: Some(units(10_000)), approval_tiers: Some(committee_from(500_000)), ..RuleLayer::default() }
-        }
-        "staging" => RuleLayer { approval_tiers: Some(committee_from(100_000)), ..RuleLayer::default() },
-        // so that a developer's calls can fall due at once
-        "development" => RuleLayer { notice_business_days: Some(NoticeDays::default()), ..RuleLayer::default() },
-        _ => RuleLayer::default(),
-    }
+    FIRST.get(environment).cloned().unwrap_or_default()
 }
 
 impl RuleLayer {
@@ -244,6 +226,7 @@ impl RuleLayer {
         over(&mut self.notice_business_days, &above.notice_business_days);
         over(&mut self.closed_on, &above.closed_on);
         over(&mut self.refund_tiers, &above.refund_tiers);
+        over(&mut self.rule_votes, &above.rule_votes);
         over(&mut self.payment_methods, &above.payment_methods);
         over(&mut self.clearing_business_days, &above.clearing_business_days);
         over(&mut self.short_payment_tolerance, &above.short_payment_tolerance);
@@ -267,14 +250,22 @@ impl RuleLayer {
             return refuse("allocations_per_deal_max is zero".into());
         }
         for (field, tiers) in [("approval_tiers", &self.approval_tiers), ("refund_tiers", &self.refund_tiers)] {
-            if tiers.as_ref().is_some_and(|tiers| tiers.len() > TIERS_MAX) {
+            let tiers = tiers.as_deref().unwrap_or_default();
+            if tiers.len() > TIERS_MAX {
                 return refuse(format!("{field} has more than {TIERS_MAX} entries"));
+            }
+            let same = |(place, tier): &(usize, &ApprovalTier)| tiers[..*place].iter().any(|other| other.from_amount == tier.from_amount);
+            if let Some((_, tier)) = tiers.iter().enumerate().find(same) {
+                return refuse(format!("{field} has two tiers from {}", tier.from_amount));
             }
         }
         for tier in self.approval_tiers.iter().chain(&self.refund_tiers).flatten() {
             if tier.votes == 0 || tier.votes > VOTES_MAX || tier.role != "committee" {
                 return refuse(format!("approval tier from {}: it needs 1 to {VOTES_MAX} votes of the role committee", tier.from_amount));
             }
+        }
+        if self.rule_votes.is_some_and(|votes| votes > VOTES_MAX) {
+            return refuse(format!("rule_votes is above {VOTES_MAX}"));
         }
         if self.reminder_days.as_ref().is_some_and(|days| days.len() > 10 || days.contains(&0)) {
             return refuse("reminder_days has more than 10 entries or a zero".into());
@@ -328,6 +319,7 @@ impl RuleLayer {
             notice_business_days: full.notice_business_days.unwrap_or_default(),
             closed_on: full.closed_on.unwrap_or_default(),
             refund_tiers: full.refund_tiers.unwrap_or_default(),
+            rule_votes: full.rule_votes.unwrap_or_default(),
             payment_methods: full.payment_methods.unwrap_or_default(),
             clearing_business_days: full.clearing_business_days.unwrap_or_default(),
             short_payment_tolerance: full.short_payment_tolerance.unwrap_or_default(),
@@ -361,192 +353,5 @@ fn highest(tiers: &[ApprovalTier], amount: Amount) -> Option<&ApprovalTier> {
     tiers.iter().filter(|tier| amount >= tier.from_amount).max_by_key(|tier| tier.from_amount)
 }
 
-/// What a rule layer holds for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RuleScope {
-    /// Every fund.
-    Global,
-    /// Every fund of a deployment, for example `env:production`.
-    Environment(String),
-    /// Funds of a type.
-    FundType(String),
-    /// One fund.
-    Fund(Uuid),
-}
-
-impl FromStr for RuleScope {
-    type Err = Rejection;
-
-    fn from_str(text: &str) -> Result<Self, Rejection> {
-        let token = |name: &str| -> Result<String, Rejection> {
-            let fits = !name.is_empty()
-                && name.len() <= 60
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-            fits.then(|| name.to_owned())
-                .ok_or_else(|| Reason::UnknownScope.with(format!("{text:?} names no scope: letters, digits, - and _ are allowed")))
-        };
-        match text.split_once(':') {
-            None if text == "global" => Ok(RuleScope::Global),
-            Some(("env", name)) => Ok(RuleScope::Environment(token(name)?)),
-            Some(("fund-type", name)) => Ok(RuleScope::FundType(token(name)?)),
-            Some(("fund", id)) => {
-                id.parse().map(RuleScope::Fund).map_err(|_| Reason::UnknownScope.with(format!("{id:?} is not a fund id")))
-            }
-            _ => Err(Reason::UnknownScope.with(format!("{text:?} is not a rule scope"))),
-        }
-    }
-}
-
-impl fmt::Display for RuleScope {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RuleScope::Global => formatter.write_str("global"),
-            RuleScope::Environment(name) => write!(formatter, "env:{name}"),
-            RuleScope::FundType(name) => write!(formatter, "fund-type:{name}"),
-            RuleScope::Fund(id) => write!(formatter, "fund:{id}"),
-        }
-    }
-}
-
-/// The layer that a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RuleOrigin {
-    /// What the layer holds for.
-    #[schemars(with = "String")]
-    pub scope: RuleScope,
-    /// Its version; 0 for what is built in.
-    pub version: i64,
-}
-
-impl Serialize for RuleScope {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for RuleScope {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(|rejection: Rejection| de::Error::custom(rejection.detail))
-    }
-}
-
-/// All layers that a service knows, with their versions.
-#[derive(Clone, Debug, Default)]
-pub struct RuleBook {
-    environment: String,
-    layers: BTreeMap<RuleScope, (i64, RuleLayer)>,
-}
-
-impl RuleBook {
-    /// An empty book of a deployment: the built-in layers hold.
-    pub fn new(environment: &str) -> RuleBook {
-        RuleBook { environment: environment.to_owned(), layers: BTreeMap::new() }
-    }
-
-    /// The same layers, seen by another deployment.
-    pub fn for_environment(&self, environment: &str) -> RuleBook {
-        RuleBook { environment: environment.to_owned(), layers: self.layers.clone() }
-    }
-
-    /// Takes a layer in, if it is newer than the one known. Returns whether it was.
-    pub fn put(&mut self, scope: RuleScope, version: i64, layer: RuleLayer) -> bool {
-        let newer = self.layers.get(&scope).is_none_or(|(known, _)| version > *known);
-        if newer {
-            self.layers.insert(scope, (version, layer));
-        }
-        newer
-    }
-
-    /// The layers up to the given fund type and fund, the lowest first, with whose they are and their versions.
-    fn stack(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> Vec<(RuleOrigin, Cow<'_, RuleLayer>)> {
-        let mut scopes = vec![RuleScope::Global, RuleScope::Environment(self.environment.clone())];
-        scopes.extend(fund_type.map(|name| RuleScope::FundType(name.to_owned())));
-        scopes.extend(fund_id.map(RuleScope::Fund));
-        let mut stack = vec![(RuleOrigin { scope: RuleScope::Global, version: 0 }, Cow::Owned(built_in()))];
-        for scope in scopes {
-            if let RuleScope::Environment(name) = &scope {
-                stack.push((RuleOrigin { scope: scope.clone(), version: 0 }, Cow::Owned(built_in_environment(name))));
-            }
-            if let Some((version, layer)) = self.layers.get(&scope) {
-                stack.push((RuleOrigin { scope, version: *version }, Cow::Borrowed(layer)));
-            }
-        }
-        stack
-    }
-
-    /// The merged layers up to the given fund type and fund.
-    pub fn merged(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> RuleLayer {
-        self.stack(fund_type, fund_id).into_iter().fold(RuleLayer::default(), |merged, (_, layer)| merged.with(&layer))
-    }
-
-    /// From which layer each value of [`RuleBook::merged`] comes, by the name of the field.
-    pub fn sources(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> BTreeMap<String, RuleOrigin> {
-        let mut sources = BTreeMap::new();
-        for (source, layer) in self.stack(fund_type, fund_id) {
-            let said = serde_json::to_value(&*layer).unwrap_or_default();
-            let fields = said.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-            sources.extend(fields.map(|(field, _)| (field.clone(), source.clone())));
-        }
-        sources
-    }
-
-    /// The rules in force for a fund. Layers that contradict each other refuse everything.
-    pub fn rules(&self, fund_type: &str, fund_id: Uuid) -> Result<Rules, Rejection> {
-        self.merged(Some(fund_type), Some(fund_id)).complete()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layers_are_merged_field_by_field() {
-        let fund = Uuid::from_u128(7);
-        let mut book = RuleBook::new("production");
-        let rules = book.rules("buyout", fund).unwrap();
-        assert_eq!((rules.allocation_min, rules.allocation_max), (units(10_000), units(100_000_000)));
-        assert_eq!(rules.tier(units(500_000)).map(|tier| tier.votes), Some(2));
-        assert_eq!(rules.tier(units(499_999)), None);
-        let layer = |grace_days| RuleLayer { grace_days: Some(grace_days), ..RuleLayer::default() };
-        assert!(book.put("fund-type:buyout".parse().unwrap(), 1, layer(10)));
-        assert_eq!(book.rules("buyout", fund).unwrap().grace_days, 10);
-        assert_eq!(book.rules("venture", fund).unwrap().grace_days, 30);
-        assert!(book.put(RuleScope::Fund(fund), 2, layer(5)));
-        assert!(!book.put(RuleScope::Fund(fund), 1, layer(9)), "an older version is ignored");
-        assert_eq!(book.rules("buyout", fund).unwrap().grace_days, 5);
-        let sources = book.sources(Some("buyout"), Some(fund));
-        let of = |field: &str| (sources[field].scope.to_string(), sources[field].version);
-        assert_eq!(of("grace_days"), (RuleScope::Fund(fund).to_string(), 2));
-        assert_eq!(of("allocation_min"), ("env:production".into(), 0));
-        assert_eq!(of("reminder_days"), ("global".into(), 0));
-        let fields = serde_json::to_value(book.rules("buyout", fund).unwrap()).unwrap();
-        assert!(fields.as_object().unwrap().keys().all(|field| sources.contains_key(field)), "each value comes from somewhere");
-    }
-
-    #[test]
-    fn rules_that_cannot_be_meant_are_refused() {
-        for bad in [
-            r#"{"allocation_min":"0"}"#,
-            r#"{"allocations_per_deal_max":0}"#,
-            r#"{"approval_tiers":[{"from_amount":"1","votes":0,"role":"committee"}]}"#,
-            r#"{"approval_tiers":[{"from_amount":"1","votes":1,"role":"nobody"}]}"#,
-            r#"{"reminder_days":[0]}"#,
-        ] {
-            assert_eq!(serde_json::from_str::<RuleLayer>(bad).unwrap().check().unwrap_err().reason, Reason::InvalidRules, "{bad}");
-        }
-        assert!(serde_json::from_str::<RuleLayer>(r#"{"allocation_mim":"5"}"#).is_err(), "a typing error is not ignored");
-        let crossed = RuleLayer { allocation_min: Some(units(200_000_000)), ..RuleLayer::default() };
-        assert_eq!(crossed.complete().unwrap_err().reason, Reason::InvalidRules);
-    }
-
-    #[test]
-    fn scopes_read_back() {
-        for scope in ["global", "env:staging", "fund-type:real-assets", "fund:00000000-0000-0000-0000-000000000007"] {
-            assert_eq!(scope.parse::<RuleScope>().unwrap().to_string(), scope);
-        }
-        for bad in ["", "all", "env:", "fund:7", "fund-type:a b", "global:x"] {
-            assert!(bad.parse::<RuleScope>().is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -58,6 +58,7 @@ fn allocation(fund: u128, decision: AllocationDecision) -> Allocation {
         security_type: "equity".into(),
         requested_by: "mia".into(),
         workflow_id: Uuid::from_u128(4),
+        rules: Default::default(),
         decision,
         called: usd(0),
         paid: usd(0),

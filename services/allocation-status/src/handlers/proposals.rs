@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
+use ::domain::message::Outcomes;
 use ::domain::messages::allocation_status::{
-    ALLOCATIONS_MAX, Allocation, AllocationAccepted, AllocationChange, AllocationOutcome, AllocationsPreview, AllocationsProposed, Fund,
-    PreviewAllocations, ProposeAllocation, ProposeAllocations,
+    Allocation, AllocationAccepted, AllocationChange, AllocationsPreview, Fund, PreviewAllocations, ProposeAllocation, ProposeAllocations,
 };
 use ::domain::messages::deals::Deal;
 use ::domain::{Reason, Rejection};
 use chassis::row::sorted_ids;
-use chassis::{Answer, Answers, Batch, Context, Fault, Handle, Sent, Show, Tx};
+use chassis::{Answer, Answers, Batch, Context, Fault, Handle, Show, Tx};
 use uuid::Uuid;
 
 use super::save_capacity;
@@ -23,37 +23,9 @@ impl Handle<ProposeAllocation> for AllocationStatus {
 }
 
 impl Handle<ProposeAllocations> for AllocationStatus {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<ProposeAllocations>) -> Result<Answers<AllocationsProposed>, Fault> {
-        let fits = |command: &ProposeAllocations| (1..=ALLOCATIONS_MAX).contains(&command.allocations.len());
-        let fitting = batch.iter().filter(|sent| fits(&sent.body));
-        let proposed: Vec<(&Context, &ProposeAllocation)> =
-            fitting.flat_map(|sent| sent.body.allocations.iter().map(|allocation| (&sent.context, allocation))).collect();
-        let mut decided = propose_all(tx, &proposed).await?.into_iter();
-        let mut answers = Answers::new();
-        for Sent { context, body, .. } in batch.iter() {
-            let count = body.allocations.len();
-            if !fits(body) {
-                let reason = if count == 0 { Reason::MalformedRequest } else { Reason::RequestTooLarge };
-                answers.push(Err(reason.with(format!("the request has {count} allocations, expected 1 to {ALLOCATIONS_MAX}"))));
-                continue;
-            }
-            let mut answer = AllocationsProposed { accepted: 0, refused: 0, outcomes: Vec::with_capacity(count) };
-            for outcome in decided.by_ref().take(count) {
-                match outcome {
-                    Ok(accepted) => {
-                        answer.accepted += 1;
-                        answer.outcomes.push(AllocationOutcome::Accepted(accepted));
-                    }
-                    Err(rejection) => {
-                        answer.refused += 1;
-                        tx.record_refusal::<ProposeAllocations>(context, &rejection)?;
-                        answer.outcomes.push(AllocationOutcome::Refused { problem: rejection.into() });
-                    }
-                }
-            }
-            answers.push(Ok(answer));
-        }
-        Ok(answers)
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<ProposeAllocations>) -> Result<Answers<Outcomes<AllocationAccepted>>, Fault> {
+        let decided = propose_all(tx, &batch.parts()).await?;
+        batch.answers_of_parts(tx, decided)
     }
 }
 
@@ -110,7 +82,8 @@ fn propose(
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
     let proposal = domain::Proposal { fund, deal, rules: &rules, of_deal };
     let amount = domain::propose(&proposal, body)?;
-    let made = domain::Made { id: tx.new_id(), at: tx.now(), by: context.actor.user.clone() };
+    let used = tx.rules().used(&fund.fund_type, fund.id);
+    let made = domain::Made { id: tx.new_id(), at: tx.now(), by: context.actor.user.clone(), rules: used };
     Ok(domain::allocation(&proposal, body, amount, made))
 }
 

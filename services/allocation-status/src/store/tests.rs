@@ -63,6 +63,7 @@ fn allocation_of(tx: &Tx, fund: &Fund, deal_id: Uuid) -> Allocation {
         security_type: "equity".into(),
         requested_by: "mia".into(),
         workflow_id: ids::workflow_id(id),
+        rules: Default::default(),
         decision: AllocationDecision::PendingApproval,
         called: usd(0),
         paid: usd(0),

@@ -190,6 +190,7 @@ pub fn new_call(tx: &Tx, context: &Context, fund: &FundCopy, id: Uuid, content: 
         covers_line_id: None,
         decision: CallDecision::Draft,
         decided_because: None,
+        rules: tx.rules().used(&fund.fund_type, fund.id),
         issued_on: None,
         line_count: 0,
         paid: fund.currency.zero(),
@@ -268,6 +269,7 @@ fn submit_draft(tx: &Tx, call: &mut CapitalCall, firm: &Firm) -> Result<(), Reje
     planned(tx, fund, &content, firm)?;
     call.decision = CallDecision::PendingApproval;
     call.submitted_at = Some(tx.now());
+    call.rules = tx.rules().used(&fund.fund_type, fund.id);
     call.version += 1;
     call.status = domain::call_status(call);
     Ok(())

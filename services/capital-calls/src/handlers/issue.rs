@@ -246,6 +246,7 @@ fn issue(tx: &mut Tx, context: &Context, call: &mut CapitalCall, books: &mut Boo
     };
     take(call, &mut books.firm.allocations);
     call.decision = CallDecision::Issued;
+    call.rules = tx.rules().used(&fund.fund_type, fund.id);
     call.issued_on = Some(issued_on);
     call.line_count = i32::try_from(previews.len()).unwrap_or(i32::MAX);
     for preview in previews {

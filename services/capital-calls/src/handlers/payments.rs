@@ -5,14 +5,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use ::domain::message::Outcomes;
 use ::domain::messages::capital_calls::{
-    CallLine, CallLineChange, CapitalCall, CapitalCallChange, Clearing, PAYMENTS_MAX, Payment, PaymentChange, PaymentOutcome,
-    PaymentStatus, PaymentsRecorded, RecordPayment, RecordPayments, RecordReceipt, Suspense,
+    CallLine, CallLineChange, CapitalCall, CapitalCallChange, Clearing, Payment, PaymentAccepted, PaymentChange, PaymentStatus,
+    RecordPayment, RecordPayments, RecordReceipt, Suspense,
 };
 use ::domain::rules::Rules;
 use ::domain::{Amount, Reason, Rejection, calendar};
 use chassis::row::sorted_ids;
-use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Summarise, Tx};
+use chassis::{Answers, Batch, Context, Fault, Handle, Summarise, Tx};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
@@ -29,37 +30,11 @@ impl Handle<RecordPayment> for CapitalCalls {
 }
 
 impl Handle<RecordPayments> for CapitalCalls {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<RecordPayments>) -> Result<Answers<PaymentsRecorded>, Fault> {
-        let fits = |command: &RecordPayments| (1..=PAYMENTS_MAX).contains(&command.payments.len());
-        let accepted = batch.iter().filter(|sent| fits(&sent.body));
-        let received: Vec<(&Context, &RecordPayment)> =
-            accepted.flat_map(|sent| sent.body.payments.iter().map(|payment| (&sent.context, payment))).collect();
-        let mut recorded = record_all(tx, &received).await?.into_iter();
-        let mut answers = Answers::new();
-        for Sent { context, body, .. } in batch.iter() {
-            if !fits(body) {
-                let why = format!("the request has {} payments, expected 1 to {PAYMENTS_MAX}", body.payments.len());
-                let reason = if body.payments.is_empty() { Reason::MalformedRequest } else { Reason::RequestTooLarge };
-                answers.push(Err(reason.with(why)));
-                continue;
-            }
-            let mut answer = PaymentsRecorded { accepted: 0, refused: 0, outcomes: Vec::with_capacity(body.payments.len()) };
-            for outcome in recorded.by_ref().take(body.payments.len()) {
-                match outcome {
-                    Ok(Payment { id, applied, unapplied, suspended, .. }) => {
-                        answer.accepted += 1;
-                        answer.outcomes.push(PaymentOutcome::Accepted { payment_id: id, applied, unapplied, suspended });
-                    }
-                    Err(rejection) => {
-                        answer.refused += 1;
-                        tx.record_refusal::<RecordPayments>(context, &rejection)?;
-                        answer.outcomes.push(PaymentOutcome::Refused { problem: rejection.into() });
-                    }
-                }
-            }
-            answers.push(Ok(answer));
-        }
-        Ok(answers)
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<RecordPayments>) -> Result<Answers<Outcomes<PaymentAccepted>>, Fault> {
+        let recorded = record_all(tx, &batch.parts()).await?;
+        let accepted =
+            |Payment { id, applied, unapplied, suspended, .. }| PaymentAccepted { payment_id: id, applied, unapplied, suspended };
+        batch.answers_of_parts(tx, recorded.into_iter().map(|payment| payment.map(accepted)).collect())
     }
 }
 

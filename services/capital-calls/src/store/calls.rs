@@ -40,6 +40,7 @@ fn call(row: &PgRow) -> Result<CapitalCall, Error> {
         covers_line_id: row.try_get("covers_line_id")?,
         decision: row.named("decision")?,
         decided_because: row.try_get("decided_because")?,
+        rules: row.json("rules")?,
         issued_on: row.try_get("issued_on")?,
         line_count: row.try_get("line_count")?,
         paid: row.amount("paid", currency)?,
@@ -54,15 +55,15 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     sqlx::query(
         "insert into capital_calls (id, version, created_at, fund_id, fund_type, currency, amount, purposes,
                                     due_on, priority, requested_by, content_hash, decision, paid, adjustments, rounding,
-                                    submitted_at, authors, issued_on, line_count, covers_line_id)
+                                    submitted_at, authors, issued_on, line_count, covers_line_id, rules)
          select id, version, created_at, fund_id, fund_type, currency, amount, purposes, due_on, priority, requested_by, content_hash, decision,
                 paid, adjustments, rounding, submitted_at, array(select jsonb_array_elements_text(authors)), issued_on, line_count,
-                covers_line_id
+                covers_line_id, rules
          from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::numeric[],
                               $8::jsonb[], $9::date[], $10::text[], $11::text[], $12::text[], $13::text[], $14::numeric[], $15::jsonb[],
-                              $16::text[], $17::timestamptz[], $18::jsonb[], $19::date[], $20::int[], $21::uuid[])
+                              $16::text[], $17::timestamptz[], $18::jsonb[], $19::date[], $20::int[], $21::uuid[], $22::jsonb[])
               as new (id, version, created_at, fund_id, fund_type, currency, amount, purposes, due_on, priority, requested_by, content_hash,
-                      decision, paid, adjustments, rounding, submitted_at, authors, issued_on, line_count, covers_line_id)",
+                      decision, paid, adjustments, rounding, submitted_at, authors, issued_on, line_count, covers_line_id, rules)",
     )
     .bind(column(calls, |call| call.id))
     .bind(column(calls, |call| call.version))
@@ -85,6 +86,7 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     .bind(column(calls, |call| call.issued_on))
     .bind(column(calls, |call| call.line_count))
     .bind(column(calls, |call| call.covers_line_id))
+    .bind(column(calls, |call| Json(&call.rules)))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -149,14 +151,15 @@ pub async fn save_calls(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault
              priority = new.priority, content_hash = new.content_hash, adjustments = new.adjustments, rounding = new.rounding,
              amendment = new.amendment, amending = new.amending, decision = new.decision, decided_because = new.decided_because,
              issued_on = new.issued_on, line_count = new.line_count, paid = new.paid, submitted_at = new.submitted_at,
-             amendments_asked = new.amendments_asked, authors = array(select jsonb_array_elements_text(new.authors)),
+             amendments_asked = new.amendments_asked, authors = array(select jsonb_array_elements_text(new.authors)), rules = new.rules,
              entries_seen = case when capital_calls.issued_on is null and new.issued_on is not null
                                  then (select coalesce(max(position), 0) from commitment_entries where fund_id = capital_calls.fund_id)
                                  else entries_seen end
          from unnest($1::uuid[], $2::bigint[], $3::text[], $4::numeric[], $5::jsonb[], $6::date[], $7::text[], $8::text[], $9::jsonb[],
-                     $10::text[], $11::int[], $12::jsonb[], $13::text[], $14::text[], $15::date[], $16::int[], $17::numeric[], $18::timestamptz[], $19::int[], $20::jsonb[])
+                     $10::text[], $11::int[], $12::jsonb[], $13::text[], $14::text[], $15::date[], $16::int[], $17::numeric[], $18::timestamptz[], $19::int[], $20::jsonb[],
+                     $21::jsonb[])
               as new (id, version, requested_by, amount, purposes, due_on, priority, content_hash, adjustments, rounding, amendment,
-                      amending, decision, decided_because, issued_on, line_count, paid, submitted_at, amendments_asked, authors)
+                      amending, decision, decided_because, issued_on, line_count, paid, submitted_at, amendments_asked, authors, rules)
          where capital_calls.id = new.id and capital_calls.version <> new.version",
     )
     .bind(column(calls, |call| call.id))
@@ -179,6 +182,7 @@ pub async fn save_calls(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault
     .bind(column(calls, |call| call.submitted_at))
     .bind(column(calls, |call| call.amendments_asked))
     .bind(column(calls, |call| Json(&call.authors)))
+    .bind(column(calls, |call| Json(&call.rules)))
     .execute(&mut **tx)
     .await?;
     Ok(())

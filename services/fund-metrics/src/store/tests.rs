@@ -228,6 +228,7 @@ async fn commitments_and_allocations_count_by_their_newest_version() {
             security_type: "equity".into(),
             requested_by: "mia".into(),
             workflow_id: Uuid::from_u128(82),
+            rules: Default::default(),
             decision,
             called: usd(0),
             paid: usd(0),

@@ -332,6 +332,7 @@ async fn approvals(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) 
         let mine = |approval: &&Approval| {
             visit.actor().roles.contains(&approval.tier.role)
                 && approval.requested_by != *user
+                && !approval.authors.contains(user)
                 && !approval.votes.iter().any(|vote| vote.user == *user)
         };
         let (for_me, for_others): (Vec<&Approval>, Vec<&Approval>) = pending.iter().partition(mine);

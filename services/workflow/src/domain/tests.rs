@@ -15,6 +15,7 @@ fn workflow(kind: SubjectKind) -> Workflow {
         steps: first_steps(kind, DateTime::UNIX_EPOCH),
         progress: 0,
         error: None,
+        rules: Default::default(),
         status: WorkflowStatus::Running,
     };
     derive(&mut workflow);

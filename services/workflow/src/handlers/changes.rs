@@ -123,7 +123,9 @@ fn ask_again(
     requested_by: &str,
 ) -> Result<Option<ApprovalTier>, Rejection> {
     let amount = super::gross(&content.purposes);
-    let tier = tx.rules().rules(&call.fund_type, call.fund_id)?.tier(amount).cloned();
+    let book = tx.rules();
+    let tier = book.rules(&call.fund_type, call.fund_id)?.tier(amount).cloned();
+    instance.workflow.rules = book.used(&call.fund_type, call.fund_id);
     instance.subject.amount = amount;
     instance.subject.authors.clone_from(&call.authors);
     instance.subject.priority = content.priority;

@@ -1,5 +1,6 @@
 use ::domain::Currency;
-use ::domain::messages::workflow::{StepStatus, SubjectKind, Vote, VoteDecision};
+use ::domain::ids;
+use ::domain::messages::workflow::{RuleSet, RuleSetStatus, StepStatus, SubjectKind, Vote, VoteDecision};
 use ::domain::rules::{ApprovalTier, RuleLayer};
 use chassis::{Database, Errand, clock::Clock};
 
@@ -28,11 +29,13 @@ fn instance_of(tx: &Tx, due: bool) -> Instance {
         steps: domain::first_steps(SubjectKind::Allocation, tx.now()),
         progress: 0,
         error: None,
+        rules: Default::default(),
         status: WorkflowStatus::Running,
     };
     domain::derive(&mut workflow);
     let subject = Subject {
         deal_id: Some(tx.new_id()),
+        fund_type: "buyout".into(),
         amount: usd(5_000),
         currency: "USD".parse().unwrap(),
         content_hash: "h".into(),
@@ -148,6 +151,7 @@ async fn approvals_and_rules_read_back_as_written() {
             rules: RuleLayer { grace_days: Some(version as u16), ..RuleLayer::default() },
             changed_by: "ada".into(),
             content_hash: "h".into(),
+            rule_change_id: None,
             status: RuleSetStatus::Active,
         };
         insert_rule_set(&mut tx, &rules).await.unwrap();

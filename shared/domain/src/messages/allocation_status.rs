@@ -5,10 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::message::{Aggregate, Command, Page, Query};
+use crate::message::{Aggregate, Command, Outcomes, Page, Query, Several};
 use crate::messages::deals::Deal;
 use crate::money::{Amount, Currency, Ratio};
 use crate::rejection::Problem;
+use crate::rules::RulesUsed;
 
 /// A fund and how much of it is allocated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +106,9 @@ pub struct Allocation {
     pub requested_by: String,
     /// The workflow that carries it through.
     pub workflow_id: Uuid,
+    /// The rules in force when it was proposed: its limits were checked by them.
+    #[serde(default)]
+    pub rules: RulesUsed,
     /// What was decided.
     pub decision: AllocationDecision,
     /// Called from investors for it: its share of issued calls.
@@ -250,33 +254,19 @@ pub struct ProposeAllocations {
     pub allocations: Vec<ProposeAllocation>,
 }
 
-/// What became of several proposals.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct AllocationsProposed {
-    /// Proposals accepted.
-    pub accepted: usize,
-    /// Proposals refused.
-    pub refused: usize,
-    /// One outcome for each proposal, in the order of the request.
-    pub outcomes: Vec<AllocationOutcome>,
-}
-
-/// What became of one of several proposals.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum AllocationOutcome {
-    /// It goes on as a workflow.
-    Accepted(AllocationAccepted),
-    /// It does not.
-    Refused {
-        /// Why, and what to do about it.
-        problem: Problem,
-    },
-}
-
 impl Command for ProposeAllocations {
     const SUBJECT: &'static str = "tranche.cmd.allocation-status.propose-allocations";
-    type Reply = AllocationsProposed;
+    type Reply = Outcomes<AllocationAccepted>;
+}
+
+impl Several for ProposeAllocations {
+    type Part = ProposeAllocation;
+    type Accepted = AllocationAccepted;
+    const PARTS: &'static str = "allocations";
+    const PARTS_MAX: usize = ALLOCATIONS_MAX;
+    fn parts(&self) -> &[ProposeAllocation] {
+        &self.allocations
+    }
 }
 
 /// By what an amount is split over funds.

@@ -1,17 +1,19 @@
 //! What workflow answers and emits: workflows, approvals and rules.
 
-use std::collections::BTreeMap;
+mod rules;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::message::{Aggregate, Command, Page, Query};
+use crate::message::{Aggregate, Command, Outcomes, Page, Query, Several};
 use crate::messages::capital_calls::Priority;
 use crate::money::{Amount, Currency};
 use crate::rejection::Problem;
-use crate::rules::{ApprovalTier, RuleLayer, RuleOrigin, Rules};
+use crate::rules::{ApprovalTier, RulesUsed};
+
+pub use rules::*;
 
 /// What a workflow or an approval is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +50,9 @@ pub struct Workflow {
     pub progress: u8,
     /// Why it failed or is held up, and what to do.
     pub error: Option<Problem>,
+    /// The rules in force when it was asked for what it asks for; it keeps to them whatever is put afterwards.
+    #[serde(default)]
+    pub rules: RulesUsed,
     /// Derived from the steps.
     pub status: WorkflowStatus,
 }
@@ -277,63 +282,6 @@ impl Aggregate for Approval {
     }
 }
 
-/// One version of one layer of rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RuleSet {
-    /// Id, derived from the scope.
-    pub id: Uuid,
-    /// Version.
-    pub version: i64,
-    /// When this version was put.
-    pub created_at: DateTime<Utc>,
-    /// What the layer holds for.
-    pub scope: String,
-    /// The layer; what is null is taken from the layer below.
-    pub rules: RuleLayer,
-    /// Who put it.
-    pub changed_by: String,
-    /// SHA-256 of the layer.
-    pub content_hash: String,
-    /// `active` for the newest version, else `superseded`.
-    pub status: RuleSetStatus,
-}
-
-/// Whether a version is in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RuleSetStatus {
-    /// In force.
-    Active,
-    /// A newer version is in force.
-    Superseded,
-}
-
-/// What happened to a rule set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum RuleSetChange {
-    /// A new version is in force.
-    Activated,
-}
-
-impl Aggregate for RuleSet {
-    type Change = RuleSetChange;
-    const KIND: &'static str = "rules";
-    const OWNER: &'static str = "workflow";
-    fn id(&self) -> Uuid {
-        self.id
-    }
-    fn version(&self) -> i64 {
-        self.version
-    }
-    fn fund_id(&self) -> Option<Uuid> {
-        None
-    }
-    fn change_name(_: &RuleSetChange) -> &'static str {
-        "activated"
-    }
-}
-
 /// Votes on an approval.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -352,65 +300,30 @@ impl Command for CastVote {
     type Reply = Approval;
 }
 
-/// Puts a new version of a layer of rules in force.
+/// Most votes of one [`CastVotes`]: more than a committee decides in a meeting.
+pub const VOTES_MAX: usize = 500;
+
+/// Votes on several approvals. Each vote counts or is refused by itself, as a [`CastVote`] would be, one on top of the other.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PutRules {
-    /// `global`, `env:<name>`, `fund-type:<type>` or `fund:<id>`.
-    pub scope: String,
-    /// The layer.
-    pub rules: RuleLayer,
+pub struct CastVotes {
+    /// The votes, 1 to 500.
+    pub votes: Vec<CastVote>,
 }
 
-impl Command for PutRules {
-    const SUBJECT: &'static str = "tranche.cmd.workflow.put-rules";
-    type Reply = RuleSet;
+impl Command for CastVotes {
+    const SUBJECT: &'static str = "tranche.cmd.workflow.cast-votes";
+    type Reply = Outcomes<Approval>;
 }
 
-/// The layer of a scope and the rules that result for it.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GetRules {
-    /// The scope.
-    pub scope: String,
-    /// Type of the fund, to merge its layer under that of a fund.
-    #[serde(default)]
-    pub fund_type: Option<String>,
-}
-
-/// The answer to [`GetRules`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct RulesView {
-    /// Id of the scope's rule set.
-    pub id: Uuid,
-    /// Version in force; 0 when nothing was put yet.
-    pub version: i64,
-    /// The scope.
-    pub scope: String,
-    /// The layer put for this scope.
-    pub rules: RuleLayer,
-    /// All layers up to this scope, merged.
-    pub effective: Rules,
-    /// The layer that each value of them comes from.
-    pub sources: BTreeMap<String, RuleOrigin>,
-}
-
-impl Query for GetRules {
-    const SUBJECT: &'static str = "tranche.query.workflow.get-rules";
-    type Reply = RulesView;
-}
-
-/// All versions of a scope's layer, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListRuleVersions {
-    /// The scope.
-    pub scope: String,
-}
-
-impl Query for ListRuleVersions {
-    const SUBJECT: &'static str = "tranche.query.workflow.list-rule-versions";
-    type Reply = Page<RuleSet>;
+impl Several for CastVotes {
+    type Part = CastVote;
+    type Accepted = Approval;
+    const PARTS: &'static str = "votes";
+    const PARTS_MAX: usize = VOTES_MAX;
+    fn parts(&self) -> &[CastVote] {
+        &self.votes
+    }
 }
 
 /// One workflow.

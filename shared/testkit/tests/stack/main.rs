@@ -2,6 +2,7 @@
 
 mod allocations;
 mod analytics;
+mod approvals;
 mod audit;
 mod bank_details;
 mod calls;
@@ -21,6 +22,7 @@ mod page;
 mod payments;
 mod readers;
 mod reconcile;
+mod rule_changes;
 mod rules;
 mod services;
 mod statements;

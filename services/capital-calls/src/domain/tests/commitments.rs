@@ -164,6 +164,7 @@ pub fn issued(id: u128, purposes: Vec<Purpose>, rounding: Rounding, due_on: &str
         covers_line_id: None,
         decision: CallDecision::Issued,
         decided_because: None,
+        rules: Default::default(),
         issued_on: Some(date("2026-01-02")),
         line_count: 0,
         paid: usd(0),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::message::{Aggregate, Command, Page, Query};
 use crate::money::{Amount, Currency, Ratio};
+use crate::rules::RulesUsed;
 
 use super::{CallLine, LinePurpose};
 
@@ -182,6 +183,9 @@ pub struct CapitalCall {
     /// Why it was cancelled or rescinded.
     #[serde(default)]
     pub decided_because: Option<String>,
+    /// The rules in force when it was submitted; once it is issued those by which its lines were made.
+    #[serde(default)]
+    pub rules: RulesUsed,
     /// Business date of the issue.
     pub issued_on: Option<NaiveDate>,
     /// Number of lines; 0 before the issue.

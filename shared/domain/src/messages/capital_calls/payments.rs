@@ -5,9 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::message::{Aggregate, Command, Page, Query};
+use crate::message::{Aggregate, Command, Outcomes, Page, Query, Several};
 use crate::money::{Amount, Currency};
-use crate::rejection::Problem;
 
 /// How cash came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -258,43 +257,33 @@ pub struct RecordPayments {
     pub payments: Vec<RecordPayment>,
 }
 
-/// What became of several payments.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PaymentsRecorded {
-    /// Payments accepted.
-    pub accepted: usize,
-    /// Payments refused.
-    pub refused: usize,
-    /// One outcome for each payment, in the order of the request.
-    pub outcomes: Vec<PaymentOutcome>,
-}
-
-/// What became of one of several payments.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum PaymentOutcome {
-    /// It is recorded.
-    Accepted {
-        /// The payment.
-        payment_id: Uuid,
-        /// Part that reduced what was outstanding.
-        applied: Amount,
-        /// Part above it.
-        unapplied: Amount,
-        /// Part that waits for a person, with a warning on the payment.
-        #[serde(default)]
-        suspended: Amount,
-    },
-    /// It is not.
-    Refused {
-        /// Why, and what to do about it.
-        problem: Problem,
-    },
-}
-
 impl Command for RecordPayments {
     const SUBJECT: &'static str = "tranche.cmd.capital-calls.record-payments";
-    type Reply = PaymentsRecorded;
+    type Reply = Outcomes<PaymentAccepted>;
+}
+
+impl Several for RecordPayments {
+    type Part = RecordPayment;
+    type Accepted = PaymentAccepted;
+    const PARTS: &'static str = "payments";
+    const PARTS_MAX: usize = PAYMENTS_MAX;
+    fn parts(&self) -> &[RecordPayment] {
+        &self.payments
+    }
+}
+
+/// One of several payments is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PaymentAccepted {
+    /// The payment.
+    pub payment_id: Uuid,
+    /// Part that reduced what was outstanding.
+    pub applied: Amount,
+    /// Part above it.
+    pub unapplied: Amount,
+    /// Part that waits for a person, with a warning on the payment.
+    #[serde(default)]
+    pub suspended: Amount,
 }
 
 /// Takes a payment back, once.

@@ -1,0 +1,131 @@
+//! Changes of rules: drafted, validated, simulated, approved by others, in force from a time on.
+
+use ::domain::messages::workflow::{RuleChange, RuleChangeStatus, Vote, VoteDecision, VoteOnRules};
+use ::domain::rejection::check_text;
+use ::domain::rules::{RuleLayer, RuleScope};
+use ::domain::{Actor, Reason, Rejection, Scope};
+use chrono::{DateTime, Duration, Utc};
+use sha2::{Digest, Sha256};
+
+use super::COMMENT_CHARACTERS_MAX;
+
+/// Longest time ahead for which rules may be put.
+const AHEAD_DAYS_MAX: i64 = 366;
+
+/// What somebody writes into a change.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The whole layer.
+    pub rules: RuleLayer,
+    /// Why.
+    pub comment: String,
+    /// From when on.
+    pub active_from: Option<DateTime<Utc>>,
+}
+
+impl Written {
+    /// Refuses a comment or a time that cannot be meant. The layer may have problems: they are named to whoever mends them.
+    ///
+    /// # Errors
+    /// `invalid_text`, `implausible_date`.
+    pub fn check(&self, now: DateTime<Utc>) -> Result<(), Rejection> {
+        check_text("comment", &self.comment, COMMENT_CHARACTERS_MAX)?;
+        let latest = now + Duration::days(AHEAD_DAYS_MAX);
+        match self.active_from {
+            Some(from) if from < now => {
+                Err(Reason::ImplausibleDate.with(format!("active_from {from} has passed; without it rules are in force once approved")))
+            }
+            Some(from) if from > latest => {
+                Err(Reason::ImplausibleDate.with(format!("active_from {from} is more than {AHEAD_DAYS_MAX} days ahead")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a scope that the actor may not change.
+///
+/// # Errors
+/// `unknown_scope`, `fund_out_of_scope`.
+pub fn scope_of(scope: &str, actor: &Actor) -> Result<RuleScope, Rejection> {
+    let scope: RuleScope = scope.parse()?;
+    match (&scope, &actor.scope) {
+        (RuleScope::Fund(id), _) => actor.check_fund(*id)?,
+        (_, Scope::Funds(_)) => {
+            return Err(Reason::FundOutOfScope.with(format!("{scope} holds for funds that {} may not see", actor.user)));
+        }
+        (_, Scope::All) => {}
+    }
+    Ok(scope)
+}
+
+/// Writes a change anew: what it says, against which version, and what is wrong with it. Votes and simulation were of something else.
+pub fn write(change: &mut RuleChange, written: Written, replaces: i64, votes_needed: u16, problems: Vec<String>, author: &str) {
+    let Written { rules, comment, active_from } = written;
+    (change.rules, change.comment, change.active_from, change.replaces) = (rules, comment, active_from, replaces);
+    (change.votes_needed, change.problems) = (votes_needed, problems);
+    (change.votes, change.simulation) = (vec![], None);
+    if !change.authors.iter().any(|known| known == author) {
+        change.authors.push(author.to_owned());
+    }
+    let content = serde_json::json!({"scope": change.scope, "rules": change.rules, "replaces": replaces, "active_from": active_from});
+    change.content_hash = hex::encode(Sha256::digest(content.to_string()));
+    change.status = rule_change_status(change);
+}
+
+/// Takes a vote of somebody who has not written the change, on what it says now.
+///
+/// # Errors
+/// `rule_change_decided`, `rule_change_not_ready`, `rule_change_differs`, `second_person_needed`, `already_voted`, `invalid_text`.
+pub fn vote_on_rules(change: &RuleChange, actor: &Actor, body: &VoteOnRules, now: DateTime<Utc>) -> Result<Vote, Rejection> {
+    if let Some(comment) = &body.comment {
+        check_text("comment", comment, COMMENT_CHARACTERS_MAX)?;
+    }
+    check_open(change)?;
+    match change.status {
+        RuleChangeStatus::Draft => {
+            return Err(Reason::RuleChangeNotReady.with(format!("change {} has problems: {}", change.id, change.problems.join("; "))));
+        }
+        RuleChangeStatus::Validated => {
+            return Err(Reason::RuleChangeNotReady.with(format!("change {} was not simulated", change.id)));
+        }
+        _ => {}
+    }
+    if body.content_hash != change.content_hash {
+        return Err(Reason::RuleChangeDiffers.with(format!("change {} has the hash {}", change.id, change.content_hash)));
+    }
+    if change.authors.contains(&actor.user) {
+        return Err(Reason::SecondPersonNeeded.with(format!("{} has written change {}", actor.user, change.id)));
+    }
+    if change.votes.iter().any(|vote| vote.user == actor.user) {
+        return Err(Reason::AlreadyVoted.with(format!("{} has voted on change {}", actor.user, change.id)));
+    }
+    Ok(Vote { user: actor.user.clone(), decision: body.decision, comment: body.comment.clone(), at: now })
+}
+
+/// Refuses a change that is in force or has ended.
+///
+/// # Errors
+/// `rule_change_decided`.
+pub fn check_open(change: &RuleChange) -> Result<(), Rejection> {
+    match change.status {
+        RuleChangeStatus::Draft | RuleChangeStatus::Validated | RuleChangeStatus::Simulated | RuleChangeStatus::Approved => Ok(()),
+        RuleChangeStatus::Active | RuleChangeStatus::Denied | RuleChangeStatus::Withdrawn => {
+            Err(Reason::RuleChangeDecided.with(format!("change {} is {}", change.id, chassis::row::name(&change.status))))
+        }
+    }
+}
+
+/// How far a change is.
+pub fn rule_change_status(change: &RuleChange) -> RuleChangeStatus {
+    let approvals = change.votes.iter().filter(|vote| vote.decision == VoteDecision::Approve).count();
+    match change {
+        RuleChange { withdrawn_by: Some(_), .. } => RuleChangeStatus::Withdrawn,
+        RuleChange { became: Some(_), .. } => RuleChangeStatus::Active,
+        _ if change.votes.len() > approvals => RuleChangeStatus::Denied,
+        _ if !change.problems.is_empty() => RuleChangeStatus::Draft,
+        RuleChange { simulation: None, .. } => RuleChangeStatus::Validated,
+        _ if approvals < usize::from(change.votes_needed) => RuleChangeStatus::Simulated,
+        _ => RuleChangeStatus::Approved,
+    }
+}

@@ -1,0 +1,198 @@
+//! Versions of rules, changes on their way to be one, and what was asked for in a time.
+
+use ::domain::ids;
+use ::domain::messages::workflow::{RuleChange, RuleChangeStatus, RuleSet, RuleSetStatus};
+use chassis::{Fault, RowExt, Tx, row};
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use crate::domain::PastRequest;
+
+fn rule_set(row: &PgRow) -> Result<RuleSet, Error> {
+    let scope: String = row.try_get("scope")?;
+    Ok(RuleSet {
+        id: ids::rule_set_id(&scope),
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        scope,
+        rules: row.json("rules")?,
+        changed_by: row.try_get("changed_by")?,
+        content_hash: row.try_get("content_hash")?,
+        rule_change_id: row.try_get("rule_change_id")?,
+        status: if row.try_get("newest")? { RuleSetStatus::Active } else { RuleSetStatus::Superseded },
+    })
+}
+
+/// Keeps other replicas from putting a version of the same scope until this transaction ends.
+pub async fn lock_scope(tx: &mut Tx, scope: &str) -> Result<(), Fault> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('rules/' || $1, 0))").bind(scope).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Adds a version of a layer.
+pub async fn insert_rule_set(tx: &mut Tx, rules: &RuleSet) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into rule_sets (scope, version, created_at, rules, changed_by, content_hash, rule_change_id)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(&rules.scope)
+    .bind(rules.version)
+    .bind(rules.created_at)
+    .bind(Json(&rules.rules))
+    .bind(&rules.changed_by)
+    .bind(&rules.content_hash)
+    .bind(rules.rule_change_id)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The newest version of each scope's layer.
+pub async fn newest_rules(tx: &mut Tx) -> Result<Vec<RuleSet>, Fault> {
+    let newest = sqlx::query("select distinct on (scope) *, true as newest from rule_sets order by scope, version desc")
+        .try_map(|row| rule_set(&row))
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(newest)
+}
+
+/// The versions of a scope's layer, newest first.
+pub async fn rule_versions(tx: &mut Tx, scope: &str, limit: i64) -> Result<Vec<RuleSet>, Fault> {
+    let versions = sqlx::query(
+        "select *, row_number() over (order by version desc) = 1 as newest
+         from rule_sets where scope = $1 order by version desc limit $2",
+    )
+    .bind(scope)
+    .bind(limit)
+    .try_map(|row| rule_set(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(versions)
+}
+
+/// One version of a scope's layer.
+pub async fn rule_version(tx: &mut Tx, scope: &str, version: i64) -> Result<Option<RuleSet>, Fault> {
+    let found = sqlx::query(
+        "select *, version = (select max(version) from rule_sets where scope = $1) as newest from rule_sets where scope = $1 and version = $2",
+    )
+    .bind(scope)
+    .bind(version)
+    .try_map(|row| rule_set(&row))
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(found)
+}
+
+/// Writes a change of rules, new or locked.
+pub async fn save_rule_change(tx: &mut Tx, change: &RuleChange) -> Result<(), Fault> {
+    sqlx::query(
+        "insert into rule_changes (id, version, created_at, scope, change, status, active_from) values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (id) do update set version = excluded.version, change = excluded.change, status = excluded.status,
+                                        active_from = excluded.active_from",
+    )
+    .bind(change.id)
+    .bind(change.version)
+    .bind(change.created_at)
+    .bind(&change.scope)
+    .bind(Json(change))
+    .bind(row::name(&change.status))
+    .bind(change.active_from.unwrap_or(change.created_at))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A change of rules, locked.
+pub async fn lock_rule_change(tx: &mut Tx, id: Uuid) -> Result<Option<RuleChange>, Fault> {
+    let found = sqlx::query("select change from rule_changes where id = $1 for no key update").bind(id);
+    Ok(found.try_map(|row: PgRow| row.json("change")).fetch_optional(&mut **tx).await?)
+}
+
+/// One change of rules.
+pub async fn find_rule_change(tx: &mut Tx, id: Uuid) -> Result<Option<RuleChange>, Fault> {
+    let found = sqlx::query("select change from rule_changes where id = $1").bind(id);
+    Ok(found.try_map(|row: PgRow| row.json("change")).fetch_optional(&mut **tx).await?)
+}
+
+/// Changes of rules that are approved and whose time has come, locked, the earliest first, but for those that another replica is at.
+pub async fn lock_due_rule_changes(tx: &mut Tx, limit: i64) -> Result<Vec<RuleChange>, Fault> {
+    let now = tx.now();
+    let due = sqlx::query(
+        "select change from rule_changes where status = 'approved' and active_from <= $1
+         order by active_from, id limit $2 for no key update skip locked",
+    )
+    .bind(now)
+    .bind(limit)
+    .try_map(|row: PgRow| row.json("change"))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(due)
+}
+
+/// Changes of rules, newest first, before an id.
+pub async fn list_rule_changes(
+    tx: &mut Tx,
+    scope: Option<&str>,
+    status: Option<RuleChangeStatus>,
+    before: Uuid,
+    limit: i64,
+) -> Result<Vec<RuleChange>, Fault> {
+    let changes = sqlx::query(
+        "select change from rule_changes
+         where ($1::text is null or scope = $1) and ($2::text is null or status = $2) and id < $3
+         order by id desc limit $4",
+    )
+    .persistent(false)
+    .bind(scope)
+    .bind(status.map(|status| row::name(&status)))
+    .bind(before)
+    .bind(limit)
+    .try_map(|row: PgRow| row.json("change"))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(changes)
+}
+
+/// What was asked for in a time, of one fund or type of fund where these are given, the newest first. Withdrawn amendments and the like
+/// are there too: they were asked for.
+pub async fn past_requests(
+    tx: &mut Tx,
+    (from, until): (DateTime<Utc>, DateTime<Utc>),
+    fund_type: Option<&str>,
+    fund_id: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<PastRequest>, Fault> {
+    let requests = sqlx::query(
+        "select subject_kind, subject_id, fund_id, created_at, subject,
+                (select count(*) from workflows as other
+                 where other.subject_kind = 'allocation' and asked.subject_kind = 'allocation' and other.status <> 'failed'
+                   and other.subject ->> 'deal_id' = asked.subject ->> 'deal_id'
+                   and (other.created_at, other.id) < (asked.created_at, asked.id)) as of_deal_before
+         from workflows as asked
+         where created_at >= $1 and created_at < $2 and ($3::text is null or subject ->> 'fund_type' = $3)
+           and ($4::uuid is null or fund_id = $4)
+         order by created_at desc, id desc limit $5",
+    )
+    .persistent(false)
+    .bind(from)
+    .bind(until)
+    .bind(fund_type)
+    .bind(fund_id)
+    .bind(limit)
+    .try_map(|row: PgRow| {
+        Ok(PastRequest {
+            kind: row.named("subject_kind")?,
+            subject_id: row.try_get("subject_id")?,
+            fund_id: row.try_get("fund_id")?,
+            asked_at: row.try_get("created_at")?,
+            subject: row.json("subject")?,
+            of_deal_before: row.try_get("of_deal_before")?,
+        })
+    })
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(requests)
+}

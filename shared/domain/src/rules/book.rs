@@ -1,0 +1,208 @@
+//! The layers of rules that a service knows, and how they are merged.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{RuleLayer, Rules, built_in, built_in_environment};
+use crate::rejection::{Reason, Rejection};
+
+/// What a rule layer holds for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleScope {
+    /// Every fund.
+    Global,
+    /// Every fund of a deployment, for example `env:production`.
+    Environment(String),
+    /// Funds of a type.
+    FundType(String),
+    /// One fund.
+    Fund(Uuid),
+}
+
+impl FromStr for RuleScope {
+    type Err = Rejection;
+
+    fn from_str(text: &str) -> Result<Self, Rejection> {
+        let token = |name: &str| -> Result<String, Rejection> {
+            let fits = !name.is_empty()
+                && name.len() <= 60
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+            fits.then(|| name.to_owned())
+                .ok_or_else(|| Reason::UnknownScope.with(format!("{text:?} names no scope: letters, digits, - and _ are allowed")))
+        };
+        match text.split_once(':') {
+            None if text == "global" => Ok(RuleScope::Global),
+            Some(("env", name)) => Ok(RuleScope::Environment(token(name)?)),
+            Some(("fund-type", name)) => Ok(RuleScope::FundType(token(name)?)),
+            Some(("fund", id)) => {
+                id.parse().map(RuleScope::Fund).map_err(|_| Reason::UnknownScope.with(format!("{id:?} is not a fund id")))
+            }
+            _ => Err(Reason::UnknownScope.with(format!("{text:?} is not a rule scope"))),
+        }
+    }
+}
+
+impl fmt::Display for RuleScope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RuleScope::Global => formatter.write_str("global"),
+            RuleScope::Environment(name) => write!(formatter, "env:{name}"),
+            RuleScope::FundType(name) => write!(formatter, "fund-type:{name}"),
+            RuleScope::Fund(id) => write!(formatter, "fund:{id}"),
+        }
+    }
+}
+
+/// The layer that a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuleOrigin {
+    /// What the layer holds for.
+    #[schemars(with = "String")]
+    pub scope: RuleScope,
+    /// Its version; 0 for what is built in.
+    pub version: i64,
+}
+
+impl Serialize for RuleScope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RuleScope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(|rejection: Rejection| de::Error::custom(rejection.detail))
+    }
+}
+
+/// The rules that a decision used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RulesUsed {
+    /// SHA-256 of the effective rules, as JSON with its fields in the order of the schema; empty where it is not known any more.
+    pub content_hash: String,
+    /// The layers that they were merged from, the lowest first; version 0 is what `deploy/rules` says.
+    pub layers: Vec<RuleOrigin>,
+}
+
+/// All layers that a service knows, with their versions.
+#[derive(Clone, Debug, Default)]
+pub struct RuleBook {
+    environment: String,
+    layers: BTreeMap<RuleScope, (i64, RuleLayer)>,
+}
+
+impl RuleBook {
+    /// An empty book of a deployment: the built-in layers hold.
+    pub fn new(environment: &str) -> RuleBook {
+        RuleBook { environment: environment.to_owned(), layers: BTreeMap::new() }
+    }
+
+    /// The same layers, seen by another deployment.
+    pub fn for_environment(&self, environment: &str) -> RuleBook {
+        RuleBook { environment: environment.to_owned(), layers: self.layers.clone() }
+    }
+
+    /// Takes a layer in, if it is newer than the one known. Returns whether it was.
+    pub fn put(&mut self, scope: RuleScope, version: i64, layer: RuleLayer) -> bool {
+        let newer = self.layers.get(&scope).is_none_or(|(known, _)| version > *known);
+        if newer {
+            self.layers.insert(scope, (version, layer));
+        }
+        newer
+    }
+
+    /// The layers up to the given fund type and fund, the lowest first, with whose they are and their versions.
+    fn stack(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> Vec<(RuleOrigin, Cow<'_, RuleLayer>)> {
+        let mut scopes = vec![RuleScope::Global, RuleScope::Environment(self.environment.clone())];
+        scopes.extend(fund_type.map(|name| RuleScope::FundType(name.to_owned())));
+        scopes.extend(fund_id.map(RuleScope::Fund));
+        let mut stack = vec![(RuleOrigin { scope: RuleScope::Global, version: 0 }, Cow::Owned(built_in()))];
+        for scope in scopes {
+            if let RuleScope::Environment(name) = &scope {
+                stack.push((RuleOrigin { scope: scope.clone(), version: 0 }, Cow::Owned(built_in_environment(name))));
+            }
+            if let Some((version, layer)) = self.layers.get(&scope) {
+                stack.push((RuleOrigin { scope, version: *version }, Cow::Borrowed(layer)));
+            }
+        }
+        stack
+    }
+
+    /// The merged layers up to the given fund type and fund.
+    pub fn merged(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> RuleLayer {
+        self.stack(fund_type, fund_id).into_iter().fold(RuleLayer::default(), |merged, (_, layer)| merged.with(&layer))
+    }
+
+    /// From which layer each value of [`RuleBook::merged`] comes, by the name of the field.
+    pub fn sources(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> BTreeMap<String, RuleOrigin> {
+        let mut sources = BTreeMap::new();
+        for (source, layer) in self.stack(fund_type, fund_id) {
+            let said = serde_json::to_value(&*layer).unwrap_or_default();
+            let fields = said.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+            sources.extend(fields.map(|(field, _)| (field.clone(), source.clone())));
+        }
+        sources
+    }
+
+    /// Which rules are in force for a fund, for the record of a decision.
+    pub fn used(&self, fund_type: &str, fund_id: Uuid) -> RulesUsed {
+        let mut merged = RuleLayer::default();
+        let mut layers = Vec::new();
+        for (origin, layer) in self.stack(Some(fund_type), Some(fund_id)) {
+            merged = merged.with(&layer);
+            // a layer that was put stands over the file of its scope
+            if origin.version > 0 || *layer != RuleLayer::default() {
+                layers.push(origin);
+            }
+        }
+        let text = serde_json::to_string(&merged).unwrap_or_default();
+        RulesUsed { content_hash: hex::encode(Sha256::digest(text)), layers }
+    }
+
+    /// What would contradict itself if a scope had this layer: in the scope itself, and in those above it.
+    pub fn contradictions(&self, scope: &RuleScope, layer: &RuleLayer) -> Vec<String> {
+        let mut book = match scope {
+            RuleScope::Environment(name) => self.for_environment(name),
+            _ => self.clone(),
+        };
+        book.put(scope.clone(), i64::MAX, layer.clone());
+        let (mut types, mut funds) = (vec![None], vec![None]);
+        match scope {
+            RuleScope::Fund(id) => funds = vec![Some(*id)],
+            RuleScope::FundType(name) => types = vec![Some(name.as_str())],
+            RuleScope::Global | RuleScope::Environment(_) => {
+                types.extend(
+                    book.layers
+                        .keys()
+                        .filter_map(|scope| if let RuleScope::FundType(name) = scope { Some(Some(name.as_str())) } else { None }),
+                );
+                funds.extend(book.layers.keys().filter_map(|scope| if let RuleScope::Fund(id) = scope { Some(Some(*id)) } else { None }));
+            }
+        }
+        let mut contradictions: Vec<String> = layer.check().err().map(|rejection| rejection.detail).into_iter().collect();
+        for (fund_type, fund_id) in types.iter().map(|name| (*name, None)).chain(funds.iter().map(|id| (None, *id))) {
+            if let Err(rejection) = book.merged(fund_type, fund_id).complete() {
+                let of = match (fund_type, fund_id) {
+                    (_, Some(id)) => format!(" for fund {id}"),
+                    (Some(name), None) => format!(" for funds of type {name}"),
+                    (None, None) => String::new(),
+                };
+                contradictions.push(format!("{}{of}", rejection.detail));
+            }
+        }
+        contradictions.dedup();
+        contradictions
+    }
+
+    /// The rules in force for a fund. Layers that contradict each other refuse everything.
+    pub fn rules(&self, fund_type: &str, fund_id: Uuid) -> Result<Rules, Rejection> {
+        self.merged(Some(fund_type), Some(fund_id)).complete()
+    }
+}

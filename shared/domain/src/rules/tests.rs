@@ -1,0 +1,99 @@
+use uuid::Uuid;
+
+use super::*;
+
+fn units(amount: i64) -> Amount {
+    Amount::from_decimal(amount.into())
+}
+
+#[test]
+fn layers_are_merged_field_by_field() {
+    let fund = Uuid::from_u128(7);
+    let mut book = RuleBook::new("production");
+    let rules = book.rules("buyout", fund).unwrap();
+    assert_eq!((rules.allocation_min, rules.allocation_max), (units(10_000), units(100_000_000)));
+    assert_eq!(rules.tier(units(500_000)).map(|tier| tier.votes), Some(2));
+    assert_eq!(rules.tier(units(499_999)), None);
+    let layer = |grace_days| RuleLayer { grace_days: Some(grace_days), ..RuleLayer::default() };
+    assert!(book.put("fund-type:buyout".parse().unwrap(), 1, layer(10)));
+    assert_eq!(book.rules("buyout", fund).unwrap().grace_days, 10);
+    assert_eq!(book.rules("venture", fund).unwrap().grace_days, 30);
+    assert!(book.put(RuleScope::Fund(fund), 2, layer(5)));
+    assert!(!book.put(RuleScope::Fund(fund), 1, layer(9)), "an older version is ignored");
+    assert_eq!(book.rules("buyout", fund).unwrap().grace_days, 5);
+    let sources = book.sources(Some("buyout"), Some(fund));
+    let of = |field: &str| (sources[field].scope.to_string(), sources[field].version);
+    assert_eq!(of("grace_days"), (RuleScope::Fund(fund).to_string(), 2));
+    assert_eq!(of("allocation_min"), ("env:production".into(), 0));
+    assert_eq!(of("reminder_days"), ("global".into(), 0));
+    let fields = serde_json::to_value(book.rules("buyout", fund).unwrap()).unwrap();
+    assert!(fields.as_object().unwrap().keys().all(|field| sources.contains_key(field)), "each value comes from somewhere");
+}
+
+#[test]
+fn rules_that_cannot_be_meant_are_refused() {
+    for bad in [
+        r#"{"allocation_min":"0"}"#,
+        r#"{"allocations_per_deal_max":0}"#,
+        r#"{"approval_tiers":[{"from_amount":"1","votes":0,"role":"committee"}]}"#,
+        r#"{"approval_tiers":[{"from_amount":"1","votes":1,"role":"nobody"}]}"#,
+        r#"{"reminder_days":[0]}"#,
+    ] {
+        assert_eq!(serde_json::from_str::<RuleLayer>(bad).unwrap().check().unwrap_err().reason, Reason::InvalidRules, "{bad}");
+    }
+    assert!(serde_json::from_str::<RuleLayer>(r#"{"allocation_mim":"5"}"#).is_err(), "a typing error is not ignored");
+    let crossed = RuleLayer { allocation_min: Some(units(200_000_000)), ..RuleLayer::default() };
+    assert_eq!(crossed.complete().unwrap_err().reason, Reason::InvalidRules);
+}
+
+#[test]
+fn scopes_read_back() {
+    for scope in ["global", "env:staging", "fund-type:real-assets", "fund:00000000-0000-0000-0000-000000000007"] {
+        assert_eq!(scope.parse::<RuleScope>().unwrap().to_string(), scope);
+    }
+    for bad in ["", "all", "env:", "fund:7", "fund-type:a b", "global:x"] {
+        assert!(bad.parse::<RuleScope>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn the_files_say_everything_and_nothing_that_contradicts() {
+    let global = serde_json::to_value(built_in()).unwrap();
+    let silent: Vec<&String> = global.as_object().unwrap().iter().filter(|(_, value)| value.is_null()).map(|(field, _)| field).collect();
+    assert!(silent.is_empty(), "deploy/rules/global.yaml says nothing of {silent:?}");
+    for (environment, text) in FILES {
+        serde_saphyr::from_str::<RuleLayer>(text).unwrap();
+        let book = RuleBook::new(environment);
+        assert_eq!(book.contradictions(&RuleScope::Environment(environment.into()), &built_in_environment(environment)), [""; 0]);
+    }
+}
+
+#[test]
+fn contradictions_are_found_in_the_layers_above() {
+    let fund = RuleScope::Fund(Uuid::from_u128(7));
+    let mut book = RuleBook::new("staging");
+    book.put(fund, 1, RuleLayer { allocation_max: Some(units(5_000)), ..RuleLayer::default() });
+    book.put(RuleScope::FundType("venture".into()), 1, RuleLayer { allocation_max: Some(units(9_000)), ..RuleLayer::default() });
+    let least = |amount| RuleLayer { allocation_min: Some(units(amount)), ..RuleLayer::default() };
+    assert_eq!(book.contradictions(&RuleScope::Global, &least(5_000)), [""; 0]);
+    let found = book.contradictions(&RuleScope::Global, &least(9_001));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("type venture") && found[1].contains("for fund"), "{found:?}");
+    assert_eq!(book.contradictions(&RuleScope::FundType("buyout".into()), &least(200_000_000)).len(), 1);
+}
+
+#[test]
+fn what_a_decision_used_is_named_by_its_layers_and_a_hash() {
+    let fund = Uuid::from_u128(7);
+    let mut book = RuleBook::new("staging");
+    let before = book.used("buyout", fund);
+    assert_eq!(before.layers.iter().map(|layer| layer.scope.to_string()).collect::<Vec<_>>(), ["global", "env:staging"]);
+    let layer = |grace_days| RuleLayer { grace_days: Some(grace_days), ..RuleLayer::default() };
+    book.put(RuleScope::Fund(fund), 3, layer(5));
+    let after = book.used("buyout", fund);
+    assert_eq!(after.layers.last().map(|layer| (layer.scope.clone(), layer.version)), Some((RuleScope::Fund(fund), 3)));
+    assert_ne!(before.content_hash, after.content_hash);
+    book.put(RuleScope::Fund(fund), 4, layer(30));
+    assert_eq!(book.used("buyout", fund).content_hash, before.content_hash, "the same rules, whoever says so");
+    assert_eq!(book.used("buyout", Uuid::from_u128(8)), before);
+}

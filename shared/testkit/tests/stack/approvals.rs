@@ -1,0 +1,105 @@
+//! Votes: many at once, and raced.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use testkit::{Client, Stack};
+use uuid::Uuid;
+
+use crate::office::{Fund, Office, id, items};
+
+/// Proposes an allocation that needs two votes; returns its approval.
+async fn pending(stack: &Stack, office: &Office, fund: &Fund) -> Value {
+    let allocation = json!({"deal_id": office.deal(stack).await, "fund_id": fund.id, "amount": "1000000", "security_type": "equity"});
+    let accepted = office.analyst.post("/allocations", allocation).await.expect(202);
+    let path = format!("/approvals?subject_id={}", id(&accepted, "allocation_id"));
+    items(&office.ann.until(&path, |page| !items(page).is_empty()).await)[0].clone()
+}
+
+fn vote(approval: Uuid, decision: &str) -> Value {
+    json!({"approval_id": approval, "decision": decision})
+}
+
+#[tokio::test]
+async fn votes_in_one_request_count_or_are_refused_each_by_itself() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    let mut approvals = Vec::new();
+    for _ in 0..4 {
+        approvals.push(id(&pending(&stack, &office, &fund).await, "id"));
+    }
+    let [first, second, third, fourth] = approvals[..] else { panic!("four approvals") };
+    office.bob.post(&format!("/approvals/{second}/votes"), json!({"decision": "approve"})).await.expect(200);
+    office.bob.post(&format!("/approvals/{fourth}/votes"), json!({"decision": "deny"})).await.expect(200);
+    // the third once more, one that is denied, and one that is not there
+    let votes = [
+        vote(first, "approve"),
+        vote(second, "approve"),
+        vote(third, "deny"),
+        vote(third, "approve"),
+        vote(fourth, "approve"),
+        vote(Uuid::nil(), "approve"),
+    ];
+    let send = || office.ann.post_as("/approvals/votes", "many", json!({"votes": votes}));
+    let voted = send().await.expect(200);
+    assert_eq!((voted["accepted"].as_u64(), voted["refused"].as_u64()), (Some(3), Some(3)));
+    let said: Vec<&str> = voted["outcomes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|outcome| outcome["status"].as_str().or(outcome["problem"]["code"].as_str()).unwrap())
+        .collect();
+    assert_eq!(said, ["pending", "approved", "denied", "approval_decided", "approval_decided", "unknown_approval"]);
+    assert_eq!(send().await.expect(200), voted, "the same answer, and no more votes");
+    let of = |id: Uuid| {
+        let office = &office;
+        async move { office.manager.get(&format!("/approvals/{id}")).await.expect(200) }
+    };
+    assert_eq!(of(first).await["votes"].as_array().unwrap().len(), 1);
+    let workflow = id(&of(second).await, "workflow_id");
+    office.manager.until(&format!("/workflows/{workflow}"), |workflow| workflow["status"] == "completed").await;
+    for (count, code) in [(0, 400), (501, 413)] {
+        let votes: Vec<Value> = (0..count).map(|_| vote(first, "approve")).collect();
+        office.ann.post("/approvals/votes", json!({"votes": votes})).await.refused(code);
+    }
+    assert_eq!(office.analyst.post("/approvals/votes", json!({"votes": [vote(first, "approve")]})).await.refused(403), "forbidden");
+}
+
+#[tokio::test]
+async fn raced_votes_are_as_many_as_the_tier_asks_for_and_never_the_requesters() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let mut other = stack.settings.start("workflow", 2).unwrap();
+    other.ready().await.unwrap();
+    let fund = office.fund(1).await;
+    let mut approvals = Vec::new();
+    for _ in 0..10 {
+        approvals.push(id(&pending(&stack, &office, &fund).await, "id"));
+    }
+    // the requester is in the committee too
+    let mut members: Vec<Client> = (0..5).map(|number| stack.user(&format!("member {number}"), &["committee"])).collect();
+    members.push(stack.user("alan", &["committee"]));
+    let many = |approvals: Vec<Uuid>| json!({"votes": approvals.iter().map(|id| vote(*id, "approve")).collect::<Vec<_>>()});
+    let (forth, back) = (approvals.clone(), approvals.iter().rev().copied().collect::<Vec<_>>());
+    let together = members.iter().flat_map(|member| [&forth, &back].map(|order| member.post("/approvals/votes", many(order.clone()))));
+    let singly = members.iter().flat_map(|member| {
+        approvals.iter().map(move |id| async move { member.post(&format!("/approvals/{id}/votes"), json!({"decision": "approve"})).await })
+    });
+    let (together, singly) = futures::join!(join_all(together), join_all(singly));
+    let counted: u64 = together.into_iter().map(|reply| reply.expect(200)["accepted"].as_u64().unwrap()).sum();
+    let counted = counted + singly.iter().filter(|reply| reply.status == 200).count() as u64;
+    assert_eq!(counted, 20, "two on each");
+    for approval in &approvals {
+        let approval = office.manager.get(&format!("/approvals/{approval}")).await.expect(200);
+        let who: BTreeSet<&str> = approval["votes"].as_array().unwrap().iter().map(|vote| vote["user"].as_str().unwrap()).collect();
+        assert_eq!((approval["status"].as_str(), who.len()), (Some("approved"), 2));
+        assert!(!who.contains("alan"), "{approval:#}");
+    }
+    let deadlocks: i64 = sqlx::query_scalar("select deadlocks from pg_stat_database where datname = current_database()")
+        .fetch_one(&stack.database().await)
+        .await
+        .unwrap();
+    assert_eq!(deadlocks, 0);
+}

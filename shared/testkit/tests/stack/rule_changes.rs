@@ -1,0 +1,249 @@
+//! Changes of rules: validated, simulated, approved by somebody else, in force at their time; decisions name the rules that they used.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::Utc;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use testkit::{Client, Stack};
+use uuid::Uuid;
+
+use crate::office::{Office, id, items};
+
+async fn simulated(office: &Office, scope: &str, rules: Value) -> Value {
+    let change = office.admin.post(&format!("/rules/{scope}/changes"), json!({"rules": rules, "comment": "why"})).await.expect(201);
+    assert_eq!((change["status"].as_str(), &change["problems"]), (Some("validated"), &json!([])));
+    office.admin.post(&format!("/rule-changes/{}/simulate", id(&change, "id")), json!({})).await.expect(200)
+}
+
+fn vote(change: &Value, decision: &str) -> Value {
+    json!({"content_hash": change["content_hash"], "decision": decision})
+}
+
+fn votes_of(change: &Value) -> String {
+    format!("/rule-changes/{}/votes", id(change, "id"))
+}
+
+#[tokio::test]
+async fn rules_are_in_force_once_somebody_else_has_approved_what_was_simulated() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let scope = "fund-type:buyout";
+    let path = format!("/rules/{scope}");
+    office.admin.put(&path, json!({"rule_votes": 1, "grace_days": 5})).await.expect(200);
+    office.manager.until(&path, |rules| rules["effective"]["rule_votes"] == 1).await;
+    assert_eq!(office.admin.put(&path, json!({})).await.refused(409), "rules_need_approval");
+
+    // what cannot be is stored, and named, and goes no further
+    let crossed = json!({"rules": {"rule_votes": 1, "allocation_min": "200000000"}, "comment": "larger tickets"});
+    let change = office.admin.post(&format!("{path}/changes"), crossed).await.expect(201);
+    assert_eq!((change["status"].as_str(), change["replaces"].as_i64()), (Some("draft"), Some(1)));
+    assert!(change["problems"][0].as_str().unwrap().contains("allocation_max"), "{change:#}");
+    let this = format!("/rule-changes/{}", id(&change, "id"));
+    assert_eq!(office.ann.post(&votes_of(&change), vote(&change, "approve")).await.refused(409), "rule_change_not_ready");
+    assert_eq!(office.ann.post(&format!("{this}/simulate"), json!({})).await.refused(409), "rule_change_not_ready");
+    let mended = json!({"rules": {"rule_votes": 1, "allocation_min": "20000", "grace_days": 7}, "comment": "larger tickets"});
+    let edited = office.admin.put(&this, mended.clone()).await.expect(200);
+    assert_eq!(edited["status"], "validated");
+    assert_eq!(office.ann.post(&votes_of(&edited), vote(&edited, "approve")).await.refused(409), "rule_change_not_ready");
+    let ready = office.ann.post(&format!("{this}/simulate"), json!({})).await.expect(200);
+    assert_eq!((ready["status"].as_str(), ready["votes_needed"].as_i64()), (Some("simulated"), Some(1)));
+
+    // not by who wrote it, not on something else, not by just anybody
+    assert_eq!(office.admin.post(&votes_of(&ready), vote(&ready, "approve")).await.refused(403), "second_person_needed");
+    assert_eq!(office.ann.post(&votes_of(&ready), vote(&change, "approve")).await.refused(409), "rule_change_differs");
+    assert_eq!(office.manager.post(&votes_of(&ready), vote(&ready, "approve")).await.refused(403), "forbidden");
+    let other = simulated(&office, scope, json!({"rule_votes": 1, "grace_days": 9})).await;
+    let active = office.ann.post(&votes_of(&ready), vote(&ready, "approve")).await.expect(200);
+    assert_eq!((active["status"].as_str(), active["became"].as_i64()), (Some("active"), Some(2)));
+    office.manager.until(&path, |rules| rules["version"] == 2 && rules["effective"]["allocation_min"] == "20000").await;
+    let versions = office.manager.get(&format!("{path}/versions")).await.expect(200);
+    assert_eq!(items(&versions)[0]["rule_change_id"], change["id"]);
+    assert_eq!(office.bob.post(&votes_of(&active), vote(&active, "deny")).await.refused(409), "rule_change_decided");
+
+    // one that was written against what is not in force any more
+    assert_eq!(office.ann.post(&votes_of(&other), vote(&other, "approve")).await.refused(409), "rules_replaced");
+    let other = office.admin.put(&format!("/rule-changes/{}", id(&other, "id")), mended).await.expect(200);
+    assert_eq!((other["replaces"].as_i64(), &other["simulation"]), (Some(2), &Value::Null));
+    let other = office.admin.post(&format!("/rule-changes/{}/simulate", id(&other, "id")), json!({})).await.expect(200);
+    let denied = office.ann.post(&votes_of(&other), vote(&other, "deny")).await.expect(200);
+    assert_eq!(denied["status"], "denied");
+    assert_eq!(
+        office.admin.post(&format!("/rule-changes/{}/withdraw", id(&other, "id")), json!({})).await.refused(409),
+        "rule_change_decided"
+    );
+
+    // back to the first version, as a new one
+    let back = json!({"to_version": 1, "comment": "too few deals"});
+    assert_eq!(
+        office.admin.post(&format!("{path}/roll-back"), json!({"to_version": 7, "comment": "x"})).await.refused(404),
+        "unknown_rule_version"
+    );
+    let back = office.admin.post(&format!("{path}/roll-back"), back).await.expect(201);
+    let back = office.admin.post(&format!("/rule-changes/{}/simulate", id(&back, "id")), json!({})).await.expect(200);
+    office.bob.post(&votes_of(&back), vote(&back, "approve")).await.expect(200);
+    let rules = office.manager.until(&path, |rules| rules["version"] == 3).await;
+    assert_eq!((rules["effective"]["allocation_min"].as_str(), rules["effective"]["grace_days"].as_i64()), (Some("1000"), Some(5)));
+    let statuses: BTreeSet<String> = items(&office.manager.get("/rule-changes").await.expect(200))
+        .iter()
+        .map(|change| change["status"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(statuses, BTreeSet::from(["active".to_owned(), "denied".to_owned()]));
+    let first = office.manager.get("/rules/global/versions").await.expect(200);
+    assert_eq!((items(&first)[0]["version"].as_i64(), items(&first)[0]["changed_by"].as_str()), (Some(0), Some("deploy/rules")));
+}
+
+#[tokio::test]
+async fn approved_rules_wait_for_their_time_and_go_back_when_they_do_not_fit_any_more() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let path = "/rules/fund-type:buyout";
+    let propose = |rules: Value, days: i64| {
+        let from = Utc::now() + chrono::TimeDelta::days(days);
+        let body = json!({"rules": rules, "comment": "next year", "active_from": from});
+        let admin = &office.admin;
+        async move { admin.post(&format!("{path}/changes"), body).await }
+    };
+    for days in [-1, 400] {
+        assert_eq!(propose(json!({}), days).await.refused(422), "implausible_date");
+    }
+    let mut waiting = Vec::new();
+    for (grace_days, days) in [(8, 2), (9, 3)] {
+        let change = propose(json!({"grace_days": grace_days}), days).await.expect(201);
+        // nobody else is needed in development: with its simulation it is approved, and waits
+        let change = office.admin.post(&format!("/rule-changes/{}/simulate", id(&change, "id")), json!({})).await.expect(200);
+        assert_eq!(change["status"], "approved");
+        waiting.push(change);
+    }
+    assert_eq!(office.manager.get(path).await.expect(200)["version"], 0);
+    // due while its service was away
+    stack.kill("workflow");
+    stack.set_clock(2 * 86_400 + 60).await;
+    stack.restart("workflow").await;
+    office.manager.until(path, |rules| rules["effective"]["grace_days"] == 8 && rules["version"] == 1).await;
+    let seen = testkit::wait::until(Duration::from_secs(1), || async {
+        stack.log("capital-calls").contains("rules in force scope=\"fund-type:buyout\" version=1")
+    });
+    assert!(seen.await);
+    // the second was written against version 0
+    stack.set_clock(3 * 86_400 + 60).await;
+    let second = office.admin.until(&format!("/rule-changes/{}", id(&waiting[1], "id")), |change| change["status"] == "draft").await;
+    assert!(second["problems"][0].as_str().unwrap().contains("version 1"), "{second:#}");
+    assert_eq!(office.manager.get(path).await.expect(200)["version"], 1);
+    let withdrawn = office.admin.post(&format!("/rule-changes/{}/withdraw", id(&second, "id")), json!({})).await.expect(200);
+    assert_eq!((withdrawn["status"].as_str(), withdrawn["withdrawn_by"].as_str()), (Some("withdrawn"), Some("ada")));
+}
+
+#[tokio::test]
+async fn a_simulation_says_what_would_have_been_refused_or_approved() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    for amount in ["15000", "60000", "1000000"] {
+        let allocation = json!({"deal_id": office.deal(&stack).await, "fund_id": fund.id, "amount": amount, "security_type": "equity"});
+        let accepted = office.analyst.post("/allocations", allocation).await.expect(202);
+        office.analyst.until(&format!("/workflows/{}", id(&accepted, "workflow_id")), |_| true).await;
+    }
+    let tiers = json!([{"from_amount": "50000", "votes": 1, "role": "committee"}]);
+    let asked = |scope: String| {
+        let rules = json!({"allocation_min": "20000", "approval_tiers": tiers.clone()});
+        let manager = &office.manager;
+        async move { manager.post(&format!("/rules/{scope}/simulate"), json!({"rules": rules})).await }
+    };
+    for scope in ["global".to_owned(), "fund-type:buyout".into(), format!("fund:{}", fund.id)] {
+        let found = asked(scope).await.expect(200);
+        let counts =
+            ["looked_at", "newly_refused", "no_longer_refused", "more_votes", "fewer_votes"].map(|field| found[field].as_u64().unwrap());
+        assert_eq!(counts, [3, 1, 0, 1, 1], "{found:#}");
+        assert_eq!(found["differences"][0]["before"], json!({"kind": "needs_approval", "votes": 2, "role": "committee"}));
+        assert_eq!(found["differences"][2]["after"], json!({"kind": "refused", "code": "amount_below_minimum"}));
+    }
+    assert_eq!(asked("fund-type:venture".into()).await.expect(200)["looked_at"], 0);
+    let long_ago = json!({"rules": {}, "from": "2020-01-01T00:00:00Z"});
+    assert_eq!(office.manager.post("/rules/global/simulate", long_ago).await.refused(422), "implausible_date");
+    let crossed = json!({"rules": {"allocation_min": "200000000"}});
+    assert_eq!(office.manager.post("/rules/global/simulate", crossed).await.refused(422), "invalid_rules");
+}
+
+#[tokio::test]
+async fn votes_that_are_raced_on_two_replicas_are_as_many_as_are_needed() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let mut other = stack.settings.start("workflow", 2).unwrap();
+    other.ready().await.unwrap();
+    office.admin.put("/rules/fund-type:buyout", json!({"rule_votes": 3})).await.expect(200);
+    office.manager.until("/rules/fund-type:buyout", |rules| rules["effective"]["rule_votes"] == 3).await;
+    let members: Vec<Client> = (0..8).map(|number| stack.user(&format!("member {number}"), &["committee"])).collect();
+    for version in 2..6 {
+        let change = simulated(&office, "fund-type:buyout", json!({"rule_votes": 3, "grace_days": version})).await;
+        let (path, body) = (votes_of(&change), vote(&change, "approve"));
+        let voters = members.iter().chain([&office.admin]).chain(&members);
+        let replies = join_all(voters.map(|member| member.post(&path, body.clone()))).await;
+        assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 3);
+        for reply in replies.into_iter().filter(|reply| reply.status != 200) {
+            let code = reply.body["code"].as_str().unwrap().to_owned();
+            assert!(["rule_change_decided", "already_voted", "second_person_needed", "rules_replaced"].contains(&code.as_str()), "{code}");
+        }
+        let change = office.manager.get(&format!("/rule-changes/{}", id(&change, "id"))).await.expect(200);
+        let who: BTreeSet<&str> = change["votes"].as_array().unwrap().iter().map(|vote| vote["user"].as_str().unwrap()).collect();
+        assert_eq!((who.len(), change["became"].as_i64()), (3, Some(version)));
+    }
+}
+
+#[tokio::test]
+async fn each_decision_names_rules_that_were_in_force_while_rules_change() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let scope = "fund-type:buyout";
+    // by an odd version 2,000 is enough, by an even one it is not
+    let layer = |version: u64| json!({"allocation_min": if version % 2 == 1 { "1000" } else { "3000" }, "allocations_per_deal_max": 20});
+    office.admin.put(&format!("/rules/{scope}"), layer(1)).await.expect(200);
+    let known = || async { stack.log("allocation-status").contains(&format!("rules in force scope=\"{scope}\" version=1")) };
+    assert!(testkit::wait::until(Duration::from_secs(5), known).await);
+    let (mut funds, mut deals) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        funds.push(office.fund(0).await.id);
+    }
+    for _ in 0..50 {
+        deals.push(office.deal(&stack).await);
+    }
+    // each fund into each deal: a thousand, of which each request has a hundred
+    let batch = |round: usize| {
+        let of = |n: usize| json!({"deal_id": deals[n / 20], "fund_id": funds[n % 20], "amount": "2000", "security_type": "equity"});
+        let allocations: Vec<Value> = (round * 100..(round + 1) * 100).map(of).collect();
+        let analyst = &office.analyst;
+        async move { analyst.post("/allocations/batch", json!({"allocations": allocations})).await }
+    };
+    let rules = async {
+        for version in 2..=7 {
+            office.admin.put(&format!("/rules/{scope}"), layer(version)).await.expect(200);
+        }
+    };
+    let first = batch(0).await;
+    let (others, ()) = futures::join!(join_all((1..10).map(batch)), rules);
+    let replies = [first].into_iter().chain(others);
+    let outcomes: Vec<Value> = replies.flat_map(|reply| reply.expect(200)["outcomes"].as_array().unwrap().clone()).collect();
+    let accepted: BTreeSet<Uuid> = outcomes.iter().filter_map(|outcome| outcome["allocation_id"].as_str()?.parse().ok()).collect();
+    assert!(accepted.len() >= 100, "the first hundred came before any change");
+    let refused: Vec<&Value> = outcomes.iter().filter(|outcome| outcome["outcome"] == "refused").collect();
+    assert_eq!(accepted.len() + refused.len(), 1_000);
+    assert!(refused.iter().all(|outcome| outcome["problem"]["code"] == "amount_below_minimum"), "{refused:#?}");
+    let database = stack.database().await;
+    let used: Vec<(Uuid, Value)> =
+        sqlx::query_as("select id, rules from allocation_status.allocations").fetch_all(&database).await.unwrap();
+    assert_eq!(used.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>(), accepted);
+    for (allocation, rules) in &used {
+        let layer = rules["layers"].as_array().unwrap().iter().find(|layer| layer["scope"] == scope).unwrap();
+        let version = layer["version"].as_u64().unwrap();
+        assert!(version % 2 == 1 && version <= 7, "allocation {allocation} was accepted by version {version}");
+        assert_eq!(rules["content_hash"].as_str().unwrap().len(), 64);
+    }
+    // the workflows keep to rules that were in force too
+    let there =
+        "select count(*) from workflow.workflows where jsonb_path_exists(rules, '$.layers[*] ? (@.version >= 1 && @.version <= 7)')";
+    let all = testkit::wait::until(Duration::from_secs(20), || async {
+        sqlx::query_scalar::<_, i64>(there).fetch_one(&database).await.unwrap() == accepted.len() as i64
+    });
+    assert!(all.await);
+}
