@@ -91,7 +91,7 @@ pub struct Made {
     pub at: DateTime<Utc>,
     /// Who.
     pub by: String,
-    /// By which rules.
+    /// The rules by which its limits were checked.
     pub rules: RulesUsed,
 }
 

@@ -27,8 +27,8 @@ pub const ADMIN: &[Role] = &[Admin];
 pub const PROPOSERS: &[Role] = &[Analyst, FundManager];
 /// Who may call capital.
 pub const CALLERS: &[Role] = &[FundManager];
-/// Who may vote.
-pub const COMMITTEE: &[Role] = &[Role::Committee];
+/// Who may vote, where the rules ask for the role.
+pub const VOTERS: &[Role] = &[Committee, FundManager, Treasurer];
 /// Who may record and reverse payments.
 pub const TREASURY: &[Role] = &[Treasurer];
 /// Who may vote on changes of rules that somebody else has written.
@@ -182,7 +182,7 @@ mod tests {
     fn roles_are_kept_apart() {
         let actor = Actor { user: "ann".into(), roles: vec!["admin".into()], scope: Scope::All };
         assert!(check_role(&actor, ADMIN).is_ok());
-        for others in [TREASURY, COMMITTEE, CALLERS, AUDITORS] {
+        for others in [TREASURY, VOTERS, CALLERS, AUDITORS] {
             assert_eq!(check_role(&actor, others).unwrap_err().reason, Reason::Forbidden);
         }
     }

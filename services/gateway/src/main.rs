@@ -11,7 +11,7 @@ use chassis::Card;
 mod domain;
 mod handlers;
 
-use crate::domain::{ADMIN, AUDITORS, BANKERS, CALLERS, COMMITTEE, EVERYONE, KEEPERS, PROPOSERS, READERS, RULE_KEEPERS, TREASURY};
+use crate::domain::{ADMIN, AUDITORS, BANKERS, CALLERS, EVERYONE, KEEPERS, PROPOSERS, READERS, RULE_KEEPERS, TREASURY, VOTERS};
 use crate::handlers::api::{Route, command, query};
 
 /// The service.
@@ -63,8 +63,8 @@ pub fn routes() -> Vec<Route> {
         query::<flow::GetWorkflow>("GET", "/workflows/{workflow_id}", READERS),
         query::<flow::ListApprovals>("GET", "/approvals", READERS),
         query::<flow::GetApproval>("GET", "/approvals/{approval_id}", READERS),
-        command::<flow::CastVote>("POST", "/approvals/{approval_id}/votes", COMMITTEE),
-        command::<flow::CastVotes>("POST", "/approvals/votes", COMMITTEE),
+        command::<flow::CastVote>("POST", "/approvals/{approval_id}/votes", VOTERS),
+        command::<flow::CastVotes>("POST", "/approvals/votes", VOTERS),
         command::<calls::SubmitCapitalCall>("POST", "/funds/{fund_id}/capital-calls", CALLERS).gives(202),
         query::<calls::PreviewCapitalCall>("POST", "/capital-calls/preview", CALLERS),
         query::<calls::ListCapitalCalls>("GET", "/capital-calls", READERS),
@@ -122,11 +122,11 @@ pub fn routes() -> Vec<Route> {
         command::<flow::PutRules>("PUT", "/rules/{scope}", ADMIN).with_body_as("rules"),
         command::<flow::ProposeRules>("POST", "/rules/{scope}/changes", ADMIN).gives(201),
         command::<flow::RollBackRules>("POST", "/rules/{scope}/roll-back", ADMIN).gives(201),
-        query::<flow::SimulateRules>("POST", "/rules/{scope}/simulate", READERS),
+        query::<flow::SimulateRules>("POST", "/rules/{scope}/simulate", READERS).within(60),
         query::<flow::ListRuleChanges>("GET", "/rule-changes", READERS),
         query::<flow::GetRuleChange>("GET", "/rule-changes/{rule_change_id}", READERS),
         command::<flow::EditRuleChange>("PUT", "/rule-changes/{rule_change_id}", ADMIN),
-        command::<flow::SimulateRuleChange>("POST", "/rule-changes/{rule_change_id}/simulate", RULE_KEEPERS),
+        command::<flow::SimulateRuleChange>("POST", "/rule-changes/{rule_change_id}/simulate", ADMIN).within(60),
         command::<flow::VoteOnRules>("POST", "/rule-changes/{rule_change_id}/votes", RULE_KEEPERS),
         command::<flow::WithdrawRuleChange>("POST", "/rule-changes/{rule_change_id}/withdraw", ADMIN),
         query::<record::ListAuditRecords>("GET", "/audit/records", AUDITORS),

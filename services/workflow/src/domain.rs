@@ -174,7 +174,7 @@ pub fn ask(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<U
             if let Some(step) = next_step(workflow) {
                 step.status = StepStatus::Waiting;
                 step.started_at = Some(now);
-                step.note = Some(format!("{} votes of the role {} are needed from {}", tier.votes, tier.role, tier.from_amount));
+                step.note = Some(format!("{} are needed from {}", described(tier), tier.from_amount));
             }
         }
         None => finish_step(workflow, StepStatus::Skipped, Some("below every approval tier".into()), now),
@@ -215,7 +215,10 @@ pub fn derive(workflow: &mut Workflow) {
     };
 }
 
-/// Takes a vote: one a person, of the tier's role, never the requester's own.
+/// Takes a vote: one a person, of a role whose turn it is, never the requester's own.
+///
+/// # Errors
+/// `fund_out_of_scope`, `invalid_text`, `requester_may_not_vote`, `role_may_not_vote`, `approval_decided`, `already_voted`, `not_your_turn`.
 pub fn vote(
     approval: &Approval,
     actor: &Actor,
@@ -230,8 +233,9 @@ pub fn vote(
     if actor.user == approval.requested_by || approval.authors.contains(&actor.user) {
         return Err(Reason::RequesterMayNotVote.with(format!("{} asked for approval {}", actor.user, approval.id)));
     }
-    if !actor.roles.contains(&approval.tier.role) {
-        return Err(Reason::RoleMayNotVote.with(format!("approval {} needs votes of the role {}", approval.id, approval.tier.role)));
+    let is_mine = |role: &str| actor.roles.iter().any(|mine| mine == role);
+    if !approval.tier.groups().any(|(role, _)| is_mine(role)) {
+        return Err(Reason::RoleMayNotVote.with(format!("approval {} needs {}", approval.id, described(&approval.tier))));
     }
     if approval.status != ApprovalStatus::Pending {
         return Err(Reason::ApprovalDecided.with(format!("approval {} is {}", approval.id, chassis::row::name(&approval.status))));
@@ -239,19 +243,29 @@ pub fn vote(
     if approval.votes.iter().any(|vote| vote.user == actor.user) {
         return Err(Reason::AlreadyVoted.with(format!("{} has voted on approval {}", actor.user, approval.id)));
     }
-    Ok(Vote { user: actor.user.clone(), decision, comment, at: now })
+    let Some(role) = approval.open_roles().find(|role| is_mine(role)) else {
+        let turns: Vec<&str> = approval.open_roles().collect();
+        return Err(Reason::NotYourTurn.with(format!("approval {} waits for the role {}", approval.id, turns.join(" or "))));
+    };
+    Ok(Vote { user: actor.user.clone(), role: role.to_owned(), decision, comment, at: now })
 }
 
-/// The status of an approval: one vote against it denies it, enough votes for it grant it.
+/// The votes that a tier asks for, for a person.
+fn described(tier: &ApprovalTier) -> String {
+    let groups: Vec<String> = tier.groups().map(|(role, votes)| format!("{votes} votes of the role {role}")).collect();
+    groups.join(if tier.in_sequence { ", then " } else { " and " })
+}
+
+/// The status of an approval: as many votes against it as the tier says deny it, enough votes of each group grant it.
 pub fn approval_status(approval: &Approval) -> ApprovalStatus {
     if approval.voided {
         return ApprovalStatus::Voided;
     }
-    let denied = approval.votes.iter().any(|vote| vote.decision == VoteDecision::Deny);
-    match approval.votes.len() {
-        _ if denied => ApprovalStatus::Denied,
-        votes if votes >= usize::from(approval.tier.votes) => ApprovalStatus::Approved,
-        _ => ApprovalStatus::Pending,
+    let denials = approval.votes.iter().filter(|vote| vote.decision == VoteDecision::Deny).count();
+    match approval.open_roles().next() {
+        _ if denials >= usize::from(approval.tier.denials) => ApprovalStatus::Denied,
+        None => ApprovalStatus::Approved,
+        Some(_) => ApprovalStatus::Pending,
     }
 }
 

@@ -7,7 +7,7 @@ use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
 use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority, Purpose, PurposeKind, Refund, RefundDecision};
 use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, CastVotes, GetApproval, GetWorkflow, ListApprovals, ListWorkflows, StepName,
-    StepStatus, SubjectKind, Workflow, WorkflowChange, WorkflowStatus,
+    StepStatus, SubjectKind, VoteCounted, Workflow, WorkflowChange, WorkflowStatus,
 };
 use ::domain::rules::{ApprovalTier, RulesUsed};
 use ::domain::{Amount, Page, Reason, Rejection, ids};
@@ -194,10 +194,7 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
         let (fund_type, fund_id) = (request.subject.fund_type.as_str(), request.fund_id);
         let rules = book.rules(fund_type, fund_id);
         let used = used.entry((fund_type, fund_id)).or_insert_with(|| book.used(fund_type, fund_id));
-        let tier = rules.map(|rules| match request.kind {
-            SubjectKind::Allocation | SubjectKind::CapitalCall => rules.tier(request.subject.amount).cloned(),
-            SubjectKind::Refund => rules.refund_tier(request.subject.amount).cloned(),
-        });
+        let tier = rules.map(|rules| rules.tier(request.kind, request.subject.priority, request.subject.amount).cloned());
         instances.push(first_state(tx, context, request, &tier, used));
         tiers.push(tier.ok().flatten());
     }
@@ -330,9 +327,10 @@ impl Handle<CastVote> for WorkflowService {
 }
 
 impl Handle<CastVotes> for WorkflowService {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<CastVotes>) -> Result<Answers<Outcomes<Approval>>, Fault> {
-        let decided = vote_all(tx, &batch.parts()).await?;
-        batch.answers_of_parts(tx, decided)
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<CastVotes>) -> Result<Answers<Outcomes<VoteCounted>>, Fault> {
+        let voted = vote_all(tx, &batch.parts()).await?;
+        let counted = |approval: Approval| VoteCounted { approval_id: approval.id, status: approval.status };
+        batch.answers_of_parts(tx, voted.into_iter().map(|voted| voted.map(counted)).collect())
     }
 }
 

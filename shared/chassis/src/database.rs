@@ -229,7 +229,7 @@ impl Database {
             }
         };
         let epoch = self.epoch.load(Ordering::Relaxed);
-        Ok(Tx { inner, epoch, now: self.clock.now(), database: self.clone(), outcome: Outcome::default() })
+        Ok(Tx { inner, epoch, now: self.clock.now(), rules: self.rules(), database: self.clone(), outcome: Outcome::default() })
     }
 
     /// The rules as they are known now.
@@ -274,6 +274,7 @@ pub struct Tx {
     inner: Transaction<'static, Postgres>,
     now: DateTime<Utc>,
     epoch: i32,
+    rules: Arc<RuleBook>,
     database: Database,
     outcome: Outcome,
 }
@@ -309,9 +310,9 @@ impl Tx {
         self.database.new_id()
     }
 
-    /// The rules in force.
+    /// The rules in force when the transaction began: all of it is decided by the same ones.
     pub fn rules(&self) -> Arc<RuleBook> {
-        self.database.rules()
+        self.rules.clone()
     }
 
     /// A context for what the service does by itself.

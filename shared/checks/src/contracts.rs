@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use domain::messages::{allocation_status as a, capital_calls as c, chassis, deals, fund_metrics as m, notifications as n, workflow as w};
-use domain::registry::{Entry, Kind, SCHEMA_VERSION, messages};
-use domain::{Aggregate, Event};
+use domain::registry::{Entry, Kind, SCHEMA_VERSION, messages, schema};
+use domain::{Aggregate, Event, Reason};
 use serde_json::{Value, json};
 
 use crate::root;
@@ -29,7 +29,20 @@ fn generated() -> BTreeMap<String, String> {
         files.insert(name, pretty(&content));
     }
     files.insert("asyncapi.json".into(), pretty(&asyncapi()));
+    files.insert("problems.md".into(), problems());
     files
+}
+
+/// Every code of a refusal, with its status and what to do about it.
+fn problems() -> String {
+    let mut table = String::from("# Problems\n\n| code | status | what it is | what to do |\n| --- | --- | --- | --- |\n");
+    let codes = json!(schema::<Reason>());
+    for code in codes["enum"].as_array().unwrap() {
+        let reason: Reason = serde_json::from_value(code.clone()).unwrap();
+        let (status, title, recommendation) = reason.entry();
+        table.push_str(&format!("| `{}` | {status} | {title} | {recommendation} |\n", reason.code()));
+    }
+    table
 }
 
 /// The names of an aggregate's changes, from its schema.

@@ -85,7 +85,7 @@ pub trait Several: Command<Reply = Outcomes<Self::Accepted>> {
     const PARTS: &'static str;
     /// Most of them in one request.
     const PARTS_MAX: usize;
-    /// They, in their order.
+    /// The commands that it consists of, in the order of the request.
     fn parts(&self) -> &[Self::Part];
     /// Refuses a request of none, or of too many.
     ///

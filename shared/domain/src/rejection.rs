@@ -124,6 +124,7 @@ pub enum Reason {
     RequesterMayNotVote,
     RoleMayNotVote,
     AlreadyVoted,
+    NotYourTurn,
     RulesNeedApproval,
     RuleChangeNotReady,
     RuleChangeDiffers,
@@ -323,6 +324,9 @@ impl Reason {
             R::ShortfallCovered => (409, "others pay a part of the call", "rescind the call to the others and this one, and issue another"),
             R::RequesterMayNotVote => (403, "requester may not vote", "ask another member of the committee to vote"),
             R::RoleMayNotVote => (403, "role may not vote", "ask someone with the role that the approval names"),
+            R::NotYourTurn => {
+                (409, "not this role's turn", "wait until those who come first have voted, or ask somebody of the role named")
+            }
             R::RulesNeedApproval => {
                 (409, "rules need approval", "propose the change, POST /rules/{scope}/changes, and have somebody else approve it")
             }

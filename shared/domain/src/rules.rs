@@ -11,30 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::{self, HOLIDAYS_MAX};
 use crate::interest;
-use crate::messages::capital_calls::PaymentMethod;
+use crate::messages::capital_calls::{PaymentMethod, Priority};
+use crate::messages::workflow::SubjectKind;
 use crate::money::{Amount, Ratio};
 use crate::rejection::{Reason, Rejection};
 
 mod book;
+mod tiers;
 
 pub use book::{RuleBook, RuleOrigin, RuleScope, RulesUsed};
-
-/// Most approval tiers of a layer.
-pub const TIERS_MAX: usize = 20;
-/// Most votes that a tier may ask for.
-pub const VOTES_MAX: u16 = 20;
-
-/// From this amount on, so many people of this role must approve.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApprovalTier {
-    /// Smallest amount of the tier, in the fund's currency.
-    pub from_amount: Amount,
-    /// Number of approving votes that are needed.
-    pub votes: u16,
-    /// The role that may vote.
-    pub role: String,
-}
+pub use tiers::{ApprovalGroup, ApprovalTier};
 
 /// Business days that lie at least between the issue of a call and its due date, by the call's priority (ILPA recommends ten). With 0 for
 /// all of them nothing is checked, as when a firm brings its history in: a call may even be due before it is issued, and interest on what
@@ -250,22 +236,10 @@ impl RuleLayer {
             return refuse("allocations_per_deal_max is zero".into());
         }
         for (field, tiers) in [("approval_tiers", &self.approval_tiers), ("refund_tiers", &self.refund_tiers)] {
-            let tiers = tiers.as_deref().unwrap_or_default();
-            if tiers.len() > TIERS_MAX {
-                return refuse(format!("{field} has more than {TIERS_MAX} entries"));
-            }
-            let same = |(place, tier): &(usize, &ApprovalTier)| tiers[..*place].iter().any(|other| other.from_amount == tier.from_amount);
-            if let Some((_, tier)) = tiers.iter().enumerate().find(same) {
-                return refuse(format!("{field} has two tiers from {}", tier.from_amount));
-            }
+            tiers::check(field, tiers.as_deref().unwrap_or_default())?;
         }
-        for tier in self.approval_tiers.iter().chain(&self.refund_tiers).flatten() {
-            if tier.votes == 0 || tier.votes > VOTES_MAX || tier.role != "committee" {
-                return refuse(format!("approval tier from {}: it needs 1 to {VOTES_MAX} votes of the role committee", tier.from_amount));
-            }
-        }
-        if self.rule_votes.is_some_and(|votes| votes > VOTES_MAX) {
-            return refuse(format!("rule_votes is above {VOTES_MAX}"));
+        if self.rule_votes.is_some_and(|votes| votes > tiers::VOTES_MAX) {
+            return refuse(format!("rule_votes is above {}", tiers::VOTES_MAX));
         }
         if self.reminder_days.as_ref().is_some_and(|days| days.len() > 10 || days.contains(&0)) {
             return refuse("reminder_days has more than 10 entries or a zero".into());
@@ -338,19 +312,11 @@ impl RuleLayer {
 }
 
 impl Rules {
-    /// The tier that an amount reaches, or none when it needs no approval.
-    pub fn tier(&self, amount: Amount) -> Option<&ApprovalTier> {
-        highest(&self.approval_tiers, amount)
+    /// The tier that a request reaches, or none when it needs no approval.
+    pub fn tier(&self, kind: SubjectKind, priority: Priority, amount: Amount) -> Option<&ApprovalTier> {
+        let tiers = if kind == SubjectKind::Refund { &self.refund_tiers } else { &self.approval_tiers };
+        tiers::highest(tiers, kind, priority, amount)
     }
-
-    /// The tier that a refund of an amount reaches, or none when it needs no approval.
-    pub fn refund_tier(&self, amount: Amount) -> Option<&ApprovalTier> {
-        highest(&self.refund_tiers, amount)
-    }
-}
-
-fn highest(tiers: &[ApprovalTier], amount: Amount) -> Option<&ApprovalTier> {
-    tiers.iter().filter(|tier| amount >= tier.from_amount).max_by_key(|tier| tier.from_amount)
 }
 
 #[cfg(test)]

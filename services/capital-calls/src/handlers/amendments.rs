@@ -106,6 +106,7 @@ fn ask(
                 planned(tx, fund, &content, firm)?;
             }
             domain::put_content(call, content);
+            call.rules = tx.rules().used(&fund.fund_type, fund.id);
             if !call.authors.contains(&context.actor.user) {
                 call.authors.push(context.actor.user.clone());
             }
@@ -232,6 +233,7 @@ pub fn amend(tx: &mut Tx, context: &Context, call: &mut CapitalCall, amendment: 
     books.firm.allocations = allocations;
     domain::put_content(call, amendment.content.clone());
     call.amendment = amendment.number;
+    call.rules = tx.rules().used(&fund.fund_type, fund.id);
     call.amending = None;
     for (line, moved) in moved {
         call.paid += moved.paid;

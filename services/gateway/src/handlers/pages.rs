@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::access::Attempt;
 use super::api::check_key;
 use super::{Door, TOKEN_COOKIE};
-use crate::domain::{COMMITTEE, check_role};
+use crate::domain::{VOTERS, check_role};
 
 mod bank;
 mod bank_details;
@@ -64,6 +64,7 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/services", get(services::page))
         .route("/services/banner", get(services::banner))
         .route("/approvals/{approval_id}/vote", post(vote))
+        .route("/problems/{code}", get(problem_of))
         .route("/sign-in", get(sign_in).post(signed_in))
         .route("/sign-out", post(sign_out))
         .route("/assets/icon.svg", get(|| asset("image/svg+xml", include_str!("../../assets/icon.svg"))))
@@ -330,7 +331,7 @@ async fn approvals(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) 
             visit.ask(&ListApprovals { status: Some(ApprovalStatus::Pending), limit: Some(ROWS), ..Default::default() }).await?.items;
         let user = &visit.actor().user;
         let mine = |approval: &&Approval| {
-            visit.actor().roles.contains(&approval.tier.role)
+            approval.open_roles().any(|role| visit.actor().roles.iter().any(|mine| mine == role))
                 && approval.requested_by != *user
                 && !approval.authors.contains(user)
                 && !approval.votes.iter().any(|vote| vote.user == *user)
@@ -358,7 +359,7 @@ fn approvals_table(approvals: &[&Approval], key: Option<&dyn Fn() -> Uuid>) -> M
                 @for approval in approvals {
                     tr {
                         td { (title(&approval.subject_kind)) } td { (title(&approval.priority)) } td.number { (grouped(approval.amount)) " " (approval.currency.code()) } td { (approval.requested_by) }
-                        td { (approval.votes.len()) " of " (approval.tier.votes) } td { (approval.created_at.format("%Y-%m-%d %H:%M")) }
+                        td { (approval.votes.len()) " of " (approval.tier.votes_in_all()) " (" (approval.open_roles().collect::<Vec<_>>().join(", ")) ")" } td { (approval.created_at.format("%Y-%m-%d %H:%M")) }
                         @if let Some(key) = key {
                             td { form.votes method="post" action={ "/approvals/" (approval.id) "/vote" } {
                                 input type="hidden" name="key" value=(key());
@@ -392,7 +393,7 @@ async fn vote(
 ) -> Response {
     let Some(mut visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     visit.method = "POST";
-    let prepared = check_role(visit.actor(), COMMITTEE).and_then(|()| {
+    let prepared = check_role(visit.actor(), VOTERS).and_then(|()| {
         same_origin(&headers)?;
         let approval_id = approval_id.parse().map_err(|_| Reason::UnknownApproval.with(format!("{approval_id:?} is not an id")))?;
         let Form(form) = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
@@ -408,6 +409,26 @@ async fn vote(
         // workflow has recorded the refusal
         Err(rejection) => visit.problem(&rejection),
     }
+}
+
+/// What the `type` of a refusal leads to; for everybody, it says nothing of anybody.
+async fn problem_of(Path(code): Path<String>) -> Response {
+    let (status, body) = match serde_json::from_value::<Reason>(code.into()) {
+        Ok(reason) => {
+            let (status, title, recommendation) = reason.entry();
+            let body = html! {
+                h1 { (title) }
+                p { "Code " code { (reason.code()) } ", HTTP status " (status) "." }
+                p { "What to do: " (recommendation) "." }
+            };
+            (StatusCode::OK, body)
+        }
+        Err(_) => (
+            StatusCode::NOT_FOUND,
+            html! { h1 { "Unknown problem" } p { "Problems and what to do about them are listed in schemas/problems.md." } },
+        ),
+    };
+    (status, Html(shell("Problem", None, body).into_string())).into_response()
 }
 
 async fn sign_in() -> Html<String> {

@@ -11,8 +11,10 @@ use super::COMMENT_CHARACTERS_MAX;
 
 /// Longest time ahead for which rules may be put.
 const AHEAD_DAYS_MAX: i64 = 366;
+/// Largest layer, as JSON: with its votes and its simulation a change stays a small event.
+const LAYER_BYTES_MAX: usize = 8_192;
 
-/// What somebody writes into a change.
+/// What somebody writes into a change of rules.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// The whole layer.
@@ -27,9 +29,13 @@ impl Written {
     /// Refuses a comment or a time that cannot be meant. The layer may have problems: they are named to whoever mends them.
     ///
     /// # Errors
-    /// `invalid_text`, `implausible_date`.
+    /// `invalid_text`, `implausible_date`, `request_too_large`.
     pub fn check(&self, now: DateTime<Utc>) -> Result<(), Rejection> {
         check_text("comment", &self.comment, COMMENT_CHARACTERS_MAX)?;
+        let bytes = serde_json::to_string(&self.rules).map_or(usize::MAX, |text| text.len());
+        if bytes > LAYER_BYTES_MAX {
+            return Err(Reason::RequestTooLarge.with(format!("the layer takes {bytes} bytes, at most {LAYER_BYTES_MAX} are allowed")));
+        }
         let latest = now + Duration::days(AHEAD_DAYS_MAX);
         match self.active_from {
             Some(from) if from < now => {
@@ -59,8 +65,14 @@ pub fn scope_of(scope: &str, actor: &Actor) -> Result<RuleScope, Rejection> {
     Ok(scope)
 }
 
+/// Whether a change says this already, against this version.
+pub fn says(change: &RuleChange, written: &Written, replaces: i64) -> bool {
+    let same = change.rules == written.rules && change.comment == written.comment && change.active_from == written.active_from;
+    same && change.replaces == replaces
+}
+
 /// Writes a change anew: what it says, against which version, and what is wrong with it. Votes and simulation were of something else.
-pub fn write(change: &mut RuleChange, written: Written, replaces: i64, votes_needed: u16, problems: Vec<String>, author: &str) {
+pub fn write_anew(change: &mut RuleChange, written: Written, replaces: i64, votes_needed: u16, problems: Vec<String>, author: &str) {
     let Written { rules, comment, active_from } = written;
     (change.rules, change.comment, change.active_from, change.replaces) = (rules, comment, active_from, replaces);
     (change.votes_needed, change.problems) = (votes_needed, problems);
@@ -73,7 +85,8 @@ pub fn write(change: &mut RuleChange, written: Written, replaces: i64, votes_nee
     change.status = rule_change_status(change);
 }
 
-/// Takes a vote of somebody who has not written the change, on what it says now.
+/// Takes a vote of somebody who has not written the change, on what it says now. One that is approved and waits for its time takes no more:
+/// it is withdrawn or edited.
 ///
 /// # Errors
 /// `rule_change_decided`, `rule_change_not_ready`, `rule_change_differs`, `second_person_needed`, `already_voted`, `invalid_text`.
@@ -81,15 +94,12 @@ pub fn vote_on_rules(change: &RuleChange, actor: &Actor, body: &VoteOnRules, now
     if let Some(comment) = &body.comment {
         check_text("comment", comment, COMMENT_CHARACTERS_MAX)?;
     }
-    check_open(change)?;
     match change.status {
-        RuleChangeStatus::Draft => {
-            return Err(Reason::RuleChangeNotReady.with(format!("change {} has problems: {}", change.id, change.problems.join("; "))));
+        RuleChangeStatus::Simulated => {}
+        RuleChangeStatus::Draft | RuleChangeStatus::Validated => return Err(not_ready(change)),
+        RuleChangeStatus::Approved | RuleChangeStatus::Active | RuleChangeStatus::Denied | RuleChangeStatus::Withdrawn => {
+            return Err(decided(change));
         }
-        RuleChangeStatus::Validated => {
-            return Err(Reason::RuleChangeNotReady.with(format!("change {} was not simulated", change.id)));
-        }
-        _ => {}
     }
     if body.content_hash != change.content_hash {
         return Err(Reason::RuleChangeDiffers.with(format!("change {} has the hash {}", change.id, change.content_hash)));
@@ -100,7 +110,19 @@ pub fn vote_on_rules(change: &RuleChange, actor: &Actor, body: &VoteOnRules, now
     if change.votes.iter().any(|vote| vote.user == actor.user) {
         return Err(Reason::AlreadyVoted.with(format!("{} has voted on change {}", actor.user, change.id)));
     }
-    Ok(Vote { user: actor.user.clone(), decision: body.decision, comment: body.comment.clone(), at: now })
+    Ok(Vote { user: actor.user.clone(), role: String::new(), decision: body.decision, comment: body.comment.clone(), at: now })
+}
+
+/// Refuses to simulate what has problems, or what somebody has voted on: the votes were on what was seen.
+///
+/// # Errors
+/// `rule_change_not_ready`, `rule_change_decided`.
+pub fn check_simulation(change: &RuleChange) -> Result<(), Rejection> {
+    match change.status {
+        RuleChangeStatus::Draft => Err(not_ready(change)),
+        RuleChangeStatus::Validated | RuleChangeStatus::Simulated if change.votes.is_empty() => Ok(()),
+        _ => Err(decided(change)),
+    }
 }
 
 /// Refuses a change that is in force or has ended.
@@ -110,10 +132,19 @@ pub fn vote_on_rules(change: &RuleChange, actor: &Actor, body: &VoteOnRules, now
 pub fn check_open(change: &RuleChange) -> Result<(), Rejection> {
     match change.status {
         RuleChangeStatus::Draft | RuleChangeStatus::Validated | RuleChangeStatus::Simulated | RuleChangeStatus::Approved => Ok(()),
-        RuleChangeStatus::Active | RuleChangeStatus::Denied | RuleChangeStatus::Withdrawn => {
-            Err(Reason::RuleChangeDecided.with(format!("change {} is {}", change.id, chassis::row::name(&change.status))))
-        }
+        RuleChangeStatus::Active | RuleChangeStatus::Denied | RuleChangeStatus::Withdrawn => Err(decided(change)),
     }
+}
+
+fn not_ready(change: &RuleChange) -> Rejection {
+    let why =
+        if change.problems.is_empty() { "was not simulated".to_owned() } else { format!("has problems: {}", change.problems.join("; ")) };
+    Reason::RuleChangeNotReady.with(format!("change {} {why}", change.id))
+}
+
+fn decided(change: &RuleChange) -> Rejection {
+    let votes = change.votes.len();
+    Reason::RuleChangeDecided.with(format!("change {} is {} with {votes} votes", change.id, chassis::row::name(&change.status)))
 }
 
 /// How far a change is.

@@ -1,32 +1,35 @@
 //! What rules would have said of what was asked for.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use ::domain::messages::workflow::{Difference, Simulation, SubjectKind, Verdict};
 use ::domain::rules::{ApprovalTier, RuleBook, Rules};
 use ::domain::{Reason, Rejection};
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Datelike, Duration, Utc};
 use uuid::Uuid;
 
 use super::Subject;
 
-/// Most requests that are looked at.
-pub const PAST_REQUESTS_MAX: i64 = 200_000;
-/// Most differences that are shown.
-const DIFFERENCES_MAX: usize = 100;
+/// Most requests that are looked at: a large firm's year, answered within seconds.
+pub const PAST_REQUESTS_MAX: i64 = 20_000;
+/// Most differences that are shown: a change that keeps them stays a small event.
+const DIFFERENCES_MAX: usize = 25;
 /// How far back is looked where nothing is said, and at most.
 const DAYS: i64 = 366;
+/// How far back anything may lie: no firm's record is older.
+const YEARS_MAX: i32 = 100;
 
 /// A request that was made.
 #[derive(Clone, Debug)]
 pub struct PastRequest {
-    /// What for.
+    /// What kind of request.
     pub kind: SubjectKind,
     /// Id of the allocation, call or refund.
     pub subject_id: Uuid,
     /// The fund.
     pub fund_id: Uuid,
-    /// When.
+    /// When it was asked for.
     pub asked_at: DateTime<Utc>,
     /// What the workflow kept of it.
     pub subject: Subject,
@@ -37,15 +40,20 @@ pub struct PastRequest {
 /// The time that is looked at.
 ///
 /// # Errors
-/// `implausible_date` where it is empty, or longer than a year.
-pub fn past(
+/// `implausible_date` where it is empty, longer than a year, not past or too long ago.
+pub fn time_looked_at(
     from: Option<DateTime<Utc>>,
     until: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), Rejection> {
     let until = until.unwrap_or(now);
-    let from = from.unwrap_or(until - Duration::days(DAYS));
-    if from >= until || until - from > Duration::days(DAYS) {
+    let refuse = || Reason::ImplausibleDate.with(format!("until {until} is not within the last {YEARS_MAX} years"));
+    if until > now || until.year() < now.year() - YEARS_MAX {
+        return Err(refuse());
+    }
+    let longest = Duration::days(DAYS);
+    let from = from.unwrap_or(until - longest);
+    if from >= until || until.signed_duration_since(from) > longest {
         return Err(Reason::ImplausibleDate.with(format!("from {from} until {until} is no time of at most {DAYS} days")));
     }
     Ok((from, until))
@@ -55,7 +63,9 @@ pub fn past(
 pub fn verdict(rules: &Result<Rules, Rejection>, request: &PastRequest) -> Verdict {
     let refused = |code| Verdict::Refused { code };
     let asks = |tier: Option<&ApprovalTier>| match tier {
-        Some(tier) => Verdict::NeedsApproval { votes: tier.votes, role: tier.role.clone() },
+        Some(tier) => {
+            Verdict::NeedsApproval { votes: tier.votes_in_all(), roles: tier.groups().map(|(role, _)| role.to_owned()).collect() }
+        }
         None => Verdict::Passes,
     };
     let (rules, amount) = match rules {
@@ -68,8 +78,7 @@ pub fn verdict(rules: &Result<Rules, Rejection>, request: &PastRequest) -> Verdi
         SubjectKind::Allocation if request.of_deal_before >= i64::from(rules.allocations_per_deal_max) => {
             refused(Reason::TooManyAllocations)
         }
-        SubjectKind::Allocation | SubjectKind::CapitalCall => asks(rules.tier(amount)),
-        SubjectKind::Refund => asks(rules.refund_tier(amount)),
+        kind => asks(rules.tier(kind, request.subject.priority, amount)),
     }
 }
 
@@ -90,6 +99,7 @@ pub fn simulate(
         no_longer_refused: 0,
         more_votes: 0,
         fewer_votes: 0,
+        other_roles: 0,
         differences: vec![],
     };
     let mut known = HashMap::new();
@@ -103,8 +113,11 @@ pub fn simulate(
             (Verdict::Refused { .. }, Verdict::Refused { .. }) => continue,
             (_, Verdict::Refused { .. }) => &mut simulation.newly_refused,
             (Verdict::Refused { .. }, _) => &mut simulation.no_longer_refused,
-            (now, then) if votes(then) > votes(now) => &mut simulation.more_votes,
-            _ => &mut simulation.fewer_votes,
+            (now, then) => match votes(then).cmp(&votes(now)) {
+                Ordering::Greater => &mut simulation.more_votes,
+                Ordering::Less => &mut simulation.fewer_votes,
+                Ordering::Equal => &mut simulation.other_roles,
+            },
         };
         *count += 1;
         if simulation.differences.len() < DIFFERENCES_MAX {
@@ -159,7 +172,7 @@ mod tests {
     #[test]
     fn requests_are_counted_by_what_would_be_said_of_them() {
         let before = RuleBook::new("staging");
-        let tier = |units, votes| ApprovalTier { from_amount: usd(units), votes, role: "committee".into() };
+        let tier = |units, votes| ApprovalTier::of(usd(units), votes, "committee");
         let layer = RuleLayer {
             allocation_min: Some(usd(20_000)),
             allocation_max: Some(usd(200_000_000)),
@@ -194,11 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_a_year_at_most() {
+    fn a_time_is_a_year_at_most_and_past() {
         let now = DateTime::UNIX_EPOCH + Duration::days(5_000);
-        assert_eq!(past(None, None, now).unwrap(), (now - Duration::days(DAYS), now));
-        for (from, until) in [(Some(now), None), (Some(now - Duration::days(DAYS + 1)), None), (Some(now), Some(now - Duration::days(1)))] {
-            assert_eq!(past(from, until, now).unwrap_err().reason, Reason::ImplausibleDate);
+        assert_eq!(time_looked_at(None, None, now).unwrap(), (now - Duration::days(DAYS), now));
+        let days = |days| Some(now + Duration::days(days));
+        for (from, until) in [
+            (days(0), None),
+            (days(-DAYS - 1), None),
+            (days(0), days(-1)),
+            (None, days(1)),
+            (None, Some(DateTime::<Utc>::MIN_UTC)),
+            (Some(DateTime::<Utc>::MIN_UTC), None),
+            (None, Some(DateTime::<Utc>::MAX_UTC)),
+        ] {
+            assert_eq!(time_looked_at(from, until, now).unwrap_err().reason, Reason::ImplausibleDate);
         }
     }
 }

@@ -1,5 +1,5 @@
 use ::domain::Scope;
-use ::domain::rules::ApprovalTier;
+use ::domain::rules::{ApprovalGroup, ApprovalTier};
 
 use super::*;
 
@@ -83,9 +83,8 @@ fn actor(user: &str, role: &str) -> Actor {
     Actor { user: user.into(), roles: vec![role.into()], scope: Scope::All }
 }
 
-#[test]
-fn votes() {
-    let mut approval = Approval {
+fn approval(tier: ApprovalTier) -> Approval {
+    Approval {
         id: Uuid::from_u128(1),
         version: 1,
         created_at: DateTime::UNIX_EPOCH,
@@ -97,13 +96,18 @@ fn votes() {
         currency: "USD".parse().unwrap(),
         content_hash: "h".into(),
         requested_by: "mia".into(),
-        tier: ApprovalTier { from_amount: "1".parse().unwrap(), votes: 2, role: "committee".into() },
+        tier,
         votes: vec![],
         priority: Priority::Normal,
         authors: vec!["max".into()],
         voided: false,
         status: ApprovalStatus::Pending,
-    };
+    }
+}
+
+#[test]
+fn votes() {
+    let mut approval = approval(ApprovalTier::of("1".parse().unwrap(), 2, "committee"));
     let cast = |approval: &mut Approval, actor: &Actor, decision| {
         let vote = vote(approval, actor, decision, None, DateTime::UNIX_EPOCH).map_err(|rejection| rejection.reason)?;
         approval.votes.push(vote);
@@ -142,7 +146,7 @@ fn a_workflow_that_was_forgotten_ends_as_its_subject_was_decided() {
 
 #[test]
 fn what_is_changed_while_it_is_given_back_is_asked_again_and_not_issued_when_it_is_denied() {
-    let tier = ApprovalTier { from_amount: "1".parse().unwrap(), votes: 1, role: "committee".into() };
+    let tier = ApprovalTier::of("1".parse().unwrap(), 1, "committee");
     let mut workflow = workflow(SubjectKind::CapitalCall);
     refuse_step(&mut workflow, Reason::CallNotPending.with("changed"), DateTime::UNIX_EPOCH);
     ask_again(&mut workflow, Some(&tier), DateTime::UNIX_EPOCH);
@@ -156,4 +160,75 @@ fn what_is_changed_while_it_is_given_back_is_asked_again_and_not_issued_when_it_
     assert!(withdraw(&mut withdrawn, "cancelled", DateTime::UNIX_EPOCH));
     assert_eq!((withdrawn.status, next_step(&mut withdrawn).is_none()), (WorkflowStatus::Failed, true));
     assert!(!withdraw(&mut withdrawn, "again", DateTime::UNIX_EPOCH));
+}
+
+/// What a vote must lead to, written a second time: the votes are gone through one by one, with what each group still lacks.
+fn judged(tier: &ApprovalTier, votes: &[(usize, Vec<&str>, bool)]) -> (Vec<Option<Reason>>, ApprovalStatus) {
+    let mut lacking: Vec<(String, u16)> = vec![(tier.role.clone(), tier.votes)];
+    lacking.extend(tier.then.iter().map(|group| (group.role.clone(), group.votes)));
+    let (mut said, mut seen, mut against, mut status) = (vec![], vec![], 0, ApprovalStatus::Pending);
+    for (who, roles, approves) in votes {
+        let groups: Vec<usize> = (0..lacking.len()).filter(|place| roles.contains(&lacking[*place].0.as_str())).collect();
+        let first_open = lacking.iter().position(|(_, missing)| *missing > 0);
+        let turn = groups.iter().copied().find(|place| lacking[*place].1 > 0 && (!tier.in_sequence || Some(*place) == first_open));
+        let refused = match turn {
+            _ if groups.is_empty() => Some(Reason::RoleMayNotVote),
+            _ if status != ApprovalStatus::Pending => Some(Reason::ApprovalDecided),
+            _ if seen.contains(who) => Some(Reason::AlreadyVoted),
+            None => Some(Reason::NotYourTurn),
+            Some(place) => {
+                seen.push(*who);
+                match approves {
+                    true => lacking[place].1 -= 1,
+                    false => against += 1,
+                }
+                None
+            }
+        };
+        said.push(refused);
+        if against >= tier.denials {
+            status = ApprovalStatus::Denied;
+        } else if lacking.iter().all(|(_, missing)| *missing == 0) {
+            status = ApprovalStatus::Approved;
+        }
+    }
+    (said, status)
+}
+
+proptest::proptest! {
+    #[test]
+    fn votes_count_as_the_tier_says(
+        asked in proptest::collection::vec(1_u16..3, 1..4), in_sequence: bool, denials in 1_u16..3,
+        cast in proptest::collection::vec((0_usize..9, 1_usize..8, 0_u8..5), 0..24),
+    ) {
+        const ROLES: [&str; 3] = ["committee", "fund_manager", "treasurer"];
+        let mut tier = ApprovalTier::of("1".parse().unwrap(), asked[0], ROLES[0]);
+        tier.then = asked.iter().zip(ROLES).skip(1).map(|(votes, role)| ApprovalGroup { votes: *votes, role: role.into() }).collect();
+        (tier.in_sequence, tier.denials) = (in_sequence, denials);
+        // a person has the same roles in each vote; one in five votes is against
+        let mut roles_of = std::collections::HashMap::new();
+        let votes: Vec<(usize, Vec<&str>, bool)> = cast
+            .iter()
+            .map(|(who, bits, side)| {
+                let roles = roles_of.entry(*who).or_insert_with(|| (0..3).filter(|bit| bits & (1 << bit) != 0).map(|bit| ROLES[bit]).collect());
+                (*who, Vec::clone(roles), *side > 0)
+            })
+            .collect();
+        let mut approval = approval(tier.clone());
+        let mut said = vec![];
+        for (who, roles, approves) in &votes {
+            let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+            let actor = Actor { user: format!("member {who}"), roles, scope: Scope::All };
+            let decision = if *approves { VoteDecision::Approve } else { VoteDecision::Deny };
+            match vote(&approval, &actor, decision, None, DateTime::UNIX_EPOCH) {
+                Ok(vote) => {
+                    approval.votes.push(vote);
+                    approval.status = approval_status(&approval);
+                    said.push(None);
+                }
+                Err(rejection) => said.push(Some(rejection.reason)),
+            }
+        }
+        proptest::prop_assert_eq!((said, approval.status), judged(&tier, &votes));
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{CallContent, CallDecision, CapitalCall};
-use ::domain::messages::workflow::{Approval, ApprovalChange, ApprovalStatus, WorkflowChange};
+use ::domain::messages::workflow::{Approval, ApprovalChange, ApprovalStatus, SubjectKind, WorkflowChange};
 use ::domain::rules::ApprovalTier;
 use ::domain::{Rejection, ids};
 use chassis::row::sorted_ids;
@@ -124,7 +124,7 @@ fn ask_again(
 ) -> Result<Option<ApprovalTier>, Rejection> {
     let amount = super::gross(&content.purposes);
     let book = tx.rules();
-    let tier = book.rules(&call.fund_type, call.fund_id)?.tier(amount).cloned();
+    let tier = book.rules(&call.fund_type, call.fund_id)?.tier(SubjectKind::CapitalCall, content.priority, amount).cloned();
     instance.workflow.rules = book.used(&call.fund_type, call.fund_id);
     instance.subject.amount = amount;
     instance.subject.authors.clone_from(&call.authors);

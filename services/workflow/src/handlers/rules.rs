@@ -1,7 +1,8 @@
 //! Rules: put at once where nobody else must agree, else proposed, simulated, approved by others and put in force at their time.
 //!
 //! A version is written in one transaction with the change that it comes from and with both events: a process that dies in between has
-//! done nothing, and who asks again, or the next look at what is due, does it. Changes are locked before their scope.
+//! done nothing, and who asks again, or the next look at what is due, does it. Whoever decides about rules holds one lock, first of all,
+//! and decides by what the database says: a copy may be a moment behind, and rules that fit alone may contradict each other.
 
 use std::collections::BTreeMap;
 
@@ -22,46 +23,76 @@ use super::hash;
 use crate::domain::{self, Written};
 use crate::{WorkflowService, store};
 
-/// Most changes put in force in one transaction: each holds a scope until it ends.
-const ACTIVATE_MAX: i64 = 10;
+/// Changes put in force in one transaction: one that fails holds up no other.
+const ACTIVATE_MAX: i64 = 1;
+
+/// All rules in force by the database, with the right to change them.
+struct Rulebook {
+    book: RuleBook,
+}
+
+impl Rulebook {
+    /// Keeps others from deciding about rules until the transaction ends.
+    async fn lock(tx: &mut Tx) -> Result<Rulebook, Fault> {
+        store::lock_rules(tx).await?;
+        let mut book = (*tx.rules()).clone();
+        for rules in store::newest_rules(tx).await? {
+            let scope = rules.scope.parse().map_err(|rejection: Rejection| Fault::Fatal(rejection.to_string()))?;
+            book.put(scope, rules.version, rules.rules);
+        }
+        Ok(Rulebook { book })
+    }
+
+    /// Writes the next version of a scope's layer.
+    async fn put(
+        &mut self,
+        tx: &mut Tx,
+        context: &Context,
+        scope: &RuleScope,
+        layer: &RuleLayer,
+        (user, change): (&str, Option<Uuid>),
+    ) -> Result<RuleSet, Fault> {
+        let rules = RuleSet {
+            version: self.book.version(scope) + 1,
+            created_at: tx.now(),
+            content_hash: hash(&serde_json::to_vec(layer)?),
+            rules: layer.clone(),
+            changed_by: user.to_owned(),
+            rule_change_id: change,
+            ..first_version(scope)?
+        };
+        store::insert_rule_set(tx, &rules).await?;
+        tx.emit(context, &rules, RuleSetChange::Activated)?;
+        self.book.put(scope.clone(), rules.version, layer.clone());
+        Ok(rules)
+    }
+}
 
 impl Handle<PutRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<PutRules>) -> Result<Answers<RuleSet>, Fault> {
+        let mut rulebook = Rulebook::lock(tx).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
-            let scope = match check_put(tx, context, body) {
-                Ok(scope) => scope,
-                Err(rejection) => {
-                    answers.push(Err(rejection));
-                    continue;
-                }
-            };
-            let newest = lock_layer(tx, &scope).await?;
-            let rules = version_of(tx, &scope, newest.version + 1, &body.rules, &context.actor.user, None)?;
-            put_in_force(tx, context, &rules).await?;
-            answers.push(Ok(rules));
+            answers.push(match check_put(&rulebook.book, context, body) {
+                Ok(scope) => Ok(rulebook.put(tx, context, &scope, &body.rules, (&context.actor.user, None)).await?),
+                Err(rejection) => Err(rejection),
+            });
         }
         Ok(answers)
     }
 }
 
 /// Refuses a layer that cannot be meant, that contradicts others, or that somebody else must approve.
-fn check_put(tx: &Tx, context: &Context, command: &PutRules) -> Result<RuleScope, Rejection> {
+fn check_put(book: &RuleBook, context: &Context, command: &PutRules) -> Result<RuleScope, Rejection> {
     let scope = domain::scope_of(&command.scope, &context.actor)?;
-    match votes_needed(&tx.rules(), &scope) {
+    match book.votes_for(&scope) {
         0 => {}
         votes => return Err(Reason::RulesNeedApproval.with(format!("a change of {scope} needs {votes} other people"))),
     }
-    match tx.rules().contradictions(&scope, &command.rules) {
+    match book.contradictions(&scope, &command.rules) {
         problems if problems.is_empty() => Ok(scope),
         problems => Err(Reason::InvalidRules.with(problems.join("; "))),
     }
-}
-
-/// How many people, besides those who wrote it, must approve a change of a scope's layer, by the rules in force in this deployment.
-fn votes_needed(book: &RuleBook, scope: &RuleScope) -> u16 {
-    let (fund_type, fund_id) = above_environment(scope, None);
-    book.merged(fund_type, fund_id).rule_votes.unwrap_or_default()
 }
 
 /// The fund type and the fund up to which layers are merged for a scope.
@@ -70,16 +101,6 @@ fn above_environment<'a>(scope: &'a RuleScope, fund_type: Option<&'a str>) -> (O
         RuleScope::Global | RuleScope::Environment(_) => (None, None),
         RuleScope::FundType(name) => (Some(name.as_str()), None),
         RuleScope::Fund(id) => (fund_type, Some(*id)),
-    }
-}
-
-/// Keeps others from putting a version of a scope's layer, and returns the newest.
-async fn lock_layer(tx: &mut Tx, scope: &RuleScope) -> Result<RuleSet, Fault> {
-    let name = scope.to_string();
-    store::lock_scope(tx, &name).await?;
-    match store::rule_versions(tx, &name, 1).await?.pop() {
-        Some(newest) => Ok(newest),
-        None => first_version(scope),
     }
 }
 
@@ -104,30 +125,14 @@ fn first_version(scope: &RuleScope) -> Result<RuleSet, Fault> {
     })
 }
 
-fn version_of(tx: &Tx, scope: &RuleScope, version: i64, layer: &RuleLayer, user: &str, from: Option<Uuid>) -> Result<RuleSet, Fault> {
-    Ok(RuleSet {
-        version,
-        created_at: tx.now(),
-        content_hash: hash(&serde_json::to_vec(layer)?),
-        rules: layer.clone(),
-        changed_by: user.to_owned(),
-        rule_change_id: from,
-        ..first_version(scope)?
-    })
-}
-
-async fn put_in_force(tx: &mut Tx, context: &Context, rules: &RuleSet) -> Result<(), Fault> {
-    store::insert_rule_set(tx, rules).await?;
-    tx.emit(context, rules, RuleSetChange::Activated)
-}
-
 impl Handle<ProposeRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<ProposeRules>) -> Result<Answers<RuleChange>, Fault> {
+        let rulebook = Rulebook::lock(tx).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let ProposeRules { scope, rules, comment, active_from } = body.clone();
             answers.push(match domain::scope_of(&scope, &context.actor) {
-                Ok(scope) => propose(tx, context, &scope, Written { rules, comment, active_from }).await?,
+                Ok(scope) => propose(tx, context, &rulebook, &scope, Written { rules, comment, active_from }).await?,
                 Err(rejection) => Err(rejection),
             });
         }
@@ -137,12 +142,13 @@ impl Handle<ProposeRules> for WorkflowService {
 
 impl Handle<RollBackRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<RollBackRules>) -> Result<Answers<RuleChange>, Fault> {
+        let rulebook = Rulebook::lock(tx).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let RollBackRules { comment, active_from, to_version, .. } = body.clone();
             answers.push(match domain::scope_of(&body.scope, &context.actor) {
                 Ok(scope) => match layer_of(tx, &scope, to_version).await? {
-                    Some(rules) => propose(tx, context, &scope, Written { rules, comment, active_from }).await?,
+                    Some(rules) => propose(tx, context, &rulebook, &scope, Written { rules, comment, active_from }).await?,
                     None => Err(Reason::UnknownRuleVersion.with(format!("{scope} has no version {to_version}"))),
                 },
                 Err(rejection) => Err(rejection),
@@ -160,7 +166,13 @@ async fn layer_of(tx: &mut Tx, scope: &RuleScope, version: i64) -> Result<Option
     }
 }
 
-async fn propose(tx: &mut Tx, context: &Context, scope: &RuleScope, written: Written) -> Result<Result<RuleChange, Rejection>, Fault> {
+async fn propose(
+    tx: &mut Tx,
+    context: &Context,
+    rulebook: &Rulebook,
+    scope: &RuleScope,
+    written: Written,
+) -> Result<Result<RuleChange, Rejection>, Fault> {
     if let Err(rejection) = written.check(tx.now()) {
         return Ok(Err(rejection));
     }
@@ -184,23 +196,20 @@ async fn propose(tx: &mut Tx, context: &Context, scope: &RuleScope, written: Wri
         became: None,
         status: RuleChangeStatus::Draft,
     };
-    write(tx, context, scope, &mut change, written).await?;
+    write(context, &rulebook.book, scope, &mut change, written);
     tx.emit(context, &change, RuleChangeChange::Proposed)?;
     store::save_rule_change(tx, &change).await?;
     Ok(Ok(change))
 }
 
 /// Writes a change against the version of the layer that is in force now.
-async fn write(tx: &mut Tx, context: &Context, scope: &RuleScope, change: &mut RuleChange, written: Written) -> Result<(), Fault> {
-    let newest = store::rule_versions(tx, &change.scope, 1).await?.pop().map_or(0, |newest| newest.version);
-    let book = tx.rules();
+fn write(context: &Context, book: &RuleBook, scope: &RuleScope, change: &mut RuleChange, written: Written) {
     let problems = book.contradictions(scope, &written.rules);
-    domain::write(change, written, newest, votes_needed(&book, scope), problems, &context.actor.user);
-    Ok(())
+    domain::write_anew(change, written, book.version(scope), book.votes_for(scope), problems, &context.actor.user);
 }
 
 /// A change that is open, locked, and its scope; or why the actor may not touch it.
-async fn open(tx: &mut Tx, context: &Context, id: Uuid) -> Result<Result<(RuleChange, RuleScope), Rejection>, Fault> {
+async fn lock_open(tx: &mut Tx, context: &Context, id: Uuid) -> Result<Result<(RuleChange, RuleScope), Rejection>, Fault> {
     let Some(change) = store::lock_rule_change(tx, id).await? else {
         return Ok(Err(Reason::UnknownRuleChange.with(format!("change {id}"))));
     };
@@ -208,78 +217,74 @@ async fn open(tx: &mut Tx, context: &Context, id: Uuid) -> Result<Result<(RuleCh
     Ok(may.map(|scope| (change, scope)))
 }
 
-/// Writes a change that has moved on, and puts it in force where nothing more is missing.
-async fn moved(tx: &mut Tx, context: &Context, scope: &RuleScope, change: &mut RuleChange, how: RuleChangeChange) -> Result<(), Fault> {
-    change.version += 1;
-    change.status = domain::rule_change_status(change);
-    tx.emit(context, change, how)?;
-    let is_due = change.active_from.is_none_or(|from| from <= tx.now());
-    if change.status == RuleChangeStatus::Approved && is_due {
-        activate(tx, context, scope, change).await?;
+impl Rulebook {
+    /// Saves a change that has moved on, and puts it in force where nothing more is missing.
+    async fn save_moved(
+        &mut self,
+        tx: &mut Tx,
+        context: &Context,
+        scope: &RuleScope,
+        change: &mut RuleChange,
+        how: RuleChangeChange,
+    ) -> Result<(), Fault> {
+        change.version += 1;
+        // rules that have asked for more people since it was written are obeyed
+        change.votes_needed = change.votes_needed.max(self.book.votes_for(scope));
+        change.status = domain::rule_change_status(change);
+        tx.emit(context, change, how)?;
+        let is_due = change.active_from.is_none_or(|from| from <= tx.now());
+        if change.status == RuleChangeStatus::Approved && is_due {
+            self.activate(tx, context, scope, change).await?;
+        }
+        store::save_rule_change(tx, change).await
     }
-    store::save_rule_change(tx, change).await
-}
 
-/// Puts an approved change in force; one that does not fit any more goes back to those who wrote it.
-async fn activate(tx: &mut Tx, context: &Context, scope: &RuleScope, change: &mut RuleChange) -> Result<(), Fault> {
-    let newest = lock_layer(tx, scope).await?;
-    let mut problems = tx.rules().contradictions(scope, &change.rules);
-    if newest.version != change.replaces {
-        problems.insert(0, replaced(change, newest.version).detail);
+    /// Puts an approved change in force; one that does not fit any more goes back to those who wrote it.
+    async fn activate(&mut self, tx: &mut Tx, context: &Context, scope: &RuleScope, change: &mut RuleChange) -> Result<(), Fault> {
+        let mut problems = self.book.contradictions(scope, &change.rules);
+        if self.book.version(scope) != change.replaces {
+            problems.insert(0, self.replaced(scope, change).detail);
+        }
+        let votes = self.book.votes_for(scope);
+        if votes > change.votes_needed {
+            problems.insert(0, format!("{votes} other people must approve it now, {} have", change.votes.len()));
+        }
+        change.version += 1;
+        let how = if problems.is_empty() {
+            // the version refers to the change
+            store::save_rule_change(tx, change).await?;
+            let rules = self.put(tx, context, scope, &change.rules, (&change.proposed_by, Some(change.id))).await?;
+            change.became = Some(rules.version);
+            RuleChangeChange::Activated
+        } else {
+            (change.problems, change.votes, change.simulation) = (problems, vec![], None);
+            RuleChangeChange::Stopped
+        };
+        change.status = domain::rule_change_status(change);
+        tx.emit(context, change, how)
     }
-    change.version += 1;
-    let how = if problems.is_empty() {
-        let rules = version_of(tx, scope, newest.version + 1, &change.rules, &change.proposed_by, Some(change.id))?;
-        change.became = Some(rules.version);
-        // the version refers to the change
-        store::save_rule_change(tx, change).await?;
-        put_in_force(tx, context, &rules).await?;
-        RuleChangeChange::Activated
-    } else {
-        (change.problems, change.votes, change.simulation) = (problems, vec![], None);
-        RuleChangeChange::Stopped
-    };
-    change.status = domain::rule_change_status(change);
-    tx.emit(context, change, how)
-}
 
-fn replaced(change: &RuleChange, newest: i64) -> Rejection {
-    let RuleChange { scope, replaces, .. } = change;
-    Reason::RulesReplaced.with(format!("{scope} has version {newest} now, the change was written against version {replaces}"))
+    fn replaced(&self, scope: &RuleScope, change: &RuleChange) -> Rejection {
+        let (newest, replaces) = (self.book.version(scope), change.replaces);
+        Reason::RulesReplaced.with(format!("{scope} has version {newest} now, the change was written against version {replaces}"))
+    }
 }
 
 impl Handle<EditRuleChange> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<EditRuleChange>) -> Result<Answers<RuleChange>, Fault> {
+        let mut rulebook = Rulebook::lock(tx).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let EditRuleChange { rule_change_id, rules, comment, active_from } = body.clone();
             let written = Written { rules, comment, active_from };
-            let may = open(tx, context, rule_change_id).await?;
-            answers.push(match may.and_then(|open| written.check(tx.now()).map(|()| open)) {
-                Ok((mut change, scope)) => {
-                    write(tx, context, &scope, &mut change, written).await?;
-                    moved(tx, context, &scope, &mut change, RuleChangeChange::Edited).await?;
-                    Ok(change)
-                }
-                Err(rejection) => Err(rejection),
-            });
-        }
-        Ok(answers)
-    }
-}
-
-impl Handle<SimulateRuleChange> for WorkflowService {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<SimulateRuleChange>) -> Result<Answers<RuleChange>, Fault> {
-        let mut answers = Answers::new();
-        for Sent { context, body, .. } in batch.iter() {
-            answers.push(match open(tx, context, body.rule_change_id).await? {
-                Ok((change, _)) if change.status == RuleChangeStatus::Draft => {
-                    Err(Reason::RuleChangeNotReady.with(format!("change {} has problems: {}", change.id, change.problems.join("; "))))
-                }
-                Ok((mut change, scope)) => match simulate(tx, &scope, &change.rules, body.from, body.until).await? {
-                    Ok(simulation) => {
-                        change.simulation = Some(simulation);
-                        moved(tx, context, &scope, &mut change, RuleChangeChange::Simulated).await?;
+            let may = lock_open(tx, context, rule_change_id).await?;
+            answers.push(match may {
+                // a request that is repeated voids no votes
+                Ok((change, scope)) if domain::says(&change, &written, rulebook.book.version(&scope)) => Ok(change),
+                Ok((mut change, scope)) => match written.check(tx.now()) {
+                    Ok(()) => {
+                        write(context, &rulebook.book, &scope, &mut change, written);
+                        rulebook.save_moved(tx, context, &scope, &mut change, RuleChangeChange::Edited).await?;
                         Ok(change)
                     }
                     Err(rejection) => Err(rejection),
@@ -291,22 +296,48 @@ impl Handle<SimulateRuleChange> for WorkflowService {
     }
 }
 
+impl Handle<SimulateRuleChange> for WorkflowService {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<SimulateRuleChange>) -> Result<Answers<RuleChange>, Fault> {
+        let mut rulebook = Rulebook::lock(tx).await?;
+        let mut answers = Answers::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let may = lock_open(tx, context, body.rule_change_id).await?;
+            let simulated = match may.and_then(|(change, scope)| domain::check_simulation(&change).map(|()| (change, scope))) {
+                Ok((change, scope)) => {
+                    let simulation = simulate(tx, &rulebook.book, &scope, &change.rules, None, None).await?;
+                    simulation.map(|simulation| (RuleChange { simulation: Some(simulation), ..change }, scope))
+                }
+                Err(rejection) => Err(rejection),
+            };
+            answers.push(match simulated {
+                Ok((mut change, scope)) => {
+                    rulebook.save_moved(tx, context, &scope, &mut change, RuleChangeChange::Simulated).await?;
+                    Ok(change)
+                }
+                Err(rejection) => Err(rejection),
+            });
+        }
+        Ok(answers)
+    }
+}
+
 /// What a layer would have changed.
 async fn simulate(
     tx: &mut Tx,
+    book: &RuleBook,
     scope: &RuleScope,
     layer: &RuleLayer,
     from: Option<DateTime<Utc>>,
     until: Option<DateTime<Utc>>,
 ) -> Result<Result<Simulation, Rejection>, Fault> {
     let now = tx.now();
-    let time = match domain::past(from, until, now) {
+    let time = match domain::time_looked_at(from, until, now) {
         Ok(time) => time,
         Err(rejection) => return Ok(Err(rejection)),
     };
     let before = match scope {
-        RuleScope::Environment(name) => tx.rules().for_environment(name),
-        _ => (*tx.rules()).clone(),
+        RuleScope::Environment(name) => book.for_environment(name),
+        _ => book.clone(),
     };
     let mut after = before.clone();
     after.put(scope.clone(), i64::MAX, layer.clone());
@@ -321,10 +352,22 @@ async fn simulate(
 
 impl Handle<VoteOnRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<VoteOnRules>) -> Result<Answers<RuleChange>, Fault> {
+        let mut rulebook = Rulebook::lock(tx).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
-            answers.push(match open(tx, context, body.rule_change_id).await? {
-                Ok((change, scope)) => vote(tx, context, body, change, &scope).await?,
+            let now = tx.now();
+            let voted = lock_open(tx, context, body.rule_change_id).await?.and_then(|(mut change, scope)| {
+                if rulebook.book.version(&scope) != change.replaces {
+                    return Err(rulebook.replaced(&scope, &change));
+                }
+                change.votes.push(domain::vote_on_rules(&change, &context.actor, body, now)?);
+                Ok((change, scope))
+            });
+            answers.push(match voted {
+                Ok((mut change, scope)) => {
+                    rulebook.save_moved(tx, context, &scope, &mut change, RuleChangeChange::Voted).await?;
+                    Ok(change)
+                }
                 Err(rejection) => Err(rejection),
             });
         }
@@ -332,32 +375,15 @@ impl Handle<VoteOnRules> for WorkflowService {
     }
 }
 
-async fn vote(
-    tx: &mut Tx,
-    context: &Context,
-    body: &VoteOnRules,
-    mut change: RuleChange,
-    scope: &RuleScope,
-) -> Result<Result<RuleChange, Rejection>, Fault> {
-    let newest = store::rule_versions(tx, &change.scope, 1).await?.pop().map_or(0, |newest| newest.version);
-    let may = if newest == change.replaces { Ok(()) } else { Err(replaced(&change, newest)) };
-    let vote = match may.and_then(|()| domain::vote_on_rules(&change, &context.actor, body, tx.now())) {
-        Ok(vote) => vote,
-        Err(rejection) => return Ok(Err(rejection)),
-    };
-    change.votes.push(vote);
-    moved(tx, context, scope, &mut change, RuleChangeChange::Voted).await?;
-    Ok(Ok(change))
-}
-
 impl Handle<WithdrawRuleChange> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<WithdrawRuleChange>) -> Result<Answers<RuleChange>, Fault> {
+        let mut rulebook = Rulebook::lock(tx).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
-            answers.push(match open(tx, context, body.rule_change_id).await? {
+            answers.push(match lock_open(tx, context, body.rule_change_id).await? {
                 Ok((mut change, scope)) => {
                     change.withdrawn_by = Some(context.actor.user.clone());
-                    moved(tx, context, &scope, &mut change, RuleChangeChange::Withdrawn).await?;
+                    rulebook.save_moved(tx, context, &scope, &mut change, RuleChangeChange::Withdrawn).await?;
                     Ok(change)
                 }
                 Err(rejection) => Err(rejection),
@@ -376,12 +402,16 @@ impl Errand for RulesInTime {
     const AT_ONCE: usize = 1;
 
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<()>, Fault> {
+        if !store::are_rule_changes_due(tx).await? {
+            return Ok(vec![]);
+        }
+        let mut rulebook = Rulebook::lock(tx).await?;
         let due = store::lock_due_rule_changes(tx, ACTIVATE_MAX).await?;
         let more = due.len() as i64 == ACTIVATE_MAX;
         let context = tx.own_context();
         for mut change in due {
             let scope: RuleScope = change.scope.parse().map_err(|rejection: Rejection| Fault::Fatal(rejection.to_string()))?;
-            activate(tx, &context, &scope, &mut change).await?;
+            rulebook.activate(tx, &context, &scope, &mut change).await?;
             store::save_rule_change(tx, &change).await?;
         }
         // everything is done in the claim; an item asks for another round at once
@@ -457,7 +487,8 @@ impl Show<SimulateRules> for WorkflowService {
         if !problems.is_empty() {
             return Err(Reason::InvalidRules.with(problems.join("; ")).into());
         }
-        Ok(simulate(tx, &scope, &query.rules, query.from, query.until).await??)
+        let book = tx.rules();
+        Ok(simulate(tx, &book, &scope, &query.rules, query.from, query.until).await??)
     }
 }
 
@@ -474,9 +505,9 @@ impl Show<ListRuleChanges> for WorkflowService {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListRuleChanges) -> Answer<Page<RuleChange>> {
         let limit = cursor::limit(query.limit)?;
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
-        let changes = store::list_rule_changes(tx, query.scope.as_deref(), query.status, before, limit + 1).await?;
-        let mut page = Page::cut(changes, limit, |last| cursor::write(&last.id));
-        page.items.retain(|change| domain::scope_of(&change.scope, &context.actor).is_ok());
-        Ok(page)
+        let scope = query.scope.map(|scope| scope.parse::<RuleScope>()).transpose()?.map(|scope| scope.to_string());
+        let funds = context.actor.scope.funds().map(|ids| ids.iter().map(|id| RuleScope::Fund(*id).to_string()).collect::<Vec<_>>());
+        let changes = store::list_rule_changes(tx, funds.as_deref(), scope.as_deref(), query.status, before, limit + 1).await?;
+        Ok(Page::cut(changes, limit, |last| cursor::write(&last.id)))
     }
 }

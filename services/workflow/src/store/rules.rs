@@ -26,9 +26,9 @@ fn rule_set(row: &PgRow) -> Result<RuleSet, Error> {
     })
 }
 
-/// Keeps other replicas from putting a version of the same scope until this transaction ends.
-pub async fn lock_scope(tx: &mut Tx, scope: &str) -> Result<(), Fault> {
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('rules/' || $1, 0))").bind(scope).execute(&mut **tx).await?;
+/// Keeps others from deciding about rules until this transaction ends.
+pub async fn lock_rules(tx: &mut Tx) -> Result<(), Fault> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('rules', 0))").execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -117,6 +117,12 @@ pub async fn find_rule_change(tx: &mut Tx, id: Uuid) -> Result<Option<RuleChange
     Ok(found.try_map(|row: PgRow| row.json("change")).fetch_optional(&mut **tx).await?)
 }
 
+/// Whether changes of rules are approved whose time has come.
+pub async fn are_rule_changes_due(tx: &mut Tx) -> Result<bool, Fault> {
+    let due = "select exists (select from rule_changes where status = 'approved' and active_from <= $1)";
+    Ok(sqlx::query_scalar(due).bind(tx.now()).fetch_one(&mut **tx).await?)
+}
+
 /// Changes of rules that are approved and whose time has come, locked, the earliest first, but for those that another replica is at.
 pub async fn lock_due_rule_changes(tx: &mut Tx, limit: i64) -> Result<Vec<RuleChange>, Fault> {
     let now = tx.now();
@@ -132,9 +138,10 @@ pub async fn lock_due_rule_changes(tx: &mut Tx, limit: i64) -> Result<Vec<RuleCh
     Ok(due)
 }
 
-/// Changes of rules, newest first, before an id.
+/// Changes of rules, newest first, before an id; of these scopes only, where they are given.
 pub async fn list_rule_changes(
     tx: &mut Tx,
+    among: Option<&[String]>,
     scope: Option<&str>,
     status: Option<RuleChangeStatus>,
     before: Uuid,
@@ -142,7 +149,7 @@ pub async fn list_rule_changes(
 ) -> Result<Vec<RuleChange>, Fault> {
     let changes = sqlx::query(
         "select change from rule_changes
-         where ($1::text is null or scope = $1) and ($2::text is null or status = $2) and id < $3
+         where ($1::text is null or scope = $1) and ($2::text is null or status = $2) and id < $3 and ($5::text[] is null or scope = any($5))
          order by id desc limit $4",
     )
     .persistent(false)
@@ -150,6 +157,7 @@ pub async fn list_rule_changes(
     .bind(status.map(|status| row::name(&status)))
     .bind(before)
     .bind(limit)
+    .bind(among)
     .try_map(|row: PgRow| row.json("change"))
     .fetch_all(&mut **tx)
     .await?;

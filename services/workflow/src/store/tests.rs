@@ -116,7 +116,7 @@ async fn approvals_and_rules_read_back_as_written() {
         currency: "USD".parse().unwrap(),
         content_hash: "h".into(),
         requested_by: "mia".into(),
-        tier: ApprovalTier { from_amount: "1".parse().unwrap(), votes: 1, role: "committee".into() },
+        tier: ApprovalTier::of("1".parse().unwrap(), 1, "committee"),
         votes: vec![],
         priority: Priority::Normal,
         authors: vec!["max".into()],
@@ -128,7 +128,13 @@ async fn approvals_and_rules_read_back_as_written() {
         list_approvals(&mut tx, None, Some(ApprovalStatus::Pending), None, (0, DateTime::UNIX_EPOCH, Uuid::nil()), 5).await.unwrap(),
         [approval.clone()]
     );
-    approval.votes.push(Vote { user: "ann".into(), decision: VoteDecision::Approve, comment: Some("fine".into()), at: tx.now() });
+    approval.votes.push(Vote {
+        user: "ann".into(),
+        role: "committee".into(),
+        decision: VoteDecision::Approve,
+        comment: Some("fine".into()),
+        at: tx.now(),
+    });
     approval.version = 2;
     approval.status = domain::approval_status(&approval);
     save_approvals(&mut tx, &[&approval]).await.unwrap();
@@ -141,7 +147,7 @@ async fn approvals_and_rules_read_back_as_written() {
             .is_empty()
     );
 
-    lock_scope(&mut tx, "global").await.unwrap();
+    lock_rules(&mut tx).await.unwrap();
     for version in 1..=2 {
         let rules = RuleSet {
             id: ids::rule_set_id("global"),

@@ -210,6 +210,9 @@ pub struct Approval {
 pub struct Vote {
     /// Who.
     pub user: String,
+    /// In which group it counts; empty for the first.
+    #[serde(default)]
+    pub role: String,
     /// Which way.
     pub decision: VoteDecision,
     /// Why.
@@ -234,9 +237,9 @@ pub enum VoteDecision {
 pub enum ApprovalStatus {
     /// Votes are missing.
     Pending,
-    /// Enough voted for it, nobody against.
+    /// Enough of each group voted for it.
     Approved,
-    /// Somebody voted against it.
+    /// As many voted against it as end it.
     Denied,
     /// The content was changed or withdrawn: the votes do not count.
     Voided,
@@ -252,10 +255,26 @@ pub enum ApprovalChange {
     Voted,
     /// Enough people agreed.
     Granted,
-    /// Somebody voted against it.
+    /// As many voted against it as end it.
     Denied,
     /// The content was changed or withdrawn.
     Voided,
+}
+
+impl Approval {
+    /// Approving votes so far in the group of a role.
+    pub fn approvals_of(&self, role: &str) -> u16 {
+        let counts =
+            |vote: &&Vote| vote.decision == VoteDecision::Approve && (vote.role == role || vote.role.is_empty() && role == self.tier.role);
+        u16::try_from(self.votes.iter().filter(counts).count()).unwrap_or(u16::MAX)
+    }
+
+    /// The roles whose turn it is: those of groups that lack votes; in sequence only the first of them.
+    pub fn open_roles(&self) -> impl Iterator<Item = &str> {
+        let lacks = |(role, votes): &(&str, u16)| self.approvals_of(role) < *votes;
+        let turns = if self.tier.in_sequence { 1 } else { usize::MAX };
+        self.tier.groups().filter(lacks).map(|(role, _)| role).take(turns)
+    }
 }
 
 impl Aggregate for Approval {
@@ -303,7 +322,8 @@ impl Command for CastVote {
 /// Most votes of one [`CastVotes`]: more than a committee decides in a meeting.
 pub const VOTES_MAX: usize = 500;
 
-/// Votes on several approvals. Each vote counts or is refused by itself, as a [`CastVote`] would be, one on top of the other.
+/// Votes on several approvals. Each vote counts or is refused by itself, as a [`CastVote`] would be, one on top of the other; the answer
+/// stays the same when the request is repeated.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CastVotes {
@@ -313,12 +333,21 @@ pub struct CastVotes {
 
 impl Command for CastVotes {
     const SUBJECT: &'static str = "tranche.cmd.workflow.cast-votes";
-    type Reply = Outcomes<Approval>;
+    type Reply = Outcomes<VoteCounted>;
+}
+
+/// One of several votes counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VoteCounted {
+    /// The approval.
+    pub approval_id: Uuid,
+    /// What it is after the vote.
+    pub status: ApprovalStatus,
 }
 
 impl Several for CastVotes {
     type Part = CastVote;
-    type Accepted = Approval;
+    type Accepted = VoteCounted;
     const PARTS: &'static str = "votes";
     const PARTS_MAX: usize = VOTES_MAX;
     fn parts(&self) -> &[CastVote] {

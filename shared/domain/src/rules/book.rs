@@ -13,6 +13,9 @@ use uuid::Uuid;
 use super::{RuleLayer, Rules, built_in, built_in_environment};
 use crate::rejection::{Reason, Rejection};
 
+/// Most contradictions that are named; who mends the first ones sees the rest.
+const CONTRADICTIONS_MAX: usize = 20;
+
 /// What a rule layer holds for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RuleScope {
@@ -118,6 +121,30 @@ impl RuleBook {
         newer
     }
 
+    /// The version of a scope's layer that is in force; 0 for what `deploy/rules` says.
+    pub fn version(&self, scope: &RuleScope) -> i64 {
+        self.layers.get(scope).map_or(0, |(version, _)| *version)
+    }
+
+    /// The types of funds that have a layer of their own.
+    fn fund_types(&self) -> impl Iterator<Item = &str> {
+        self.layers.keys().filter_map(|scope| if let RuleScope::FundType(name) = scope { Some(name.as_str()) } else { None })
+    }
+
+    /// How many people, besides those who wrote it, must approve a change of a scope's layer. Of a fund's, whose type is not known here,
+    /// as many as the strictest type asks for: a layer does not lower what those below it ask for.
+    pub fn votes_for(&self, scope: &RuleScope) -> u16 {
+        let votes = |fund_type, fund_id| self.merged(fund_type, fund_id).rule_votes.unwrap_or_default();
+        match scope {
+            RuleScope::Global | RuleScope::Environment(_) => votes(None, None),
+            RuleScope::FundType(name) => votes(Some(name), None),
+            RuleScope::Fund(id) => {
+                let of_types = self.fund_types().map(|name| votes(Some(name), None)).max();
+                votes(None, Some(*id)).max(of_types.unwrap_or_default())
+            }
+        }
+    }
+
     /// The layers up to the given fund type and fund, the lowest first, with whose they are and their versions.
     fn stack(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> Vec<(RuleOrigin, Cow<'_, RuleLayer>)> {
         let mut scopes = vec![RuleScope::Global, RuleScope::Environment(self.environment.clone())];
@@ -166,38 +193,38 @@ impl RuleBook {
         RulesUsed { content_hash: hex::encode(Sha256::digest(text)), layers }
     }
 
-    /// What would contradict itself if a scope had this layer: in the scope itself, and in those above it.
+    /// What would contradict itself if a scope had this layer: in the scope itself, and in those that stand above or below it; at most
+    /// [`CONTRADICTIONS_MAX`]. A fund is looked at with each type, for its own is not known here.
     pub fn contradictions(&self, scope: &RuleScope, layer: &RuleLayer) -> Vec<String> {
         let mut book = match scope {
             RuleScope::Environment(name) => self.for_environment(name),
             _ => self.clone(),
         };
         book.put(scope.clone(), i64::MAX, layer.clone());
-        let (mut types, mut funds) = (vec![None], vec![None]);
-        match scope {
-            RuleScope::Fund(id) => funds = vec![Some(*id)],
-            RuleScope::FundType(name) => types = vec![Some(name.as_str())],
-            RuleScope::Global | RuleScope::Environment(_) => {
-                types.extend(
-                    book.layers
-                        .keys()
-                        .filter_map(|scope| if let RuleScope::FundType(name) = scope { Some(Some(name.as_str())) } else { None }),
-                );
-                funds.extend(book.layers.keys().filter_map(|scope| if let RuleScope::Fund(id) = scope { Some(Some(*id)) } else { None }));
+        let all_types = || std::iter::once(None).chain(book.fund_types().map(Some));
+        let types: Vec<Option<&str>> = match scope {
+            RuleScope::FundType(name) => vec![Some(name.as_str())],
+            _ => all_types().collect(),
+        };
+        let funds: Vec<Option<Uuid>> = match scope {
+            RuleScope::Fund(id) => vec![Some(*id)],
+            _ => {
+                let ids = book.layers.keys().filter_map(|scope| if let RuleScope::Fund(id) = scope { Some(Some(*id)) } else { None });
+                std::iter::once(None).chain(ids).collect()
             }
-        }
+        };
         let mut contradictions: Vec<String> = layer.check().err().map(|rejection| rejection.detail).into_iter().collect();
-        for (fund_type, fund_id) in types.iter().map(|name| (*name, None)).chain(funds.iter().map(|id| (None, *id))) {
+        let combined = funds.iter().flat_map(|fund_id| types.iter().map(move |fund_type| (*fund_type, *fund_id)));
+        for (fund_type, fund_id) in combined {
             if let Err(rejection) = book.merged(fund_type, fund_id).complete() {
-                let of = match (fund_type, fund_id) {
-                    (_, Some(id)) => format!(" for fund {id}"),
-                    (Some(name), None) => format!(" for funds of type {name}"),
-                    (None, None) => String::new(),
-                };
-                contradictions.push(format!("{}{of}", rejection.detail));
+                let of_fund = fund_id.map(|id| format!(" for fund {id}")).unwrap_or_default();
+                let of_type = fund_type.map(|name| format!(" of type {name}")).unwrap_or_default();
+                contradictions.push(format!("{}{of_fund}{of_type}", rejection.detail));
+            }
+            if contradictions.len() >= CONTRADICTIONS_MAX {
+                break;
             }
         }
-        contradictions.dedup();
         contradictions
     }
 

@@ -12,8 +12,8 @@ fn layers_are_merged_field_by_field() {
     let mut book = RuleBook::new("production");
     let rules = book.rules("buyout", fund).unwrap();
     assert_eq!((rules.allocation_min, rules.allocation_max), (units(10_000), units(100_000_000)));
-    assert_eq!(rules.tier(units(500_000)).map(|tier| tier.votes), Some(2));
-    assert_eq!(rules.tier(units(499_999)), None);
+    let votes = |amount| rules.tier(SubjectKind::Allocation, Priority::Normal, units(amount)).map(|tier| tier.votes);
+    assert_eq!((votes(500_000), votes(499_999)), (Some(2), None));
     let layer = |grace_days| RuleLayer { grace_days: Some(grace_days), ..RuleLayer::default() };
     assert!(book.put("fund-type:buyout".parse().unwrap(), 1, layer(10)));
     assert_eq!(book.rules("buyout", fund).unwrap().grace_days, 10);
@@ -77,9 +77,12 @@ fn contradictions_are_found_in_the_layers_above() {
     let least = |amount| RuleLayer { allocation_min: Some(units(amount)), ..RuleLayer::default() };
     assert_eq!(book.contradictions(&RuleScope::Global, &least(5_000)), [""; 0]);
     let found = book.contradictions(&RuleScope::Global, &least(9_001));
-    assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].contains("type venture") && found[1].contains("for fund"), "{found:?}");
-    assert_eq!(book.contradictions(&RuleScope::FundType("buyout".into()), &least(200_000_000)).len(), 1);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("of type venture") && found[1].contains("for fund"), "{found:?}");
+    assert!(found[2].contains("for fund") && found[2].contains("of type venture"), "{found:?}");
+    assert_eq!(book.contradictions(&RuleScope::FundType("buyout".into()), &least(6_000)).len(), 1, "with the fund");
+    let other = RuleScope::Fund(Uuid::from_u128(8));
+    assert_eq!(book.contradictions(&other, &least(9_500)).len(), 1, "if it is of type venture");
 }
 
 #[test]
@@ -96,4 +99,54 @@ fn what_a_decision_used_is_named_by_its_layers_and_a_hash() {
     book.put(RuleScope::Fund(fund), 4, layer(30));
     assert_eq!(book.used("buyout", fund).content_hash, before.content_hash, "the same rules, whoever says so");
     assert_eq!(book.used("buyout", Uuid::from_u128(8)), before);
+}
+
+#[test]
+fn a_request_reaches_the_highest_tier_that_is_for_it() {
+    let layer: RuleLayer = serde_json::from_value(serde_json::json!({"approval_tiers": [
+        {"from_amount": "100", "votes": 1, "role": "committee"},
+        {"from_amount": "1000", "votes": 2, "role": "committee", "kinds": ["capital_call"], "then": [{"votes": 1, "role": "treasurer"}], "in_sequence": true},
+        {"from_amount": "1000", "votes": 3, "role": "fund_manager", "kinds": ["allocation"]},
+        {"from_amount": "50", "votes": 4, "role": "committee", "priorities": ["urgent"], "denials": 2}
+    ]})).unwrap();
+    layer.check().unwrap();
+    let rules = layer.complete().unwrap();
+    let votes = |kind, priority, amount| rules.tier(kind, priority, units(amount)).map(ApprovalTier::votes_in_all);
+    let (allocation, call) = (SubjectKind::Allocation, SubjectKind::CapitalCall);
+    assert_eq!((votes(allocation, Priority::Normal, 99), votes(allocation, Priority::Urgent, 99)), (None, Some(4)));
+    assert_eq!((votes(call, Priority::Normal, 1_000), votes(allocation, Priority::Urgent, 1_000)), (Some(3), Some(3)));
+    assert_eq!((votes(allocation, Priority::Normal, 999), votes(SubjectKind::Refund, Priority::Normal, 1)), (Some(1), Some(1)));
+}
+
+#[test]
+fn tiers_that_nobody_can_satisfy_or_that_overlap_are_refused() {
+    let tier = |more: &str| format!(r#"{{"from_amount":"1","votes":1,"role":"committee"{more}}}"#);
+    let committee = r#","then":[{"votes":1,"role":"committee"}]"#;
+    for bad in [
+        tier(r#","denials":0"#),
+        tier(committee),
+        tier(r#","then":[{"votes":1,"role":"auditor"}]"#),
+        tier(r#","then":[{"votes":20,"role":"treasurer"}]"#),
+        format!("{},{}", tier(""), tier(r#","kinds":["allocation"]"#)),
+        format!("{},{}", tier(r#","kinds":["allocation","capital_call"]"#), tier(r#","kinds":["allocation"],"priorities":["high"]"#)),
+    ] {
+        let layer: RuleLayer = serde_json::from_str(&format!(r#"{{"approval_tiers":[{bad}]}}"#)).unwrap();
+        assert_eq!(layer.check().unwrap_err().reason, Reason::InvalidRules, "{bad}");
+    }
+    let apart = format!("{},{}", tier(r#","kinds":["allocation"]"#), tier(r#","kinds":["capital_call"]"#));
+    serde_json::from_str::<RuleLayer>(&format!(r#"{{"approval_tiers":[{apart}]}}"#)).unwrap().check().unwrap();
+}
+
+#[test]
+fn a_layer_does_not_lower_the_votes_that_those_below_it_ask_for() {
+    let votes = |votes| RuleLayer { rule_votes: Some(votes), ..RuleLayer::default() };
+    let (fund, buyout) = (RuleScope::Fund(Uuid::from_u128(7)), RuleScope::FundType("buyout".into()));
+    let mut book = RuleBook::new("production");
+    assert_eq!([&RuleScope::Global, &buyout, &fund].map(|scope| book.votes_for(scope)), [1, 1, 1]);
+    book.put(buyout.clone(), 1, votes(3));
+    book.put(fund.clone(), 1, votes(0));
+    assert_eq!([&RuleScope::Global, &buyout, &fund].map(|scope| book.votes_for(scope)), [1, 3, 3]);
+    book.put(fund.clone(), 2, votes(4));
+    assert_eq!(book.votes_for(&fund), 4);
+    assert_eq!(RuleBook::new("development").votes_for(&fund), 0);
 }

@@ -103,3 +103,28 @@ async fn raced_votes_are_as_many_as_the_tier_asks_for_and_never_the_requesters()
         .unwrap();
     assert_eq!(deadlocks, 0);
 }
+
+#[tokio::test]
+async fn groups_vote_in_their_order_and_denials_end_it_as_the_tier_says() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    let tier = json!({"from_amount": "1000", "votes": 1, "role": "fund_manager", "then": [{"votes": 1, "role": "committee"}], "in_sequence": true, "denials": 2});
+    office.admin.put(&format!("/rules/fund:{}", fund.id), json!({"approval_tiers": [tier]})).await.expect(200);
+    office.manager.until(&format!("/rules/fund:{}", fund.id), |rules| rules["effective"]["approval_tiers"][0]["denials"] == 2).await;
+    let path = |approval: &Value| format!("/approvals/{}/votes", id(approval, "id"));
+    let (approve, deny) = (json!({"decision": "approve"}), json!({"decision": "deny"}));
+    let granted = pending(&stack, &office, &fund).await;
+    assert_eq!(office.ann.post(&path(&granted), approve.clone()).await.refused(409), "not_your_turn");
+    assert_eq!(office.treasurer.post(&path(&granted), approve.clone()).await.refused(403), "role_may_not_vote");
+    office.manager.post(&path(&granted), approve.clone()).await.expect(200);
+    assert_eq!(office.ann.post(&path(&granted), deny.clone()).await.expect(200)["status"], "pending", "one denial of two");
+    let voted = office.bob.post(&path(&granted), approve.clone()).await.expect(200);
+    assert_eq!((voted["status"].as_str(), voted["votes"][2]["role"].as_str()), (Some("approved"), Some("committee")));
+    office.analyst.until(&format!("/workflows/{}", id(&granted, "workflow_id")), |workflow| workflow["status"] == "completed").await;
+    let denied = pending(&stack, &office, &fund).await;
+    office.manager.post(&path(&denied), deny.clone()).await.expect(200);
+    let other = stack.user("max", &["fund_manager"]);
+    assert_eq!(other.post(&path(&denied), deny).await.expect(200)["status"], "denied");
+    office.analyst.until(&format!("/workflows/{}", id(&denied, "workflow_id")), |workflow| workflow["status"] == "failed").await;
+}

@@ -343,6 +343,10 @@ async fn without_a_good_token_there_is_only_the_sign_in_page() {
         .unwrap();
     assert_eq!(refused.status().as_u16(), 401);
     assert!(refused.text().await.unwrap().contains("not valid"));
+    // what the type of a refusal leads to is for everybody
+    let problem = http.get(format!("{}/problems/over_capacity", stack.gateway())).send().await.unwrap();
+    assert!(problem.status().is_success() && problem.text().await.unwrap().contains("What to do"));
+    assert_eq!(http.get(format!("{}/problems/nonsense", stack.gateway())).send().await.unwrap().status().as_u16(), 404);
     // the docs of the API are served from the binary itself
     let docs = http.get(format!("{}/api/docs/", stack.gateway())).send().await.unwrap();
     assert!(docs.status().is_success() && docs.text().await.unwrap().contains("swagger"));

@@ -42,16 +42,26 @@ async fn rules_are_in_force_once_somebody_else_has_approved_what_was_simulated()
     assert!(change["problems"][0].as_str().unwrap().contains("allocation_max"), "{change:#}");
     let this = format!("/rule-changes/{}", id(&change, "id"));
     assert_eq!(office.ann.post(&votes_of(&change), vote(&change, "approve")).await.refused(409), "rule_change_not_ready");
-    assert_eq!(office.ann.post(&format!("{this}/simulate"), json!({})).await.refused(409), "rule_change_not_ready");
+    assert_eq!(office.admin.post(&format!("{this}/simulate"), json!({})).await.refused(409), "rule_change_not_ready");
     let mended = json!({"rules": {"rule_votes": 1, "allocation_min": "20000", "grace_days": 7}, "comment": "larger tickets"});
     let edited = office.admin.put(&this, mended.clone()).await.expect(200);
     assert_eq!(edited["status"], "validated");
     assert_eq!(office.ann.post(&votes_of(&edited), vote(&edited, "approve")).await.refused(409), "rule_change_not_ready");
-    let ready = office.ann.post(&format!("{this}/simulate"), json!({})).await.expect(200);
+    let other_admin = stack.user("max", &["admin", "committee"]);
+    let again = json!({"rules": edited["rules"], "comment": "larger tickets, and more time"});
+    let edited = other_admin.put(&this, again.clone()).await.expect(200);
+    let ready = office.admin.post(&format!("{this}/simulate"), json!({})).await.expect(200);
+    let repeated = other_admin.put(&this, again).await.expect(200);
+    assert_eq!((&repeated, &ready["authors"]), (&ready, &json!(["ada", "max"])), "who says the same again voids nothing");
+    assert_ne!(edited["content_hash"], Value::Null);
     assert_eq!((ready["status"].as_str(), ready["votes_needed"].as_i64()), (Some("simulated"), Some(1)));
 
     // not by who wrote it, not on something else, not by just anybody
-    assert_eq!(office.admin.post(&votes_of(&ready), vote(&ready, "approve")).await.refused(403), "second_person_needed");
+    for author in [&office.admin, &other_admin] {
+        assert_eq!(author.post(&votes_of(&ready), vote(&ready, "approve")).await.refused(403), "second_person_needed");
+    }
+    let of_fund = format!("/rules/fund:{}", Uuid::now_v7());
+    assert_eq!(office.admin.put(&of_fund, json!({"rule_votes": 0})).await.refused(409), "rules_need_approval", "not by way of a fund");
     assert_eq!(office.ann.post(&votes_of(&ready), vote(&change, "approve")).await.refused(409), "rule_change_differs");
     assert_eq!(office.manager.post(&votes_of(&ready), vote(&ready, "approve")).await.refused(403), "forbidden");
     let other = simulated(&office, scope, json!({"rule_votes": 1, "grace_days": 9})).await;
@@ -117,6 +127,17 @@ async fn approved_rules_wait_for_their_time_and_go_back_when_they_do_not_fit_any
         waiting.push(change);
     }
     assert_eq!(office.manager.get(path).await.expect(200)["version"], 0);
+    let late = office.ann.post(&votes_of(&waiting[0]), vote(&waiting[0], "deny")).await;
+    assert_eq!(late.refused(409), "rule_change_decided");
+    // two that each fit alone, and not together
+    let mut crossed = Vec::new();
+    for (scope, rules) in [("fund-type:venture", json!({"allocation_max": "5000"})), ("global", json!({"allocation_min": "6000"}))] {
+        let from = Utc::now() + chrono::TimeDelta::days(2);
+        let body = json!({"rules": rules, "comment": "apart", "active_from": from});
+        let change = id(&office.admin.post(&format!("/rules/{scope}/changes"), body).await.expect(201), "id");
+        office.admin.post(&format!("/rule-changes/{change}/simulate"), json!({})).await.expect(200);
+        crossed.push(format!("/rule-changes/{change}"));
+    }
     // due while its service was away
     stack.kill("workflow");
     stack.set_clock(2 * 86_400 + 60).await;
@@ -126,6 +147,9 @@ async fn approved_rules_wait_for_their_time_and_go_back_when_they_do_not_fit_any
         stack.log("capital-calls").contains("rules in force scope=\"fund-type:buyout\" version=1")
     });
     assert!(seen.await);
+    office.manager.until(&crossed[0], |change| change["status"] == "active").await;
+    let stopped = office.manager.until(&crossed[1], |change| change["status"] != "approved").await;
+    assert!(stopped["status"] == "draft" && stopped["problems"][0].as_str().unwrap().contains("type venture"), "{stopped:#}");
     // the second was written against version 0
     stack.set_clock(3 * 86_400 + 60).await;
     let second = office.admin.until(&format!("/rule-changes/{}", id(&waiting[1], "id")), |change| change["status"] == "draft").await;
@@ -156,12 +180,16 @@ async fn a_simulation_says_what_would_have_been_refused_or_approved() {
         let counts =
             ["looked_at", "newly_refused", "no_longer_refused", "more_votes", "fewer_votes"].map(|field| found[field].as_u64().unwrap());
         assert_eq!(counts, [3, 1, 0, 1, 1], "{found:#}");
-        assert_eq!(found["differences"][0]["before"], json!({"kind": "needs_approval", "votes": 2, "role": "committee"}));
+        assert_eq!(found["differences"][0]["before"], json!({"kind": "needs_approval", "votes": 2, "roles": ["committee"]}));
         assert_eq!(found["differences"][2]["after"], json!({"kind": "refused", "code": "amount_below_minimum"}));
     }
     assert_eq!(asked("fund-type:venture".into()).await.expect(200)["looked_at"], 0);
-    let long_ago = json!({"rules": {}, "from": "2020-01-01T00:00:00Z"});
-    assert_eq!(office.manager.post("/rules/global/simulate", long_ago).await.refused(422), "implausible_date");
+    for bad in
+        [json!({"from": "2020-01-01T00:00:00Z"}), json!({"until": "-262143-01-01T00:00:00Z"}), json!({"until": "2999-01-01T00:00:00Z"})]
+    {
+        let asked = json!({"rules": {}, "from": bad["from"], "until": bad["until"]});
+        assert_eq!(office.manager.post("/rules/global/simulate", asked).await.refused(422), "implausible_date", "{bad}");
+    }
     let crossed = json!({"rules": {"allocation_min": "200000000"}});
     assert_eq!(office.manager.post("/rules/global/simulate", crossed).await.refused(422), "invalid_rules");
 }
@@ -189,6 +217,11 @@ async fn votes_that_are_raced_on_two_replicas_are_as_many_as_are_needed() {
         let who: BTreeSet<&str> = change["votes"].as_array().unwrap().iter().map(|vote| vote["user"].as_str().unwrap()).collect();
         assert_eq!((who.len(), change["became"].as_i64()), (3, Some(version)));
     }
+    let deadlocks: i64 = sqlx::query_scalar("select deadlocks from pg_stat_database where datname = current_database()")
+        .fetch_one(&stack.database().await)
+        .await
+        .unwrap();
+    assert_eq!(deadlocks, 0);
 }
 
 #[tokio::test]
@@ -215,30 +248,48 @@ async fn each_decision_names_rules_that_were_in_force_while_rules_change() {
         let analyst = &office.analyst;
         async move { analyst.post("/allocations/batch", json!({"allocations": allocations})).await }
     };
-    let rules = async {
-        for version in 2..=7 {
-            office.admin.put(&format!("/rules/{scope}"), layer(version)).await.expect(200);
+    let put = |version: u64| {
+        let admin = &office.admin;
+        async move { admin.put(&format!("/rules/{scope}"), layer(version)).await.expect(200) }
+    };
+    let known = |version: u64| {
+        let stack = &stack;
+        async move {
+            let line = format!("rules in force scope=\"{scope}\" version={version}");
+            assert!(testkit::wait::until(Duration::from_secs(5), || async { stack.log("allocation-status").contains(&line) }).await);
         }
     };
     let first = batch(0).await;
-    let (others, ()) = futures::join!(join_all((1..10).map(batch)), rules);
-    let replies = [first].into_iter().chain(others);
+    put(2).await;
+    known(2).await;
+    let second = batch(1).await;
+    let rules = async {
+        for version in 3..=7 {
+            put(version).await;
+        }
+    };
+    let (others, ()) = futures::join!(join_all((2..9).map(batch)), rules);
+    known(7).await;
+    let replies = [first, second].into_iter().chain(others).chain([batch(9).await]);
     let outcomes: Vec<Value> = replies.flat_map(|reply| reply.expect(200)["outcomes"].as_array().unwrap().clone()).collect();
     let accepted: BTreeSet<Uuid> = outcomes.iter().filter_map(|outcome| outcome["allocation_id"].as_str()?.parse().ok()).collect();
-    assert!(accepted.len() >= 100, "the first hundred came before any change");
     let refused: Vec<&Value> = outcomes.iter().filter(|outcome| outcome["outcome"] == "refused").collect();
     assert_eq!(accepted.len() + refused.len(), 1_000);
+    assert!(accepted.len() >= 200 && refused.len() >= 100, "the first and the last hundred are accepted, the second is refused");
     assert!(refused.iter().all(|outcome| outcome["problem"]["code"] == "amount_below_minimum"), "{refused:#?}");
     let database = stack.database().await;
     let used: Vec<(Uuid, Value)> =
         sqlx::query_as("select id, rules from allocation_status.allocations").fetch_all(&database).await.unwrap();
     assert_eq!(used.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>(), accepted);
+    let mut versions = BTreeSet::new();
     for (allocation, rules) in &used {
         let layer = rules["layers"].as_array().unwrap().iter().find(|layer| layer["scope"] == scope).unwrap();
         let version = layer["version"].as_u64().unwrap();
         assert!(version % 2 == 1 && version <= 7, "allocation {allocation} was accepted by version {version}");
         assert_eq!(rules["content_hash"].as_str().unwrap().len(), 64);
+        versions.insert(version);
     }
+    assert!(versions.contains(&1) && versions.contains(&7), "{versions:?}");
     // the workflows keep to rules that were in force too
     let there =
         "select count(*) from workflow.workflows where jsonb_path_exists(rules, '$.layers[*] ? (@.version >= 1 && @.version <= 7)')";

@@ -183,7 +183,7 @@ pub struct CapitalCall {
     /// Why it was cancelled or rescinded.
     #[serde(default)]
     pub decided_because: Option<String>,
-    /// The rules in force when it was submitted; once it is issued those by which its lines were made.
+    /// The rules by which its content was checked last; once it is issued those by which its lines were last made or changed.
     #[serde(default)]
     pub rules: RulesUsed,
     /// Business date of the issue.

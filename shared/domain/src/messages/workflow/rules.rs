@@ -192,8 +192,8 @@ pub enum Verdict {
     NeedsApproval {
         /// How many.
         votes: u16,
-        /// Of which role.
-        role: String,
+        /// Of which roles.
+        roles: Vec<String>,
     },
     /// It is refused.
     Refused {
@@ -243,7 +243,9 @@ pub struct Simulation {
     pub more_votes: u32,
     /// Those that would need fewer votes, or none.
     pub fewer_votes: u32,
-    /// The first hundred of all these, the newest first.
+    /// Those that would need as many votes of other roles.
+    pub other_roles: u32,
+    /// The first 25 of all these, the newest first.
     pub differences: Vec<Difference>,
 }
 
@@ -287,7 +289,8 @@ impl Command for RollBackRules {
     type Reply = RuleChange;
 }
 
-/// Has a change of rules say something else, against the version of the layer that is in force now. The votes do not count any more.
+/// Has a change of rules say something else, against the version of the layer that is in force now. The simulation and the votes do not
+/// count any more; one that says that already stays as it is.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditRuleChange {
@@ -307,18 +310,13 @@ impl Command for EditRuleChange {
     type Reply = RuleChange;
 }
 
-/// Looks up what a change of rules would have changed, for those who vote on it.
+/// Looks up what a change of rules would have changed in the last year, for those who vote on it. Where nobody needs to, it is approved by
+/// that, and in force if its time has come.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulateRuleChange {
     /// The change.
     pub rule_change_id: Uuid,
-    /// From when on; none for a year before `until`.
-    #[serde(default)]
-    pub from: Option<DateTime<Utc>>,
-    /// Until before when; none for now.
-    #[serde(default)]
-    pub until: Option<DateTime<Utc>>,
 }
 
 impl Command for SimulateRuleChange {
