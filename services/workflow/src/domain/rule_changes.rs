@@ -160,3 +160,129 @@ pub fn rule_change_status(change: &RuleChange) -> RuleChangeStatus {
         _ => RuleChangeStatus::Approved,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::domain::messages::workflow::Simulation;
+    use RuleChangeStatus::{Active, Approved, Denied, Draft, Simulated, Validated, Withdrawn};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn written(grace_days: u16) -> Written {
+        let rules = RuleLayer { grace_days: Some(grace_days), ..RuleLayer::default() };
+        Written { rules, comment: "why".into(), active_from: None }
+    }
+
+    fn change(votes_needed: u16, problems: &[&str]) -> RuleChange {
+        let mut change = RuleChange {
+            id: Uuid::from_u128(1),
+            version: 1,
+            created_at: DateTime::UNIX_EPOCH,
+            scope: "global".into(),
+            rules: RuleLayer::default(),
+            replaces: 0,
+            active_from: None,
+            comment: String::new(),
+            content_hash: String::new(),
+            proposed_by: "ada".into(),
+            authors: vec![],
+            problems: vec![],
+            simulation: None,
+            votes_needed: 0,
+            votes: vec![],
+            withdrawn_by: None,
+            became: None,
+            status: Draft,
+        };
+        let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
+        write_anew(&mut change, written(5), 0, votes_needed, problems, "ada");
+        change
+    }
+
+    fn simulate(change: &mut RuleChange) {
+        let at = DateTime::UNIX_EPOCH;
+        let nothing = Simulation {
+            from: at,
+            until: at,
+            at,
+            looked_at: 0,
+            newly_refused: 0,
+            no_longer_refused: 0,
+            more_votes: 0,
+            fewer_votes: 0,
+            other_roles: 0,
+            differences: vec![],
+        };
+        change.simulation = Some(nothing);
+        change.status = rule_change_status(change);
+    }
+
+    fn cast(change: &mut RuleChange, user: &str, decision: VoteDecision) -> Result<RuleChangeStatus, Reason> {
+        let actor = Actor { user: user.into(), roles: vec!["committee".into()], scope: Scope::All };
+        let body = VoteOnRules { rule_change_id: change.id, content_hash: change.content_hash.clone(), decision, comment: None };
+        change.votes.push(vote_on_rules(change, &actor, &body, DateTime::UNIX_EPOCH).map_err(|rejection| rejection.reason)?);
+        change.status = rule_change_status(change);
+        Ok(change.status)
+    }
+
+    #[test]
+    fn a_change_is_approved_by_as_many_others_as_it_needs_on_what_it_says() {
+        use VoteDecision::{Approve, Deny};
+        assert_eq!(cast(&mut change(1, &["crossed"]), "ann", Approve), Err(Reason::RuleChangeNotReady));
+        let mut change = change(2, &[]);
+        assert_eq!((change.status, cast(&mut change, "ann", Approve)), (Validated, Err(Reason::RuleChangeNotReady)));
+        simulate(&mut change);
+        assert_eq!(cast(&mut change, "ada", Approve), Err(Reason::SecondPersonNeeded));
+        assert_eq!(cast(&mut change, "ann", Approve), Ok(Simulated));
+        assert_eq!(check_simulation(&change).unwrap_err().reason, Reason::RuleChangeDecided, "somebody has voted on what was seen");
+        assert_eq!(cast(&mut change, "ann", Approve), Err(Reason::AlreadyVoted));
+        let mut denied = change.clone();
+        assert_eq!(cast(&mut denied, "bob", Deny), Ok(Denied));
+        assert_eq!(cast(&mut change, "bob", Approve), Ok(Approved));
+        assert_eq!(cast(&mut change, "cid", Deny), Err(Reason::RuleChangeDecided));
+        // whoever edits it is an author from then on, and what was voted is void
+        let hash = change.content_hash.clone();
+        assert!(says(&change, &written(5), 0) && !says(&change, &written(5), 1) && !says(&change, &written(6), 0));
+        write_anew(&mut change, written(6), 0, 2, vec![], "max");
+        assert_eq!((change.status, change.votes.len(), change.content_hash == hash), (Validated, 0, false));
+        simulate(&mut change);
+        assert_eq!(cast(&mut change, "max", Approve), Err(Reason::SecondPersonNeeded));
+        let stale = VoteOnRules { rule_change_id: change.id, content_hash: hash, decision: Approve, comment: None };
+        let ann = Actor { user: "ann".into(), roles: vec![], scope: Scope::All };
+        let refused = vote_on_rules(&change, &ann, &stale, DateTime::UNIX_EPOCH).unwrap_err();
+        assert_eq!(refused.reason, Reason::RuleChangeDiffers);
+        for ended in [RuleChange { became: Some(3), ..change.clone() }, RuleChange { withdrawn_by: Some("ada".into()), ..change }] {
+            let ended = RuleChange { status: rule_change_status(&ended), ..ended };
+            assert!(matches!(ended.status, Active | Withdrawn));
+            assert_eq!(check_open(&ended).unwrap_err().reason, Reason::RuleChangeDecided);
+        }
+    }
+
+    #[test]
+    fn where_nobody_else_is_needed_the_simulation_approves() {
+        let mut change = change(0, &[]);
+        assert_eq!(change.status, Validated);
+        simulate(&mut change);
+        assert_eq!(change.status, Approved);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let now = DateTime::UNIX_EPOCH + Duration::days(10_000);
+        let at = |days| Some(now + Duration::days(days));
+        for (active_from, comment, expected) in [
+            (at(-1), "why", Some(Reason::ImplausibleDate)),
+            (at(400), "why", Some(Reason::ImplausibleDate)),
+            (at(1), "", Some(Reason::InvalidText)),
+            (at(1), "why", None),
+            (None, "why", None),
+        ] {
+            let written = Written { active_from, comment: comment.into(), ..written(5) };
+            assert_eq!(written.check(now).err().map(|rejection| rejection.reason), expected);
+        }
+        let mut large = written(5);
+        large.rules.reminder_days = Some(vec![12_345; 2_000]);
+        assert_eq!(large.check(now).unwrap_err().reason, Reason::RequestTooLarge);
+    }
+}
