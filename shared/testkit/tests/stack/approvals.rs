@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use testkit::{Client, Stack};
 use uuid::Uuid;
 
-use crate::office::{Fund, Office, id, items};
+use crate::office::{Fund, Office, assert_no_deadlocks, id, items};
 
 /// Proposes an allocation that needs two votes; returns its approval.
 async fn pending(stack: &Stack, office: &Office, fund: &Fund) -> Value {
@@ -97,11 +97,7 @@ async fn raced_votes_are_as_many_as_the_tier_asks_for_and_never_the_requesters()
         assert_eq!((approval["status"].as_str(), who.len()), (Some("approved"), 2));
         assert!(!who.contains("alan"), "{approval:#}");
     }
-    let deadlocks: i64 = sqlx::query_scalar("select deadlocks from pg_stat_database where datname = current_database()")
-        .fetch_one(&stack.database().await)
-        .await
-        .unwrap();
-    assert_eq!(deadlocks, 0);
+    assert_no_deadlocks(&stack).await;
 }
 
 #[tokio::test]

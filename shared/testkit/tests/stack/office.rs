@@ -171,6 +171,13 @@ pub fn assert_sums(stack: &Stack) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// Whoever raced has waited in one order.
+pub async fn assert_no_deadlocks(stack: &Stack) {
+    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+    let deadlocks: i64 = sqlx::query_scalar(deadlocks).fetch_one(&stack.database().await).await.unwrap();
+    assert_eq!(deadlocks, 0);
+}
+
 /// The date of the machine.
 pub fn today() -> chrono::NaiveDate {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();

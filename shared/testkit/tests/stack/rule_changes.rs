@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::{Client, Stack};
 use uuid::Uuid;
 
-use crate::office::{Office, id, items};
+use crate::office::{Office, assert_no_deadlocks, id, items};
 
 async fn simulated(office: &Office, scope: &str, rules: Value) -> Value {
     let change = office.admin.post(&format!("/rules/{scope}/changes"), json!({"rules": rules, "comment": "why"})).await.expect(201);
@@ -217,11 +217,7 @@ async fn votes_that_are_raced_on_two_replicas_are_as_many_as_are_needed() {
         let who: BTreeSet<&str> = change["votes"].as_array().unwrap().iter().map(|vote| vote["user"].as_str().unwrap()).collect();
         assert_eq!((who.len(), change["became"].as_i64()), (3, Some(version)));
     }
-    let deadlocks: i64 = sqlx::query_scalar("select deadlocks from pg_stat_database where datname = current_database()")
-        .fetch_one(&stack.database().await)
-        .await
-        .unwrap();
-    assert_eq!(deadlocks, 0);
+    assert_no_deadlocks(&stack).await;
 }
 
 #[tokio::test]

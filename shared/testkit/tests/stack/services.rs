@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use testkit::{SERVICES, Stack};
 use uuid::Uuid;
 
-use crate::office::{Office, assert_sums, id, lines, payment, sum};
+use crate::office::{Office, assert_no_deadlocks, assert_sums, id, lines, payment, sum};
 
 fn headers(user: &str, key: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -163,11 +163,7 @@ async fn payments_and_reversals_on_one_line_from_two_replicas_count_once_and_wai
     let line = office.auditor.get(&format!("/call-lines/{line}")).await.expect(200);
     let figures = ["paid", "unapplied"].map(|field| line[field].as_str().unwrap().to_owned());
     assert_eq!(figures, ["100.00".to_owned(), format!("{}.00", 7 * there - 100)]);
-    let deadlocks: i64 = sqlx::query_scalar("select deadlocks from pg_stat_database where datname = current_database()")
-        .fetch_one(&stack.database().await)
-        .await
-        .unwrap();
-    assert_eq!(deadlocks, 0);
+    assert_no_deadlocks(&stack).await;
     assert_sums(&stack);
 }
 

@@ -229,7 +229,7 @@ pub struct Difference {
 pub struct Simulation {
     /// From when on.
     pub from: DateTime<Utc>,
-    /// Until before when.
+    /// The end, which is not part of it.
     pub until: DateTime<Utc>,
     /// When it was looked up.
     pub at: DateTime<Utc>,
@@ -430,7 +430,7 @@ pub struct SimulateRules {
     /// From when on; none for a year before `until`.
     #[serde(default)]
     pub from: Option<DateTime<Utc>>,
-    /// Until before when; none for now.
+    /// The end, which is not part of it; the present where nothing is said.
     #[serde(default)]
     pub until: Option<DateTime<Utc>>,
 }
