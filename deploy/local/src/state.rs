@@ -82,11 +82,12 @@ impl State {
     /// Writes `target/local/env`, shell assignments for whoever wants to talk to the stack.
     pub fn write_env(&self) -> Result<(), String> {
         let text = format!(
-            "GATEWAY_URL='{}'\nNATS_URL='{}'\nDEALS_NATS_URL='{}'\nNOTICES_NATS_URL='{}'\nDATABASE_ADMIN_URL='{}'\n",
+            "GATEWAY_URL='{}'\nNATS_URL='{}'\nDEALS_NATS_URL='{}'\nNOTICES_NATS_URL='{}'\nSTEPS_NATS_URL='{}'\nDATABASE_ADMIN_URL='{}'\n",
             self.gateway,
             self.nats_url("ops"),
             self.nats_url("deals"),
             self.nats_url("notices"),
+            self.nats_url("steps"),
             self.database
         );
         let file = testkit::local().join("env");

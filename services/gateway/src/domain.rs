@@ -31,6 +31,8 @@ pub const CALLERS: &[Role] = &[FundManager];
 pub const VOTERS: &[Role] = &[Committee, FundManager, Treasurer];
 /// Who may record and reverse payments.
 pub const TREASURY: &[Role] = &[Treasurer];
+/// Whoever may have made a request, and those who look after workflows; workflow itself says who may do what.
+pub const REQUESTERS: &[Role] = &[Analyst, FundManager, Treasurer, Admin];
 /// Who may vote on changes of rules that somebody else has written.
 pub const RULE_KEEPERS: &[Role] = &[Role::Committee, Admin];
 /// Who may propose, confirm and see bank details in full.

@@ -11,7 +11,7 @@ use chassis::Card;
 mod domain;
 mod handlers;
 
-use crate::domain::{ADMIN, AUDITORS, BANKERS, CALLERS, EVERYONE, KEEPERS, PROPOSERS, READERS, RULE_KEEPERS, TREASURY, VOTERS};
+use crate::domain::{ADMIN, AUDITORS, BANKERS, CALLERS, EVERYONE, KEEPERS, PROPOSERS, READERS, REQUESTERS, RULE_KEEPERS, TREASURY, VOTERS};
 use crate::handlers::api::{Route, command, query};
 
 /// The service.
@@ -61,6 +61,7 @@ pub fn routes() -> Vec<Route> {
         query::<allocation::GetAllocation>("GET", "/allocations/{allocation_id}", READERS),
         query::<flow::ListWorkflows>("GET", "/workflows", READERS),
         query::<flow::GetWorkflow>("GET", "/workflows/{workflow_id}", READERS),
+        command::<flow::SteerWorkflow>("POST", "/workflows/{workflow_id}/actions", REQUESTERS),
         query::<flow::ListApprovals>("GET", "/approvals", READERS),
         query::<flow::GetApproval>("GET", "/approvals/{approval_id}", READERS),
         command::<flow::CastVote>("POST", "/approvals/{approval_id}/votes", VOTERS),

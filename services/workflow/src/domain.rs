@@ -1,13 +1,15 @@
 //! The decisions about workflows, approvals and votes, as functions of states and nothing else.
 
+use std::collections::BTreeMap;
+
 use ::domain::messages::capital_calls::Priority;
 use ::domain::messages::workflow::{
-    Approval, ApprovalStatus, Step, StepName, StepStatus, SubjectKind, Vote, VoteDecision, Workflow, WorkflowStatus,
+    Approval, ApprovalStatus, Pause, Step, StepName, StepStatus, SubjectKind, Vote, VoteDecision, Workflow, WorkflowAction, WorkflowStatus,
 };
 use ::domain::rejection::check_text;
-use ::domain::rules::ApprovalTier;
+use ::domain::rules::{ApprovalTier, Rules, StepDefinition, StepProgram, decisive};
 use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -46,31 +48,65 @@ pub struct Subject {
     /// How often what is asked for was changed; the commands of the steps are other ones then.
     #[serde(default)]
     pub asked: u32,
+    /// The tier whose votes it needs, by the rules in force when it was asked for.
+    #[serde(default)]
+    pub tier: Option<ApprovalTier>,
+    /// The programs that its steps ask, as the rules had them then.
+    #[serde(default)]
+    pub programs: BTreeMap<String, StepProgram>,
+    /// Hours in one step after which it counts as stuck; 0: never.
+    #[serde(default)]
+    pub stuck_after_hours: u16,
 }
 
-/// The steps of a kind of workflow, in order; `give_back` comes last where one is refused.
-pub fn steps_of(kind: SubjectKind) -> &'static [StepName] {
-    match kind {
-        SubjectKind::Allocation => &[StepName::Validate, StepName::Approve, StepName::Activate, StepName::RequestStage],
-        SubjectKind::CapitalCall => &[StepName::Validate, StepName::Approve, StepName::Issue],
-        SubjectKind::Refund => &[StepName::Validate, StepName::Approve, StepName::Release],
+impl Subject {
+    /// What is asked for, of an amount in a fund of a type.
+    pub fn of(fund_type: &str, amount: Amount, currency: Currency, content_hash: &str) -> Subject {
+        Subject {
+            deal_id: None,
+            fund_type: fund_type.to_owned(),
+            amount,
+            currency,
+            content_hash: content_hash.to_owned(),
+            priority: Priority::Normal,
+            amendment: None,
+            authors: vec![],
+            asked: 0,
+            tier: None,
+            programs: BTreeMap::new(),
+            stuck_after_hours: 0,
+        }
+    }
+
+    /// Notes what the rules in force say for it; it keeps to that, whatever is put afterwards.
+    pub fn keep_to(&mut self, kind: SubjectKind, rules: &Rules) {
+        self.tier = rules.tier(kind, self.priority, self.amount).cloned();
+        let asked: Vec<&String> = rules.steps(kind).iter().filter_map(|step| step.program.as_ref()).collect();
+        self.programs =
+            rules.programs.iter().filter(|(name, _)| asked.contains(name)).map(|(name, program)| (name.clone(), program.clone())).collect();
+        self.stuck_after_hours = rules.stuck_after_hours;
     }
 }
 
-/// The steps of a workflow that starts: the owner has validated the request already.
-pub fn first_steps(kind: SubjectKind, validated_at: DateTime<Utc>) -> Vec<Step> {
-    let step = |name: &StepName| {
-        let done = *name == StepName::Validate;
+/// The steps of a workflow that starts, as the rules define them: the owner has validated the request already.
+pub fn first_steps(kind: SubjectKind, rules: &Rules, validated_at: DateTime<Utc>) -> Vec<Step> {
+    let step = |defined: &StepDefinition| {
+        let done = defined.step == StepName::Validate;
         Step {
-            name: *name,
+            name: defined.step,
             status: if done { StepStatus::Done } else { StepStatus::Pending },
             started_at: done.then_some(validated_at),
             finished_at: done.then_some(validated_at),
             attempts: i32::from(done),
             note: done.then(|| validated_note(kind).to_owned()),
+            program: defined.program.clone(),
+            undo: defined.program.as_ref().and_then(|name| rules.programs.get(name)).is_some_and(|program| program.undo),
+            hours: defined.hours,
+            until: None,
+            answer: None,
         }
     };
-    steps_of(kind).iter().map(step).collect()
+    rules.steps(kind).iter().map(step).collect()
 }
 
 fn validated_note(kind: SubjectKind) -> &'static str {
@@ -97,25 +133,101 @@ pub fn finish_step(workflow: &mut Workflow, status: StepStatus, note: Option<Str
     derive(workflow);
 }
 
-/// Ends the step that is next as refused: nothing after it is done, and what is held is given back.
+/// Ends the step that is next as refused: nothing after it is done, and what was done before is given up, the last first.
 pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<Utc>) {
+    let was_compensating = is_giving_back(workflow);
     finish_step(workflow, StepStatus::Failed, Some(rejection.to_string()), now);
-    let compensating = workflow.steps.iter().any(|step| step.name == StepName::GiveBack);
-    for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending && step.name != StepName::GiveBack) {
-        step.status = StepStatus::Skipped;
-    }
-    if !compensating {
-        workflow.steps.push(Step {
-            name: StepName::GiveBack,
-            status: StepStatus::Pending,
-            started_at: None,
-            finished_at: None,
-            attempts: 0,
-            note: None,
-        });
+    if !was_compensating {
+        for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending) {
+            (step.status, step.until) = (StepStatus::Skipped, None);
+        }
+        let compensations: Vec<Step> = workflow.steps.iter().rev().filter_map(compensation).collect();
+        workflow.steps.extend(compensations);
         workflow.error = Some(Problem::from(rejection));
     }
     derive(workflow);
+}
+
+/// What gives up what a step has done.
+fn compensation(of: &Step) -> Option<Step> {
+    let name = match of.name {
+        // what the owner holds for the request, it holds since it was validated
+        StepName::Validate => StepName::GiveBack,
+        // a program that was asked without an answer that counts may have agreed nevertheless
+        StepName::Ask if of.undo && of.attempts > 0 => StepName::Undo,
+        _ => return None,
+    };
+    Some(Step {
+        name,
+        status: StepStatus::Pending,
+        started_at: None,
+        finished_at: None,
+        attempts: 0,
+        note: None,
+        program: of.program.clone(),
+        undo: false,
+        hours: None,
+        until: None,
+        answer: None,
+    })
+}
+
+/// Begins the step that is next where nobody is to be asked for it: it waits for votes or for a time, or is not needed. Whether votes are
+/// needed from now on.
+pub fn begin_next(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<Utc>) -> bool {
+    let mut needs_votes = false;
+    while let Some(step) = next_step(workflow).filter(|step| step.status == StepStatus::Pending) {
+        match (step.name, tier) {
+            (StepName::Approve, None) => {
+                finish_step(workflow, StepStatus::Skipped, Some("below every approval tier".into()), now);
+                continue;
+            }
+            (StepName::Approve, Some(tier)) => {
+                (step.status, step.started_at) = (StepStatus::Waiting, Some(now));
+                step.note = Some(format!("{} are needed from {}", described(tier), tier.from_amount));
+                needs_votes = true;
+            }
+            (StepName::Wait, _) => {
+                let until = now + TimeDelta::hours(i64::from(step.hours.unwrap_or_default()));
+                (step.status, step.started_at, step.until) = (StepStatus::Waiting, Some(now), Some(until));
+            }
+            _ => {}
+        }
+        break;
+    }
+    derive(workflow);
+    needs_votes
+}
+
+/// Whether votes are what a workflow waits for.
+pub fn waits_for_votes(workflow: &Workflow) -> bool {
+    workflow.steps.iter().any(|step| step.name == StepName::Approve && step.status == StepStatus::Waiting)
+}
+
+/// Whether the step that is next asks a program of somebody else.
+pub fn asks(workflow: &Workflow) -> bool {
+    let is_open = |step: &&Step| matches!(step.status, StepStatus::Pending | StepStatus::Running | StepStatus::Waiting);
+    workflow.steps.iter().find(is_open).is_some_and(|step| matches!(step.name, StepName::Ask | StepName::Undo))
+}
+
+/// When the time is over that a workflow waits for.
+pub fn waits_until(workflow: &Workflow) -> Option<DateTime<Utc>> {
+    let waits = |step: &&Step| step.name == StepName::Wait && step.status == StepStatus::Waiting;
+    workflow.steps.iter().find(waits).filter(|_| workflow.paused.is_none())?.until
+}
+
+/// When a workflow begins to count as stuck; none while votes or a time are waited for, and once it has ended.
+pub fn stuck_from(workflow: &Workflow, after_hours: u16) -> Option<DateTime<Utc>> {
+    let since = match (&workflow.paused, workflow.status) {
+        _ if after_hours == 0 || workflow.stuck => return None,
+        (Some(pause), WorkflowStatus::Paused) => pause.at,
+        (None, WorkflowStatus::Running) => {
+            let begun = workflow.steps.iter().filter_map(|step| step.finished_at.or(step.started_at)).max();
+            begun.unwrap_or(workflow.created_at)
+        }
+        _ => return None,
+    };
+    Some(since + TimeDelta::hours(i64::from(after_hours)))
 }
 
 /// What the owner of a workflow's subject has decided.
@@ -159,27 +271,18 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
 /// Has a workflow wait for votes once more: what it asks for was changed.
 pub fn ask_again(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<Utc>) {
     // a request that failed because it was changed has nothing to give back any more
-    workflow.steps.retain(|step| step.name != StepName::GiveBack);
+    workflow.steps.retain(|step| !step.name.is_compensation());
     for step in workflow.steps.iter_mut().filter(|step| step.name != StepName::Validate) {
-        (step.status, step.started_at, step.finished_at, step.attempts, step.note) = (StepStatus::Pending, None, None, 0, None);
+        anew(step);
     }
     workflow.error = None;
-    ask(workflow, tier, now);
+    begin_next(workflow, tier, now);
 }
 
-/// Has a workflow wait for the votes of a tier; without one it goes on.
-pub fn ask(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<Utc>) {
-    match tier {
-        Some(tier) => {
-            if let Some(step) = next_step(workflow) {
-                step.status = StepStatus::Waiting;
-                step.started_at = Some(now);
-                step.note = Some(format!("{} are needed from {}", described(tier), tier.from_amount));
-            }
-        }
-        None => finish_step(workflow, StepStatus::Skipped, Some("below every approval tier".into()), now),
-    }
-    derive(workflow);
+/// Has a step done anew.
+fn anew(step: &mut Step) {
+    (step.status, step.started_at, step.finished_at, step.attempts, step.note) = (StepStatus::Pending, None, None, 0, None);
+    (step.until, step.answer) = (None, None);
 }
 
 /// Whether the runner has something to do.
@@ -189,16 +292,25 @@ pub fn is_running(workflow: &Workflow) -> bool {
 
 /// Ends a workflow whose request was taken back by somebody: there is nothing to give back. Whether it had not ended.
 pub fn withdraw(workflow: &mut Workflow, why: &str, now: DateTime<Utc>) -> bool {
-    if !matches!(workflow.status, WorkflowStatus::Running | WorkflowStatus::Waiting) || is_giving_back(workflow) {
+    if has_ended(workflow) || is_giving_back(workflow) {
         return false;
     }
+    workflow.paused = None;
     refuse_step(workflow, Reason::Withdrawn.with(why), now);
-    finish_step(workflow, StepStatus::Skipped, Some("nothing is held".into()), now);
+    for step in workflow.steps.iter_mut().filter(|step| step.name == StepName::GiveBack) {
+        (step.status, step.started_at, step.finished_at) = (StepStatus::Skipped, Some(now), Some(now));
+        step.note = Some("nothing is held".into());
+    }
+    derive(workflow);
     true
 }
 
 fn is_giving_back(workflow: &Workflow) -> bool {
-    workflow.steps.iter().any(|step| step.name == StepName::GiveBack)
+    workflow.steps.iter().any(|step| step.name.is_compensation())
+}
+
+fn has_ended(workflow: &Workflow) -> bool {
+    matches!(workflow.status, WorkflowStatus::Completed | WorkflowStatus::Failed)
 }
 
 /// Writes the derived parts of a workflow.
@@ -207,12 +319,117 @@ pub fn derive(workflow: &mut Workflow) {
     let done = workflow.steps.iter().filter(ended).count();
     workflow.progress = u8::try_from(100 * done / workflow.steps.len().max(1)).unwrap_or(100);
     let failed = workflow.steps.iter().any(|step| step.status == StepStatus::Failed);
-    workflow.status = match next_step(workflow).map(|step| step.status) {
+    let next = next_step(workflow).cloned();
+    workflow.status = match next.as_ref().map(|step| step.status) {
         None if failed => WorkflowStatus::Failed,
         None => WorkflowStatus::Completed,
+        Some(_) if workflow.paused.is_some() => WorkflowStatus::Paused,
         Some(StepStatus::Waiting) => WorkflowStatus::Waiting,
         Some(_) => WorkflowStatus::Running,
     };
+    workflow.expects = next.map(|step| expects(workflow, &step));
+}
+
+/// What a workflow waits for in a step, for a person.
+fn expects(workflow: &Workflow, step: &Step) -> String {
+    if let Some(pause) = &workflow.paused {
+        return format!("an admin has it go on: {} paused it, {}", pause.by, pause.reason);
+    }
+    let owner = match workflow.subject_kind {
+        SubjectKind::Allocation => "allocation-status",
+        SubjectKind::CapitalCall | SubjectKind::Refund => "capital-calls",
+    };
+    match (step.name, step.until, &step.program) {
+        (StepName::Approve, ..) => step.note.clone().unwrap_or_else(|| "votes".into()),
+        (StepName::Wait, Some(until), _) => format!("it is {}", until.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        (StepName::Ask | StepName::Undo, _, Some(program)) => format!("the answer of the program {program}"),
+        _ => format!("the answer of {owner}"),
+    }
+}
+
+/// Refuses whom may not have a workflow do something: whoever made the request may cancel it, and admins may do everything.
+///
+/// # Errors
+/// `fund_out_of_scope`, `invalid_text`, `not_your_request`, `forbidden`.
+pub fn check_steering(workflow: &Workflow, actor: &Actor, action: WorkflowAction, reason: &str) -> Result<(), Rejection> {
+    actor.check_fund(workflow.fund_id)?;
+    check_text("reason", reason, COMMENT_CHARACTERS_MAX)?;
+    if actor.roles.iter().any(|role| role == "admin") {
+        return Ok(());
+    }
+    match action {
+        WorkflowAction::Cancel if actor.user == workflow.requested_by => Ok(()),
+        WorkflowAction::Cancel => Err(Reason::NotYourRequest.with(format!("{} asked for workflow {}", workflow.requested_by, workflow.id))),
+        _ => Err(Reason::Forbidden.with(format!("to {} a workflow needs the role admin", chassis::row::name(&action)))),
+    }
+}
+
+/// Has a workflow do something. Whether the votes on it do not count any more.
+///
+/// # Errors
+/// `workflow_not_steerable`, `workflow_paused`.
+pub fn steer(workflow: &mut Workflow, action: WorkflowAction, from_step: Option<u8>, pause: Pause) -> Result<bool, Rejection> {
+    let refuse = |why: &str| Err(Reason::WorkflowNotSteerable.with(why));
+    if has_ended(workflow) {
+        return refuse("it has ended");
+    }
+    if from_step.is_some() && action != WorkflowAction::Retry {
+        return refuse("from_step is for retry");
+    }
+    match action {
+        WorkflowAction::Pause if workflow.paused.is_some() => return refuse("it is paused already"),
+        WorkflowAction::Pause => workflow.paused = Some(pause),
+        WorkflowAction::Resume if workflow.paused.is_none() => return refuse("it is not paused"),
+        WorkflowAction::Resume => go_on(workflow),
+        WorkflowAction::Cancel => {
+            if is_giving_back(workflow) {
+                return refuse("what was done is being given up already");
+            }
+            let decides = decisive(workflow.subject_kind);
+            if workflow.steps.iter().any(|step| step.name == decides && (step.attempts > 0 || step.status == StepStatus::Done)) {
+                return refuse("its subject is being decided, or is decided");
+            }
+            go_on(workflow);
+            refuse_step(workflow, Reason::Withdrawn.with(format!("cancelled by {}: {}", pause.by, pause.reason)), pause.at);
+            return Ok(true);
+        }
+        WorkflowAction::Retry => retry(workflow, from_step)?,
+    }
+    derive(workflow);
+    Ok(false)
+}
+
+fn go_on(workflow: &mut Workflow) {
+    workflow.paused = None;
+    workflow.stuck = false;
+}
+
+/// Has the step that is next, or one before it, done anew at once with those after it.
+fn retry(workflow: &mut Workflow, from_step: Option<u8>) -> Result<(), Rejection> {
+    let refuse = |why: String| Err(Reason::WorkflowNotSteerable.with(why));
+    let is_open = |step: &Step| matches!(step.status, StepStatus::Pending | StepStatus::Running | StepStatus::Waiting);
+    let Some(present) = workflow.steps.iter().position(is_open) else { return refuse("it has ended".into()) };
+    let from = from_step.map_or(present, |number| usize::from(number).saturating_sub(1));
+    let Some(again) = workflow.steps.get(from..=present) else {
+        return refuse(format!("it is at step {}; a later one cannot be done anew", present + 1));
+    };
+    if let Some(step) = again.iter().find(|step| step.name == StepName::Validate || step.name == StepName::Approve) {
+        return refuse(format!("the step {} is not done anew: change the request, or cancel it", step.name.as_str()));
+    }
+    if from < present && again.iter().any(|step| !matches!(step.name, StepName::Ask | StepName::Wait)) {
+        return refuse("what was decided, or is being decided, stays".into());
+    }
+    for step in &mut workflow.steps[from..=present] {
+        // it may have been sent: what follows from that still holds, as that it cannot be cancelled, or is to be given up
+        let attempts = step.attempts.min(1);
+        anew(step);
+        step.attempts = attempts;
+    }
+    go_on(workflow);
+    if !is_giving_back(workflow) {
+        workflow.error = None;
+    }
+    Ok(())
 }
 
 /// Takes a vote: one a person, of a role whose turn it is, never the requester's own.

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use ::domain::message::Outcomes;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
-use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Priority, Purpose, PurposeKind, Refund, RefundDecision};
+use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Purpose, PurposeKind, Refund, RefundDecision};
 use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, CastVotes, GetApproval, GetWorkflow, ListApprovals, ListWorkflows, StepName,
     StepStatus, SubjectKind, VoteCounted, Workflow, WorkflowChange, WorkflowStatus,
 };
-use ::domain::rules::{ApprovalTier, RulesUsed};
+use ::domain::rules::{ApprovalTier, RuleLayer, Rules, RulesUsed};
 use ::domain::{Amount, Page, Reason, Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Show, Tx, cursor};
@@ -23,8 +23,10 @@ use crate::{WorkflowService, domain, store};
 
 mod changes;
 mod rules;
+mod steering;
 
 pub use rules::RulesInTime;
+pub use steering::{Deadlines, step_on};
 
 /// A request as its workflow sees it.
 struct Request {
@@ -55,14 +57,7 @@ impl Follow<Allocation> for WorkflowService {
                 created_at: state.created_at,
                 subject: Subject {
                     deal_id: Some(state.deal_id),
-                    fund_type: state.fund_type.clone(),
-                    amount: state.amount,
-                    currency: state.currency,
-                    content_hash: hash(content.as_bytes()),
-                    priority: Priority::Normal,
-                    amendment: None,
-                    authors: vec![],
-                    asked: 0,
+                    ..Subject::of(&state.fund_type, state.amount, state.currency, &hash(content.as_bytes()))
                 },
                 epoch: seen.epoch,
                 decided: match state.decision {
@@ -101,17 +96,7 @@ impl Follow<Refund> for WorkflowService {
                 fund_id: state.fund_id,
                 requested_by: state.requested_by.clone(),
                 created_at: state.created_at,
-                subject: Subject {
-                    deal_id: None,
-                    fund_type: state.fund_type.clone(),
-                    amount: state.amount,
-                    currency: state.currency,
-                    content_hash: state.content_hash.clone(),
-                    priority: Priority::Normal,
-                    amendment: None,
-                    authors: vec![],
-                    asked: 0,
-                },
+                subject: Subject::of(&state.fund_type, state.amount, state.currency, &state.content_hash),
                 epoch: seen.epoch,
                 decided: match state.decision {
                     RefundDecision::PendingApproval => None,
@@ -143,15 +128,10 @@ fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
         requested_by: call.requested_by.clone(),
         created_at: call.created_at,
         subject: Subject {
-            deal_id: None,
-            fund_type: call.fund_type.clone(),
-            amount: gross(purposes),
-            currency: call.currency,
-            content_hash: content_hash.to_owned(),
             priority,
             amendment,
             authors: call.authors.clone(),
-            asked: 0,
+            ..Subject::of(&call.fund_type, gross(purposes), call.currency, content_hash)
         },
         epoch: seen.epoch,
         decided,
@@ -176,48 +156,62 @@ fn hash(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
+/// The rules in force for a fund, and which they are.
+type InForce = (Result<Rules, Rejection>, RulesUsed);
+
 /// Starts a workflow for each request that has none yet.
 async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fault> {
     if requests.is_empty() {
         return Ok(());
     }
     let mut instances = Vec::with_capacity(requests.len());
-    let mut tiers: Vec<Option<ApprovalTier>> = Vec::with_capacity(requests.len());
     let book = tx.rules();
-    let mut used: HashMap<(&str, Uuid), RulesUsed> = HashMap::new();
+    let mut known: HashMap<(&str, Uuid), InForce> = HashMap::new();
     for (context, request) in &requests {
-        if let Some(decided) = request.decided {
-            instances.push(forgotten(tx, context, request, decided));
-            tiers.push(None);
-            continue;
-        }
         let (fund_type, fund_id) = (request.subject.fund_type.as_str(), request.fund_id);
-        let rules = book.rules(fund_type, fund_id);
-        let used = used.entry((fund_type, fund_id)).or_insert_with(|| book.used(fund_type, fund_id));
-        let tier = rules.map(|rules| rules.tier(request.kind, request.subject.priority, request.subject.amount).cloned());
-        instances.push(first_state(tx, context, request, &tier, used));
-        tiers.push(tier.ok().flatten());
+        let of_fund = || (book.rules(fund_type, fund_id), book.used(fund_type, fund_id));
+        let in_force = known.entry((fund_type, fund_id)).or_insert_with(of_fund);
+        instances.push(match request.decided {
+            Some(decided) => forgotten(tx, context, request, decided)?,
+            None => first_state(tx, context, request, in_force)?,
+        });
     }
     let added = store::insert(tx, &instances).await?;
     let mut approvals = Vec::new();
-    for ((instance, tier), (context, _)) in instances.iter().zip(tiers).zip(&requests) {
+    for (instance, (context, _)) in instances.iter().zip(&requests) {
         if !added.contains(&instance.workflow.id) {
             continue;
         }
-        let change = match instance.workflow.status {
-            WorkflowStatus::Completed => WorkflowChange::Completed,
-            WorkflowStatus::Failed => WorkflowChange::Failed,
-            _ => WorkflowChange::Started,
-        };
-        tx.emit(context, &instance.workflow, change)?;
-        if let Some(tier) = tier {
-            let approval = approval(tx, instance, tier);
-            tx.emit(context, &approval, ApprovalChange::Requested)?;
-            approvals.push(approval);
+        publish(tx, context, &instance.workflow, WorkflowChange::Started)?;
+        if domain::waits_for_votes(&instance.workflow) {
+            approvals.extend(request_votes(tx, context, instance, ids::derived("approval", instance.workflow.id))?);
         }
     }
     store::insert_approvals(tx, &approvals).await?;
     decide_again(tx, &requests).await
+}
+
+/// Publishes a workflow that has moved on, or has ended by it.
+pub fn publish(tx: &mut Tx, context: &Context, workflow: &Workflow, otherwise: WorkflowChange) -> Result<(), Fault> {
+    let change = match workflow.status {
+        WorkflowStatus::Completed => WorkflowChange::Completed,
+        WorkflowStatus::Failed => WorkflowChange::Failed,
+        WorkflowStatus::Running | WorkflowStatus::Waiting | WorkflowStatus::Paused => otherwise,
+    };
+    tx.emit(context, workflow, change)
+}
+
+/// Asks for the votes that a workflow has come to wait for.
+pub fn request_votes(tx: &mut Tx, context: &Context, instance: &Instance, id: Uuid) -> Result<Option<Approval>, Fault> {
+    let Some(tier) = instance.subject.tier.clone() else { return Ok(None) };
+    let approval = Approval { id, ..approval(tx, instance, tier) };
+    tx.emit(context, &approval, ApprovalChange::Requested)?;
+    Ok(Some(approval))
+}
+
+/// When the runner shall act on a workflow: at once, where there is something to do for it.
+pub fn due_at(tx: &Tx, workflow: &Workflow) -> Option<DateTime<Utc>> {
+    domain::is_running(workflow).then(|| tx.system_now())
 }
 
 /// Has subjects decided again that are pending in a newer epoch of their owner although their workflow has ended: the owner's
@@ -235,15 +229,15 @@ async fn decide_again(tx: &mut Tx, requests: &[(&Context, Request)]) -> Result<(
         let Some((context, _)) = requests.iter().filter(of_subject).find(|(_, request)| request.decided.is_none()) else { continue };
         if domain::reopen(&mut instance.workflow) {
             instance.workflow.version += 1;
-            instance.due_at = Some(tx.system_now());
-            tx.emit(context, &instance.workflow, WorkflowChange::Advanced)?;
+            instance.due_at = due_at(tx, &instance.workflow);
+            publish(tx, context, &instance.workflow, WorkflowChange::Advanced)?;
             reopened.push(instance);
         }
     }
     store::save(tx, &reopened.iter().collect::<Vec<_>>()).await
 }
 
-fn workflow_of(tx: &Tx, request: &Request) -> Workflow {
+fn workflow_of(tx: &Tx, request: &Request, rules: &Rules) -> Workflow {
     Workflow {
         id: request.workflow_id,
         version: 1,
@@ -252,48 +246,53 @@ fn workflow_of(tx: &Tx, request: &Request) -> Workflow {
         subject_id: request.subject_id,
         fund_id: request.fund_id,
         requested_by: request.requested_by.clone(),
-        steps: domain::first_steps(request.kind, request.created_at),
+        steps: domain::first_steps(request.kind, rules, request.created_at),
         progress: 0,
         error: None,
         rules: RulesUsed::default(),
+        paused: None,
+        stuck: false,
+        expects: None,
         status: WorkflowStatus::Running,
     }
 }
 
+/// The steps of a workflow that does nothing, or whose rules contradict each other.
+fn first_rules() -> Result<Rules, Fault> {
+    RuleLayer::default().complete().map_err(|rejection| Fault::Fatal(format!("the rules that are built in: {rejection}")))
+}
+
 /// The end of a workflow that ran in a time which this service's database has forgotten.
-fn forgotten(tx: &Tx, context: &Context, request: &Request, decided: Decided) -> Instance {
-    let mut workflow = workflow_of(tx, request);
+fn forgotten(tx: &Tx, context: &Context, request: &Request, decided: Decided) -> Result<Instance, Fault> {
+    let mut workflow = workflow_of(tx, request, &first_rules()?);
     domain::end_forgotten(&mut workflow, decided, tx.now());
-    Instance {
+    Ok(Instance {
         workflow,
         correlation_id: context.correlation_id.clone(),
         subject: request.subject.clone(),
         due_at: None,
         subject_epoch: request.epoch,
-    }
+    })
 }
 
-fn first_state(
-    tx: &Tx,
-    context: &Context,
-    request: &Request,
-    tier: &Result<Option<ApprovalTier>, Rejection>,
-    used: &RulesUsed,
-) -> Instance {
+fn first_state(tx: &Tx, context: &Context, request: &Request, (rules, used): &InForce) -> Result<Instance, Fault> {
     let now = tx.now();
-    let mut workflow = Workflow { rules: used.clone(), ..workflow_of(tx, request) };
-    match tier {
-        Ok(tier) => domain::ask(&mut workflow, tier.as_ref(), now),
-        Err(rejection) => domain::refuse_step(&mut workflow, rejection.clone(), now),
-    }
-    let due_at = domain::is_running(&workflow).then(|| tx.system_now());
-    Instance {
-        workflow,
-        correlation_id: context.correlation_id.clone(),
-        subject: request.subject.clone(),
-        due_at,
-        subject_epoch: request.epoch,
-    }
+    let mut subject = request.subject.clone();
+    let workflow = match rules {
+        Ok(rules) => {
+            subject.keep_to(request.kind, rules);
+            let mut workflow = Workflow { rules: used.clone(), ..workflow_of(tx, request, rules) };
+            domain::begin_next(&mut workflow, subject.tier.as_ref(), now);
+            workflow
+        }
+        Err(rejection) => {
+            let mut workflow = Workflow { rules: used.clone(), ..workflow_of(tx, request, &first_rules()?) };
+            domain::refuse_step(&mut workflow, rejection.clone(), now);
+            workflow
+        }
+    };
+    let due_at = due_at(tx, &workflow);
+    Ok(Instance { workflow, correlation_id: context.correlation_id.clone(), subject, due_at, subject_epoch: request.epoch })
 }
 
 fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
@@ -385,13 +384,14 @@ fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &
     let voters: Vec<&str> = approval.votes.iter().map(|vote| vote.user.as_str()).collect();
     if approval.status == ApprovalStatus::Approved {
         domain::finish_step(&mut instance.workflow, StepStatus::Done, Some(format!("approved by {}", voters.join(", "))), now);
+        domain::begin_next(&mut instance.workflow, instance.subject.tier.as_ref(), now);
     } else {
         let denied = Reason::ApprovalDenied.with(format!("denied by {}", context.actor.user));
         domain::refuse_step(&mut instance.workflow, denied, now);
     }
     instance.workflow.version += 1;
-    instance.due_at = Some(tx.system_now());
-    tx.emit(context, &instance.workflow, WorkflowChange::Advanced)
+    instance.due_at = due_at(tx, &instance.workflow);
+    publish(tx, context, &instance.workflow, WorkflowChange::Advanced)
 }
 
 impl Show<GetWorkflow> for WorkflowService {
@@ -408,7 +408,7 @@ impl Show<ListWorkflows> for WorkflowService {
         let limit = cursor::limit(query.limit)?;
         let before = cursor::read::<(DateTime<Utc>, Uuid)>(query.cursor.as_deref())?
             .unwrap_or((DateTime::<Utc>::from_timestamp(1 << 36, 0).unwrap_or_default(), Uuid::max()));
-        let workflows = store::list(tx, context.actor.scope.funds(), query.status, query.fund_id, before, limit + 1).await?;
+        let workflows = store::list(tx, context.actor.scope.funds(), &query, before, limit + 1).await?;
         Ok(Page::cut(workflows, limit, |last| cursor::write(&(last.created_at, last.id))))
     }
 }

@@ -10,7 +10,7 @@ use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::capital_calls::{CapitalCall, Refund};
 use ::domain::messages::workflow::{
     CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, ListApprovals, ListRuleChanges,
-    ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RollBackRules, SimulateRuleChange, SimulateRules, VoteOnRules,
+    ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RollBackRules, SimulateRuleChange, SimulateRules, SteerWorkflow, VoteOnRules,
     WithdrawRuleChange,
 };
 use chassis::{Card, Copies};
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     chassis::service(WorkflowService, card)
         .answers::<CastVote>()
         .answers::<CastVotes>()
+        .answers::<SteerWorkflow>()
         .answers::<PutRules>()
         .answers::<ProposeRules>()
         .answers::<RollBackRules>()
@@ -51,7 +52,9 @@ fn main() -> ExitCode {
         .follows::<Allocation>(Copies::Ids(store::ALLOCATIONS))
         .follows::<CapitalCall>(Copies::Versions(store::CALLS))
         .follows::<Refund>(Copies::Ids(store::REFUNDS))
-        .runs(steps::Steps)
+        .runs(steps::Steps { asks: false })
+        .runs(steps::Steps { asks: true })
+        .runs(handlers::Deadlines)
         .runs(handlers::RulesInTime)
         .pushes_rules()
         .main()

@@ -1,19 +1,23 @@
 //! The runner: takes the workflows that are due, sends the command of their next step, and records
 //! the answer. A step that gets no answer is sent again with the same idempotency key, for as long
-//! as it takes; a refusal ends the workflow and gives back what was held.
+//! as it takes; a refusal ends the workflow and gives back what was held. A step may be served by a program of somebody
+//! else: then the rules say how long its answer is waited for, how often it is asked, and what is done when it is absent.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use ::domain::messages::allocation_status::DecideAllocation;
 use ::domain::messages::capital_calls::{DecideCapitalCall, DecideRefund};
 use ::domain::messages::deals::{StageRequest, StageRequestChange};
-use ::domain::messages::workflow::{StepName, StepStatus, SubjectKind, WorkflowChange, WorkflowStatus};
-use ::domain::{Actor, Problem, Reason, Rejection, ids};
+use ::domain::messages::workflow::{Pause, Step, StepAnswer, StepDecision, StepName, StepQuestion, StepStatus, SubjectKind, Workflow};
+use ::domain::rules::{StepProgram, WhenAbsent};
+use ::domain::{Actor, Problem, Reason, Rejection, ids, shape};
 use chassis::{Context, Courier, Errand, Fault, Tx, Unanswered};
-
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain;
+use crate::handlers::step_on;
 use crate::store::{self, Instance};
 
 /// A claimed step is left alone by other replicas for so long.
@@ -28,17 +32,27 @@ const COPY_ATTEMPTS: i32 = 10;
 /// The stage that we ask the deal system for after an allocation.
 const STAGE_AFTER_ALLOCATION: &str = "committed";
 
+/// Most characters of a program's note that are kept.
+const NOTE_CHARACTERS_MAX: usize = 500;
+
 /// The errand that carries workflows on.
-pub struct Steps;
+pub struct Steps {
+    /// Whether it does the steps that ask a program of somebody else, or all others: a program that hangs holds up no service's step.
+    pub asks: bool,
+}
 
 /// What came of a step.
 pub enum Outcome {
     /// It is done.
     Done(String),
+    /// A program agreed.
+    Agreed(StepAnswer),
     /// It is refused.
     Refused(Rejection),
     /// Nobody answered.
     Unanswered(String),
+    /// A program's answer is none that the rules allow.
+    Invalid(String),
 }
 
 fn outcome(kind: SubjectKind, step: StepName, attempts: i32, answer: Result<Result<(), Rejection>, Unanswered>) -> Outcome {
@@ -74,7 +88,7 @@ impl Errand for Steps {
     const AT_ONCE: usize = 64;
 
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<(Instance, StepName)>, Fault> {
-        let mut due = store::lock_due(tx, CLAIM_MAX).await?;
+        let mut due = store::lock_due(tx, self.asks, CLAIM_MAX).await?;
         if due.is_empty() {
             return Ok(vec![]);
         }
@@ -95,7 +109,10 @@ impl Errand for Steps {
 
     async fn run(&self, courier: &Courier, (instance, step): &(Instance, StepName)) -> Outcome {
         let workflow = &instance.workflow;
-        let mut key = format!("{}/{}", workflow.id, chassis::row::name(step));
+        let mut key = format!("{}/{}", workflow.id, step.as_str());
+        if let Some(program) = program_of(instance, *step) {
+            key = format!("{key}/{program}");
+        }
         if instance.subject.asked > 0 {
             key = format!("{key}/{}", instance.subject.asked);
         }
@@ -105,6 +122,9 @@ impl Errand for Steps {
             .then(|| workflow.error.as_ref().map_or_else(|| "refused".into(), |problem| problem.detail.clone()));
         let decided = |answer| outcome(workflow.subject_kind, *step, attempts, answer);
         match (step, workflow.subject_kind) {
+            (StepName::Ask | StepName::Undo, _) => ask(courier, &key, &context, instance, *step).await,
+            // begun where nobody is asked for it
+            (StepName::Wait, _) => Outcome::Done("nothing to do".into()),
             // written into the log when the outcome is recorded
             (StepName::RequestStage, _) => Outcome::Done(format!("deal system asked for stage {STAGE_AFTER_ALLOCATION}")),
             (StepName::Validate | StepName::Approve, _) => Outcome::Done("nothing to do".into()),
@@ -136,45 +156,155 @@ impl Errand for Steps {
         let ids: Vec<Uuid> = done.iter().map(|((instance, _), _)| instance.workflow.id).collect();
         let stored = store::lock(tx, &ids).await?;
         let mut saved = Vec::with_capacity(done.len());
+        let mut steps = HashMap::new();
         for ((mut instance, step), outcome) in done {
-            // a step that took longer than its lease was taken over; the other's record stands
+            // a step that took longer than its lease was taken over, and one that somebody stopped is done again; the other's record stands
             if stored.get(&instance.workflow.id).is_none_or(|stored| stored.workflow.version != instance.workflow.version) {
                 continue;
             }
-            let context = own_context(&instance, step);
             let is_done = matches!(outcome, Outcome::Done(_));
-            let workflow = &mut instance.workflow;
-            workflow.version += 1;
-            match outcome {
-                Outcome::Done(note) => {
-                    workflow.error = workflow.error.take().filter(|_| step == StepName::GiveBack);
-                    domain::finish_step(workflow, StepStatus::Done, Some(note), now);
-                }
-                Outcome::Refused(rejection) => domain::refuse_step(workflow, rejection, now),
-                Outcome::Unanswered(why) => hold_up(workflow, step, &why),
-            }
-            let attempts = domain::next_step(workflow).map(|step| step.attempts);
+            conclude(&mut instance, step, outcome, now);
+            let attempts = domain::next_step(&mut instance.workflow).map(|step| step.attempts);
             instance.due_at = attempts.map(|attempts| system_now + if attempts == 0 { Duration::ZERO } else { pause(attempts) });
-            let change = match workflow.status {
-                WorkflowStatus::Completed => WorkflowChange::Completed,
-                WorkflowStatus::Failed => WorkflowChange::Failed,
-                WorkflowStatus::Running | WorkflowStatus::Waiting => WorkflowChange::Advanced,
-            };
-            tx.emit(&context, workflow, change)?;
             if is_done && step == StepName::RequestStage {
                 request_stage(tx, &instance)?;
             }
+            steps.insert(instance.workflow.id, step);
             saved.push(instance);
         }
-        store::save(tx, &saved.iter().collect::<Vec<_>>()).await
+        step_on(tx, &mut saved, |instance| own_context(instance, steps[&instance.workflow.id])).await
+    }
+}
+
+/// Writes what came of a step.
+fn conclude(instance: &mut Instance, step: StepName, outcome: Outcome, now: DateTime<Utc>) {
+    let name = program_of(instance, step).filter(|_| step == StepName::Ask).map(str::to_owned);
+    let asked = name.and_then(|name| instance.subject.programs.get(&name).cloned().map(|program| (name, program)));
+    let workflow = &mut instance.workflow;
+    match (outcome, asked) {
+        (Outcome::Done(note), _) => {
+            workflow.error = workflow.error.take().filter(|_| step.is_compensation());
+            domain::finish_step(workflow, StepStatus::Done, Some(note), now);
+        }
+        (Outcome::Agreed(StepAnswer { note, data, .. }), _) => {
+            workflow.error = workflow.error.take().filter(|_| step.is_compensation());
+            if let Some(step) = domain::next_step(workflow) {
+                step.answer = data;
+            }
+            domain::finish_step(workflow, StepStatus::Done, note, now);
+        }
+        (Outcome::Refused(rejection), Some((_, program))) if program.advisory => {
+            workflow.error = None;
+            domain::finish_step(workflow, StepStatus::Skipped, Some(format!("noted only: {rejection}")), now);
+        }
+        (Outcome::Refused(rejection), _) => domain::refuse_step(workflow, rejection, now),
+        (Outcome::Unanswered(why), Some((name, program))) if has_been_asked_enough(workflow, &program) => {
+            give_up_on(workflow, &name, &program, Reason::StepUnanswered, &why, now);
+        }
+        (Outcome::Invalid(why), Some((name, program))) if has_been_asked_enough(workflow, &program) => {
+            give_up_on(workflow, &name, &program, Reason::StepAnswerInvalid, &why, now);
+        }
+        (Outcome::Unanswered(why), _) => hold_up(workflow, step, &why),
+        (Outcome::Invalid(why), _) => hold_up(workflow, step, &format!("the answer is not taken: {why}")),
+    }
+}
+
+fn has_been_asked_enough(workflow: &mut Workflow, program: &StepProgram) -> bool {
+    domain::next_step(workflow).is_some_and(|step| step.attempts >= i32::from(program.attempts))
+}
+
+/// Does what the rules say about a program that does not answer, or not as it must. One that answers wrongly is not absent: it is not
+/// passed over where its refusal would count.
+fn give_up_on(workflow: &mut Workflow, name: &str, program: &StepProgram, reason: Reason, why: &str, now: DateTime<Utc>) {
+    let detail = format!("the program {name} was asked {} times: {why}", program.attempts);
+    match program.when_absent {
+        WhenAbsent::GoOn if reason == Reason::StepUnanswered || program.advisory => {
+            workflow.error = None;
+            domain::finish_step(workflow, StepStatus::Skipped, Some(detail), now);
+        }
+        WhenAbsent::Refuse | WhenAbsent::GoOn => domain::refuse_step(workflow, reason.with(detail), now),
+        WhenAbsent::Hold => {
+            workflow.error = Some(Problem::from(Reason::WorkflowPaused.with(detail.clone())));
+            workflow.paused = Some(Pause { by: Actor::service("workflow").user, at: now, reason: detail });
+            domain::derive(workflow);
+        }
+    }
+}
+
+/// The program that a workflow's step asks.
+fn program_of(instance: &Instance, step: StepName) -> Option<&str> {
+    let is_it = |known: &&Step| known.name == step && matches!(known.status, StepStatus::Pending | StepStatus::Running);
+    instance.workflow.steps.iter().find(is_it)?.program.as_deref()
+}
+
+/// Asks a program, or tells it that what it agreed to is given up. What it answers counts only if it is whole and of the shape that the
+/// rules ask for; of several answers the first one is read.
+async fn ask(courier: &Courier, key: &str, context: &Context, instance: &Instance, step: StepName) -> Outcome {
+    let Some((name, program)) = program_of(instance, step).and_then(|name| instance.subject.programs.get_key_value(name)) else {
+        return Outcome::Refused(Reason::StepUnanswered.with("the rules have no such program"));
+    };
+    let Instance { workflow, subject, .. } = instance;
+    let question = StepQuestion {
+        workflow_id: workflow.id,
+        subject_kind: workflow.subject_kind,
+        subject_id: workflow.subject_id,
+        deal_id: subject.deal_id,
+        fund_id: workflow.fund_id,
+        fund_type: subject.fund_type.clone(),
+        amount: subject.amount,
+        currency: subject.currency,
+        priority: subject.priority,
+        requested_by: workflow.requested_by.clone(),
+        content_hash: subject.content_hash.clone(),
+        parameters: program.parameters.clone(),
+    };
+    let undo = if step == StepName::Undo { ".undo" } else { "" };
+    let body = serde_json::to_vec(&question).unwrap_or_default();
+    let within = Duration::from_secs(u64::from(program.timeout_seconds));
+    let sent = courier.send(&format!("tranche.step.{name}{undo}"), Some(key), context, body.into(), within).await;
+    match sent.map(|answered| answered.result) {
+        // what it says about giving up changes nothing: it has heard it
+        Ok(Ok(_)) if step == StepName::Undo => Outcome::Done(format!("{name} was told")),
+        Ok(Ok(answer)) => read(name, program, &answer),
+        Ok(Err(rejection)) => Outcome::Unanswered(rejection.to_string()),
+        Err(unanswered) => Outcome::Unanswered(unanswered.why),
+    }
+}
+
+/// Most bytes of an answer: its data, and as much again for what is around it.
+const ANSWER_BYTES_MAX: usize = 2 * shape::DATA_BYTES_MAX;
+
+fn read(name: &str, program: &StepProgram, answer: &[u8]) -> Outcome {
+    if answer.len() > ANSWER_BYTES_MAX {
+        return Outcome::Invalid(format!("it has more than {ANSWER_BYTES_MAX} bytes"));
+    }
+    let mut answer: StepAnswer = match serde_json::from_slice(answer) {
+        Ok(answer) => answer,
+        Err(error) => return Outcome::Invalid(error.to_string()),
+    };
+    let misfit = match (&program.answer, &answer.data) {
+        (None, None) => None,
+        (None, Some(_)) => Some("it has data, and the rules have no schema for it".into()),
+        // who refuses need not give any
+        (Some(_), None) if answer.decision == StepDecision::Refused => None,
+        (Some(shape), data) => shape.misfit(data.as_ref().unwrap_or(&serde_json::Value::Null)),
+    };
+    if let Some(misfit) = misfit {
+        return Outcome::Invalid(misfit);
+    }
+    answer.note = answer.note.map(|note| note.chars().filter(|letter| !letter.is_control()).take(NOTE_CHARACTERS_MAX).collect());
+    match answer.decision {
+        StepDecision::Agreed => Outcome::Agreed(answer),
+        StepDecision::Refused => {
+            Outcome::Refused(Reason::StepRefused.with(format!("{name}: {}", answer.note.as_deref().unwrap_or("it says no more"))))
+        }
     }
 }
 
 /// Shows why a step is held up; it is tried again.
-fn hold_up(workflow: &mut ::domain::messages::workflow::Workflow, step: StepName, why: &str) {
-    if step != StepName::GiveBack {
-        workflow.error =
-            Some(Problem::from(Reason::ServiceUnavailable.with(format!("step {} is tried again: {why}", chassis::row::name(&step)))));
+fn hold_up(workflow: &mut Workflow, step: StepName, why: &str) {
+    if !step.is_compensation() {
+        workflow.error = Some(Problem::from(Reason::ServiceUnavailable.with(format!("step {} is tried again: {why}", step.as_str()))));
     }
 }
 
@@ -197,18 +327,4 @@ fn request_stage(tx: &mut Tx, instance: &Instance) -> Result<(), Fault> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_subject_that_its_owner_has_forgotten_ends_the_workflow_and_one_that_is_not_there_yet_does_not() {
-        let unknown = |reason: Reason| Ok(Err(reason.with("why")));
-        let of = |step, reason| outcome(SubjectKind::CapitalCall, step, 1, unknown(reason));
-        assert!(matches!(of(StepName::Issue, Reason::UnknownCapitalCall), Outcome::Refused(_)));
-        assert!(matches!(of(StepName::GiveBack, Reason::UnknownCapitalCall), Outcome::Done(_)));
-        assert!(matches!(of(StepName::Issue, Reason::UnknownAllocation), Outcome::Unanswered(_)), "a copy may be behind");
-        let later = |reason| outcome(SubjectKind::CapitalCall, StepName::Issue, COPY_ATTEMPTS, unknown(reason));
-        assert!(matches!(later(Reason::UnknownAllocation), Outcome::Refused(_)), "but not for so long");
-        assert!(matches!(later(Reason::ServiceUnavailable), Outcome::Unanswered(_)));
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{CapitalCall, Priority};
-use ::domain::messages::workflow::{Approval, ApprovalStatus, Workflow, WorkflowStatus};
+use ::domain::messages::workflow::{Approval, ApprovalStatus, ListWorkflows, Workflow, WorkflowStatus};
 use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx, row};
 use chrono::{DateTime, Utc};
@@ -58,6 +58,9 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
         progress: 0,
         error: row.try_get::<Option<Json<_>>, _>("error")?.map(|Json(problem)| problem),
         rules: row.json("rules")?,
+        paused: row.try_get::<Option<Json<_>>, _>("paused")?.map(|Json(pause)| pause),
+        stuck: row.try_get("stuck")?,
+        expects: None,
         status: WorkflowStatus::Running,
     };
     domain::derive(&mut workflow);
@@ -74,9 +77,10 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
 pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fault> {
     let added = sqlx::query_scalar(
         "insert into workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, error, status, due_at,
-                                subject_epoch, rules)
+                                subject_epoch, rules, stuck_at, wait_until, asks)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
-                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[], $15::jsonb[])
+                              $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[], $15::jsonb[],
+                              $16::timestamptz[], $17::timestamptz[], $18::boolean[])
          on conflict do nothing
          returning id",
     )
@@ -95,6 +99,9 @@ pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fa
     .bind(column(instances, |instance| instance.due_at))
     .bind(column(instances, |instance| instance.subject_epoch))
     .bind(column(instances, |instance| Json(&instance.workflow.rules)))
+    .bind(column(instances, stuck_at))
+    .bind(column(instances, |instance| domain::waits_until(&instance.workflow)))
+    .bind(column(instances, |instance| domain::asks(&instance.workflow)))
     .fetch_all(&mut **tx)
     .await?;
     Ok(added)
@@ -166,16 +173,36 @@ pub async fn meet_epochs(tx: &mut Tx, met: &[(Uuid, i32)]) -> Result<Vec<Instanc
     Ok(instances)
 }
 
-/// The workflows that are due, oldest first, locked; those that another replica holds are left out.
-pub async fn lock_due(tx: &mut Tx, limit: i64) -> Result<Vec<Instance>, Fault> {
+fn stuck_at(instance: &Instance) -> Option<DateTime<Utc>> {
+    domain::stuck_from(&instance.workflow, instance.subject.stuck_after_hours)
+}
+
+/// The workflows that are due and ask a program of somebody else, or those that do not, oldest first, locked; those that another replica
+/// holds are left out.
+pub async fn lock_due(tx: &mut Tx, asks: bool, limit: i64) -> Result<Vec<Instance>, Fault> {
     let now = tx.system_now();
-    let due = sqlx::query("select * from workflows where due_at <= $1 order by due_at limit $2 for update skip locked")
+    let due = sqlx::query("select * from workflows where due_at <= $1 and asks = $3 order by due_at limit $2 for update skip locked")
         .bind(now)
         .bind(limit)
+        .bind(asks)
         .try_map(|row| instance(&row))
         .fetch_all(&mut **tx)
         .await?;
     Ok(due)
+}
+
+/// Workflows whose time to wait is over, locked.
+pub async fn lock_waited(tx: &mut Tx, limit: i64) -> Result<Vec<Instance>, Fault> {
+    let over = "select * from workflows where wait_until <= $1 order by wait_until limit $2 for update skip locked";
+    let now = tx.now();
+    Ok(sqlx::query(over).bind(now).bind(limit).try_map(|row| instance(&row)).fetch_all(&mut **tx).await?)
+}
+
+/// Workflows that begin to count as stuck, locked.
+pub async fn lock_stuck(tx: &mut Tx, limit: i64) -> Result<Vec<Instance>, Fault> {
+    let stuck = "select * from workflows where stuck_at <= $1 order by stuck_at limit $2 for update skip locked";
+    let now = tx.now();
+    Ok(sqlx::query(stuck).bind(now).bind(limit).try_map(|row| instance(&row)).fetch_all(&mut **tx).await?)
 }
 
 /// The workflows with these ids, locked.
@@ -192,9 +219,11 @@ pub async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Instance>, 
 pub async fn save(tx: &mut Tx, instances: &[&Instance]) -> Result<(), Fault> {
     sqlx::query(
         "update workflows
-         set version = new.version, steps = new.steps, error = new.error, status = new.status, due_at = new.due_at
-         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $5::text[], $6::timestamptz[])
-              as new (id, version, steps, error, status, due_at)
+         set version = new.version, steps = new.steps, error = new.error, status = new.status, due_at = new.due_at,
+             paused = new.paused, stuck = new.stuck, stuck_at = new.stuck_at, wait_until = new.wait_until, asks = new.asks
+         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $5::text[], $6::timestamptz[], $7::jsonb[], $8::boolean[],
+                     $9::timestamptz[], $10::timestamptz[], $11::boolean[])
+              as new (id, version, steps, error, status, due_at, paused, stuck, stuck_at, wait_until, asks)
          where workflows.id = new.id",
     )
     .bind(column(instances, |instance| instance.workflow.id))
@@ -203,6 +232,11 @@ pub async fn save(tx: &mut Tx, instances: &[&Instance]) -> Result<(), Fault> {
     .bind(column(instances, |instance| instance.workflow.error.as_ref().map(Json)))
     .bind(column(instances, |instance| row::name(&instance.workflow.status)))
     .bind(column(instances, |instance| instance.due_at))
+    .bind(column(instances, |instance| instance.workflow.paused.as_ref().map(Json)))
+    .bind(column(instances, |instance| instance.workflow.stuck))
+    .bind(column(instances, |instance| stuck_at(instance)))
+    .bind(column(instances, |instance| domain::waits_until(&instance.workflow)))
+    .bind(column(instances, |instance| domain::asks(&instance.workflow)))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -219,8 +253,7 @@ pub async fn find(tx: &mut Tx, id: Uuid) -> Result<Option<Workflow>, Fault> {
 pub async fn list(
     tx: &mut Tx,
     scope: Option<&[Uuid]>,
-    status: Option<WorkflowStatus>,
-    fund_id: Option<Uuid>,
+    query: &ListWorkflows,
     before: (DateTime<Utc>, Uuid),
     limit: i64,
 ) -> Result<Vec<Workflow>, Fault> {
@@ -228,15 +261,18 @@ pub async fn list(
         "select * from workflows
          where ($1::uuid[] is null or fund_id = any($1)) and ($2::text is null or status = $2)
            and ($3::uuid is null or fund_id = $3) and (created_at, id) < ($4, $5)
+           and ($7::timestamptz is null or created_at < $7) and ($8::boolean is null or stuck = $8)
          order by created_at desc, id desc limit $6",
     )
     .persistent(false)
     .bind(scope)
-    .bind(status.map(|status| row::name(&status)))
-    .bind(fund_id)
+    .bind(query.status.map(|status| row::name(&status)))
+    .bind(query.fund_id)
     .bind(before.0)
     .bind(before.1)
     .bind(limit)
+    .bind(query.before)
+    .bind(query.stuck)
     .try_map(|row| instance(&row))
     .fetch_all(&mut **tx)
     .await?;

@@ -92,6 +92,7 @@ fn the_domain_is_pure() {
         "fasti",
         "hex",
         "iso_currency",
+        "jsonschema",
         "rust_decimal",
         "schemars",
         "serde",

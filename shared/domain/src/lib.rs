@@ -14,6 +14,7 @@ pub mod reference;
 pub mod registry;
 pub mod rejection;
 pub mod rules;
+pub mod shape;
 
 pub use message::{Actor, Aggregate, Command, Event, Page, Query, Scope};
 pub use money::{Amount, Currency, Money};

@@ -96,6 +96,7 @@ pub fn messages() -> Vec<Entry> {
         command::<c::RecordPayout>(),
         command::<w::CastVote>(),
         command::<w::CastVotes>(),
+        command::<w::SteerWorkflow>(),
         command::<w::PutRules>(),
         command::<w::ProposeRules>(),
         command::<w::RollBackRules>(),

@@ -133,6 +133,12 @@ pub enum Reason {
     ApprovalDecided,
     ApprovalDenied,
     Withdrawn,
+    StepRefused,
+    StepUnanswered,
+    StepAnswerInvalid,
+    WorkflowPaused,
+    WorkflowNotSteerable,
+    NotYourRequest,
     // the system
     DeadLetterDecided,
     Overloaded,
@@ -344,6 +350,26 @@ impl Reason {
             ),
             R::ApprovalDenied => (409, "approval denied", "talk to those who voted, change the request and submit it again"),
             R::Withdrawn => (409, "withdrawn", "look at what was asked for; submit it again if it is still wanted"),
+            R::StepRefused => (409, "a program refused it", "ask those who run the program named; mend the request and submit it again"),
+            R::StepUnanswered => {
+                (409, "a program did not answer", "ask those who run the program named to start it, then have the request submitted again")
+            }
+            R::StepAnswerInvalid => (
+                409,
+                "a program answered wrongly",
+                "ask those who run the program named to mend it, or an admin to change its schema in the rules; then submit the request again",
+            ),
+            R::WorkflowPaused => (
+                409,
+                "workflow paused",
+                "an admin mends what the reason says, then has it go on: POST /workflows/{id}/actions, resume or retry",
+            ),
+            R::WorkflowNotSteerable => (
+                409,
+                "workflow cannot be steered so",
+                "look at the workflow: what has ended or is being decided stays; submit a new request",
+            ),
+            R::NotYourRequest => (403, "not your request", "ask who made the request, or an admin, to cancel it"),
             R::Overloaded => (429, "overloaded", "repeat the request after the time in Retry-After, with the same Idempotency-Key"),
             R::ServiceUnavailable => {
                 (503, "service unavailable", "repeat the request after the time in Retry-After, with the same Idempotency-Key")

@@ -17,9 +17,11 @@ use crate::money::{Amount, Ratio};
 use crate::rejection::{Reason, Rejection};
 
 mod book;
+mod steps;
 mod tiers;
 
 pub use book::{RuleBook, RuleOrigin, RuleScope, RulesUsed};
+pub use steps::{StepDefinition, StepProgram, WhenAbsent, decisive};
 pub use tiers::{ApprovalGroup, ApprovalTier};
 
 /// Business days that lie at least between the issue of a call and its due date, by the call's priority (ILPA recommends ten). With 0 for
@@ -85,6 +87,9 @@ pub const CURE_DAYS_MAX: u16 = 63;
 /// Longest cooling-off time of bank details: a month.
 const COOLING_OFF_HOURS_MAX: u16 = 720;
 
+/// Longest time until a workflow counts as stuck: a quarter of a year.
+const STUCK_HOURS_MAX: u16 = 2_200;
+
 /// Which of an investor's open lines cash pays first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -140,6 +145,16 @@ pub struct RuleLayer {
     pub cover_cap_percent: Option<Ratio>,
     /// Hours from the confirmation of bank details to their first use: the time in which a fraud can still be noticed.
     pub cooling_off_hours: Option<u16>,
+    /// The steps of an allocation, in order.
+    pub allocation_steps: Option<Vec<StepDefinition>>,
+    /// The steps of a capital call and of its amendments.
+    pub capital_call_steps: Option<Vec<StepDefinition>>,
+    /// The steps of a refund.
+    pub refund_steps: Option<Vec<StepDefinition>>,
+    /// The programs that steps may ask, by their names.
+    pub programs: Option<BTreeMap<String, StepProgram>>,
+    /// Hours in one step after which a workflow that no vote is missing from counts as stuck; 0: never.
+    pub stuck_after_hours: Option<u16>,
 }
 
 /// The rules in force for one fund.
@@ -165,6 +180,11 @@ pub struct Rules {
     pub cure_business_days: u16,
     pub cover_cap_percent: Ratio,
     pub cooling_off_hours: u16,
+    pub allocation_steps: Vec<StepDefinition>,
+    pub capital_call_steps: Vec<StepDefinition>,
+    pub refund_steps: Vec<StepDefinition>,
+    pub programs: BTreeMap<String, StepProgram>,
+    pub stuck_after_hours: u16,
 }
 
 /// Where no layer says anything.
@@ -221,6 +241,11 @@ impl RuleLayer {
         over(&mut self.cure_business_days, &above.cure_business_days);
         over(&mut self.cover_cap_percent, &above.cover_cap_percent);
         over(&mut self.cooling_off_hours, &above.cooling_off_hours);
+        over(&mut self.allocation_steps, &above.allocation_steps);
+        over(&mut self.capital_call_steps, &above.capital_call_steps);
+        over(&mut self.refund_steps, &above.refund_steps);
+        over(&mut self.programs, &above.programs);
+        over(&mut self.stuck_after_hours, &above.stuck_after_hours);
         self
     }
 
@@ -273,15 +298,37 @@ impl RuleLayer {
         if self.closed_on.as_ref().is_some_and(|days| days.len() > HOLIDAYS_MAX) {
             return refuse(format!("closed_on has more than {HOLIDAYS_MAX} days"));
         }
+        for (kind, field, steps) in self.steps() {
+            if let Some(given) = steps {
+                steps::check(field, kind, given)?;
+            }
+        }
+        steps::check_programs(self.programs.as_ref().unwrap_or(&BTreeMap::new()))?;
+        if self.stuck_after_hours.is_some_and(|hours| hours > STUCK_HOURS_MAX) {
+            return refuse(format!("stuck_after_hours is above {STUCK_HOURS_MAX}"));
+        }
         for date in self.closed_on.iter().flatten() {
             calendar::plausible_date("closed_on", *date)?;
         }
         Ok(())
     }
 
+    /// The steps of each kind of workflow, with the names of their fields.
+    fn steps(&self) -> [(SubjectKind, &'static str, Option<&[StepDefinition]>); 3] {
+        [
+            (SubjectKind::Allocation, "allocation_steps", self.allocation_steps.as_deref()),
+            (SubjectKind::CapitalCall, "capital_call_steps", self.capital_call_steps.as_deref()),
+            (SubjectKind::Refund, "refund_steps", self.refund_steps.as_deref()),
+        ]
+    }
+
     /// Refuses when the layers together contradict each other.
     pub fn complete(self) -> Result<Rules, Rejection> {
         let full = built_in().with(&self);
+        let programs = full.programs.clone().unwrap_or_default();
+        for (kind, field, steps) in full.steps() {
+            steps::check_asked(field, kind, steps.unwrap_or_default(), &programs)?;
+        }
         let rules = Rules {
             allocation_min: full.allocation_min.unwrap_or_default(),
             allocation_max: full.allocation_max.unwrap_or_default(),
@@ -302,6 +349,11 @@ impl RuleLayer {
             cure_business_days: full.cure_business_days.unwrap_or_default(),
             cover_cap_percent: full.cover_cap_percent.unwrap_or(NO_INTEREST.cap_percent),
             cooling_off_hours: full.cooling_off_hours.unwrap_or_default(),
+            allocation_steps: full.allocation_steps.unwrap_or_default(),
+            capital_call_steps: full.capital_call_steps.unwrap_or_default(),
+            refund_steps: full.refund_steps.unwrap_or_default(),
+            programs,
+            stuck_after_hours: full.stuck_after_hours.unwrap_or_default(),
         };
         if rules.allocation_min > rules.allocation_max {
             return Err(Reason::InvalidRules
@@ -316,6 +368,15 @@ impl Rules {
     pub fn tier(&self, kind: SubjectKind, priority: Priority, amount: Amount) -> Option<&ApprovalTier> {
         let tiers = if kind == SubjectKind::Refund { &self.refund_tiers } else { &self.approval_tiers };
         tiers::highest(tiers, kind, priority, amount)
+    }
+
+    /// The steps of a kind of workflow, in order.
+    pub fn steps(&self, kind: SubjectKind) -> &[StepDefinition] {
+        match kind {
+            SubjectKind::Allocation => &self.allocation_steps,
+            SubjectKind::CapitalCall => &self.capital_call_steps,
+            SubjectKind::Refund => &self.refund_steps,
+        }
     }
 }
 

@@ -131,7 +131,7 @@ fn command(folder: &Path, password: &str, port: u16) -> Result<Command, String> 
     let mut command = Command::new(program()?);
     command.arg("-c").arg(root().join("deploy/nats/nats-server.conf"));
     command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(folder.join("jetstream"));
-    for user in SERVICES.iter().chain(&["deals", "notices", "ops"]) {
+    for user in SERVICES.iter().chain(&["deals", "notices", "steps", "ops"]) {
         command.env(format!("{}_NATS_PASSWORD", user.to_uppercase().replace('-', "_")), password);
     }
     Ok(command)

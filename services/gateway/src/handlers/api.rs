@@ -394,19 +394,20 @@ impl<'de> Visitor<'de> for UniqueKeysVisitor {
     }
 }
 
-/// Reads the query string; a value is a number where the message's field is one.
+/// Reads the query string; a value is a number, or true or false, where the message's field is.
 fn query_fields(route: &Route, query: Option<&str>) -> Result<Map<String, Value>, Rejection> {
     let schema = (route.message)(&mut SchemaGenerator::default());
-    let is_number = |name: &str| {
+    let is_a = |name: &str, wanted: &str| {
         let kind = schema.pointer(&format!("/properties/{name}/type"));
-        kind.is_some_and(|kind| kind == "integer" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "integer")))
+        kind.is_some_and(|kind| kind == wanted || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == wanted)))
     };
     let mut fields = Map::new();
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decode(name)?, decode(value)?);
-        let value = match value.parse::<u64>() {
-            Ok(number) if is_number(&name) => Value::from(number),
+        let value = match (value.parse::<u64>(), value.parse::<bool>()) {
+            (Ok(number), _) if is_a(&name, "integer") => Value::from(number),
+            (_, Ok(flag)) if is_a(&name, "boolean") => Value::from(flag),
             _ => Value::String(value),
         };
         if fields.insert(name.clone(), value).is_some() {

@@ -155,17 +155,7 @@ mod tests {
     }
 
     fn request(kind: SubjectKind, units: i128, of_deal_before: i64) -> PastRequest {
-        let subject = Subject {
-            deal_id: None,
-            fund_type: "buyout".into(),
-            amount: usd(units),
-            currency: "USD".parse().unwrap(),
-            content_hash: String::new(),
-            priority: Default::default(),
-            amendment: None,
-            authors: vec![],
-            asked: 0,
-        };
+        let subject = Subject::of("buyout", usd(units), "USD".parse().unwrap(), "");
         PastRequest { kind, subject_id: Uuid::nil(), fund_id: Uuid::from_u128(1), asked_at: DateTime::UNIX_EPOCH, subject, of_deal_before }
     }
 

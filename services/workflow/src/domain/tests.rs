@@ -1,5 +1,5 @@
 use ::domain::Scope;
-use ::domain::rules::{ApprovalGroup, ApprovalTier};
+use ::domain::rules::{ApprovalGroup, ApprovalTier, RuleLayer};
 
 use super::*;
 
@@ -12,10 +12,13 @@ fn workflow(kind: SubjectKind) -> Workflow {
         subject_id: Uuid::from_u128(2),
         fund_id: Uuid::from_u128(3),
         requested_by: "mia".into(),
-        steps: first_steps(kind, DateTime::UNIX_EPOCH),
+        steps: first_steps(kind, &RuleLayer::default().complete().unwrap(), DateTime::UNIX_EPOCH),
         progress: 0,
         error: None,
         rules: Default::default(),
+        paused: None,
+        stuck: false,
+        expects: None,
         status: WorkflowStatus::Running,
     };
     derive(&mut workflow);
@@ -24,46 +27,6 @@ fn workflow(kind: SubjectKind) -> Workflow {
 
 fn steps(workflow: &Workflow) -> Vec<(StepName, StepStatus)> {
     workflow.steps.iter().map(|step| (step.name, step.status)).collect()
-}
-
-/// An error at each step of each kind ends in the right unwound state.
-#[test]
-fn a_refusal_at_each_step_gives_back_what_was_held() {
-    for kind in [SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund] {
-        for refused_at in 1..steps_of(kind).len() {
-            let mut workflow = workflow(kind);
-            for _ in 1..refused_at {
-                finish_step(&mut workflow, StepStatus::Done, None, DateTime::UNIX_EPOCH);
-            }
-            refuse_step(&mut workflow, Reason::OverCapacity.with("why"), DateTime::UNIX_EPOCH);
-            assert_eq!(workflow.status, WorkflowStatus::Running, "something is to be given back");
-            let mut expected: Vec<(StepName, StepStatus)> = steps_of(kind)
-                .iter()
-                .enumerate()
-                .map(|(position, name)| {
-                    let status = match position {
-                        _ if position < refused_at => StepStatus::Done,
-                        _ if position == refused_at => StepStatus::Failed,
-                        _ => StepStatus::Skipped,
-                    };
-                    (*name, status)
-                })
-                .collect();
-            expected.push((StepName::GiveBack, StepStatus::Pending));
-            assert_eq!(steps(&workflow), expected);
-            // whether giving back is done or refused in turn, the workflow ends failed, with the first reason
-            for end in [StepStatus::Done, StepStatus::Failed] {
-                let mut ended = workflow.clone();
-                match end {
-                    StepStatus::Done => finish_step(&mut ended, StepStatus::Done, None, DateTime::UNIX_EPOCH),
-                    _ => refuse_step(&mut ended, Reason::CallNotPending.with("too late"), DateTime::UNIX_EPOCH),
-                }
-                assert_eq!((ended.status, ended.progress), (WorkflowStatus::Failed, 100));
-                assert_eq!(ended.error.as_ref().map(|problem| problem.code), Some(Reason::OverCapacity));
-                assert!(next_step(&mut ended).is_none());
-            }
-        }
-    }
 }
 
 #[test]
@@ -160,6 +123,54 @@ fn what_is_changed_while_it_is_given_back_is_asked_again_and_not_issued_when_it_
     assert!(withdraw(&mut withdrawn, "cancelled", DateTime::UNIX_EPOCH));
     assert_eq!((withdrawn.status, next_step(&mut withdrawn).is_none()), (WorkflowStatus::Failed, true));
     assert!(!withdraw(&mut withdrawn, "again", DateTime::UNIX_EPOCH));
+}
+
+fn pause(reason: &str) -> Pause {
+    Pause { by: "ada".into(), at: DateTime::UNIX_EPOCH, reason: reason.into() }
+}
+
+#[test]
+fn what_somebody_has_a_workflow_do() {
+    use WorkflowAction::{Cancel, Pause, Resume, Retry};
+    let mut workflow = workflow(SubjectKind::Allocation);
+    begin_next(&mut workflow, Some(&ApprovalTier::of("1".parse().unwrap(), 1, "committee")), DateTime::UNIX_EPOCH);
+    let not_so = |workflow: &mut Workflow, action, from| {
+        let before = workflow.clone();
+        let refused = steer(workflow, action, from, pause("why")).unwrap_err();
+        assert_eq!((refused.reason, *workflow == before), (Reason::WorkflowNotSteerable, true), "{action:?} {from:?}: {}", refused.detail);
+    };
+    not_so(&mut workflow, Resume, None);
+    not_so(&mut workflow, Retry, None);
+    not_so(&mut workflow, Retry, Some(1));
+    not_so(&mut workflow, Retry, Some(9));
+    not_so(&mut workflow, Pause, Some(1));
+    assert_eq!(steer(&mut workflow, Pause, None, pause("a strike")), Ok(false));
+    assert_eq!((workflow.status, is_running(&workflow)), (WorkflowStatus::Paused, false));
+    assert!(workflow.expects.as_ref().unwrap().contains("a strike"));
+    not_so(&mut workflow, Pause, None);
+    finish_step(&mut workflow, StepStatus::Done, None, DateTime::UNIX_EPOCH);
+    assert_eq!(workflow.status, WorkflowStatus::Paused, "votes count, and it stands still");
+    assert_eq!(steer(&mut workflow, Resume, None, pause("")), Ok(false));
+    assert_eq!(workflow.status, WorkflowStatus::Running);
+    let cancelled = &mut workflow.clone();
+    assert_eq!(steer(cancelled, Cancel, None, pause("not wanted")), Ok(true));
+    assert_eq!(next_step(cancelled).map(|step| step.name), Some(StepName::GiveBack));
+    not_so(cancelled, Cancel, None);
+    let step = next_step(&mut workflow).unwrap();
+    (step.status, step.attempts) = (StepStatus::Running, 7);
+    not_so(&mut workflow, Cancel, None);
+    assert_eq!(steer(&mut workflow, Retry, None, pause("it is there again")), Ok(false));
+    assert_eq!(
+        next_step(&mut workflow).map(|step| (step.name, step.status, step.attempts)),
+        Some((StepName::Activate, StepStatus::Pending, 1))
+    );
+    not_so(&mut workflow, Cancel, None);
+    for action in [Pause, Resume, Cancel, Retry] {
+        assert!(check_steering(&workflow, &actor("ada", "admin"), action, "why").is_ok());
+        let mine = check_steering(&workflow, &actor("mia", "analyst"), action, "why").map_err(|rejection| rejection.reason);
+        assert_eq!(mine, if action == Cancel { Ok(()) } else { Err(Reason::Forbidden) });
+        assert!(check_steering(&workflow, &actor("max", "analyst"), action, "why").is_err());
+    }
 }
 
 /// What a vote must lead to, written a second time: the votes are gone through one by one, with what each group still lacks.

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{CallContent, CallDecision, CapitalCall};
-use ::domain::messages::workflow::{Approval, ApprovalChange, ApprovalStatus, SubjectKind, WorkflowChange};
-use ::domain::rules::ApprovalTier;
+use ::domain::messages::workflow::{ApprovalChange, ApprovalStatus, SubjectKind, WorkflowChange};
 use ::domain::{Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Context, Fault, Seen, Tx};
@@ -49,42 +48,34 @@ pub async fn follow(tx: &mut Tx, news: &[&Seen<CapitalCall>]) -> Result<(), Faul
         return Ok(());
     }
     let mut changed: Vec<(Instance, &Context)> = Vec::new();
-    let mut asked_again: Vec<(Uuid, Option<ApprovalTier>)> = Vec::new();
     for mut instance in store::lock_incomplete(tx, &sorted_ids(concerned.keys().copied())).await? {
         let Some(seen) = concerned.get(&instance.workflow.subject_id) else { continue };
         let has_changed = match asked(&seen.state, instance.subject.amendment) {
             Asked::Nothing => false,
             Asked::Withdrawn => domain::withdraw(&mut instance.workflow, "the capital call or its amendment was cancelled", tx.now()),
             Asked::For(content, _) if content.content_hash == instance.subject.content_hash => false,
-            Asked::For(content, requested_by) => match ask_again(tx, &mut instance, &seen.state, content, requested_by) {
-                Ok(tier) => {
-                    asked_again.push((instance.workflow.id, tier));
-                    true
-                }
-                Err(rejection) => {
+            Asked::For(content, requested_by) => {
+                if let Err(rejection) = ask_again(tx, &mut instance, &seen.state, content, requested_by) {
                     domain::refuse_step(&mut instance.workflow, rejection, tx.now());
-                    true
                 }
-            },
+                true
+            }
         };
         if has_changed {
             instance.workflow.version += 1;
-            instance.due_at = domain::is_running(&instance.workflow).then(|| tx.system_now());
+            instance.due_at = super::due_at(tx, &instance.workflow);
             changed.push((instance, &seen.context));
         }
     }
     void(tx, &changed).await?;
     let mut approvals = Vec::new();
     for (instance, context) in &changed {
-        tx.emit(context, &instance.workflow, WorkflowChange::Advanced)?;
-        let tier = asked_again.iter().find(|(id, _)| *id == instance.workflow.id).and_then(|(_, tier)| tier.clone());
-        if let Some(tier) = tier {
+        super::publish(tx, context, &instance.workflow, WorkflowChange::Advanced)?;
+        if domain::waits_for_votes(&instance.workflow) {
             // another one for each state of the call, also when a content comes back
             let of_call = concerned.get(&instance.workflow.subject_id).map(|seen| (seen.epoch, seen.state.version));
             let id = ids::derived(&format!("approval {of_call:?}"), instance.workflow.id);
-            let approval = Approval { id, ..super::approval(tx, instance, tier) };
-            tx.emit(context, &approval, ApprovalChange::Requested)?;
-            approvals.push(approval);
+            approvals.extend(super::request_votes(tx, context, instance, id)?);
         }
     }
     let changed: Vec<&Instance> = changed.iter().map(|(instance, _)| instance).collect();
@@ -103,41 +94,37 @@ pub async fn withdraw(tx: &mut Tx, cancelled: &HashMap<Uuid, &Context>) -> Resul
         let Some(context) = cancelled.get(&instance.workflow.subject_id) else { continue };
         if domain::withdraw(&mut instance.workflow, "the refund was cancelled", tx.now()) {
             instance.workflow.version += 1;
-            instance.due_at = None;
+            instance.due_at = super::due_at(tx, &instance.workflow);
             ended.push((instance, context));
         }
     }
     void(tx, &ended).await?;
     for (instance, context) in &ended {
-        tx.emit(context, &instance.workflow, WorkflowChange::Failed)?;
+        super::publish(tx, context, &instance.workflow, WorkflowChange::Advanced)?;
     }
     store::save(tx, &ended.iter().map(|(instance, _)| instance).collect::<Vec<_>>()).await
 }
 
-/// Has a workflow ask for other content, under the rules in force now; returns the tier whose votes it needs, if any.
-fn ask_again(
-    tx: &Tx,
-    instance: &mut Instance,
-    call: &CapitalCall,
-    content: CallContent,
-    requested_by: &str,
-) -> Result<Option<ApprovalTier>, Rejection> {
-    let amount = super::gross(&content.purposes);
+/// Has a workflow ask for other content, under the rules in force now.
+fn ask_again(tx: &Tx, instance: &mut Instance, call: &CapitalCall, content: CallContent, requested_by: &str) -> Result<(), Rejection> {
     let book = tx.rules();
-    let tier = book.rules(&call.fund_type, call.fund_id)?.tier(SubjectKind::CapitalCall, content.priority, amount).cloned();
+    let rules = book.rules(&call.fund_type, call.fund_id)?;
     instance.workflow.rules = book.used(&call.fund_type, call.fund_id);
-    instance.subject.amount = amount;
+    instance.subject.amount = super::gross(&content.purposes);
     instance.subject.authors.clone_from(&call.authors);
     instance.subject.priority = content.priority;
     instance.subject.asked += 1;
     instance.subject.content_hash = content.content_hash;
     instance.workflow.requested_by = requested_by.to_owned();
-    domain::ask_again(&mut instance.workflow, tier.as_ref(), tx.now());
-    Ok(tier)
+    instance.subject.keep_to(SubjectKind::CapitalCall, &rules);
+    // the steps are those of the rules in force now, as the tier is
+    instance.workflow.steps = domain::first_steps(SubjectKind::CapitalCall, &rules, instance.workflow.created_at);
+    domain::ask_again(&mut instance.workflow, instance.subject.tier.as_ref(), tx.now());
+    Ok(())
 }
 
 /// Voids the approvals of workflows: what was voted on is asked for no more.
-async fn void(tx: &mut Tx, changed: &[(Instance, &Context)]) -> Result<(), Fault> {
+pub async fn void(tx: &mut Tx, changed: &[(Instance, &Context)]) -> Result<(), Fault> {
     let ids: Vec<Uuid> = changed.iter().map(|(instance, _)| instance.workflow.id).collect();
     let mut approvals = store::lock_pending_approvals(tx, &ids).await?;
     for approval in &mut approvals {

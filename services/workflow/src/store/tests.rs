@@ -26,24 +26,17 @@ fn instance_of(tx: &Tx, due: bool) -> Instance {
         subject_id,
         fund_id: tx.new_id(),
         requested_by: "mia".into(),
-        steps: domain::first_steps(SubjectKind::Allocation, tx.now()),
+        steps: domain::first_steps(SubjectKind::Allocation, &RuleLayer::default().complete().unwrap(), tx.now()),
         progress: 0,
         error: None,
         rules: Default::default(),
+        paused: None,
+        stuck: false,
+        expects: None,
         status: WorkflowStatus::Running,
     };
     domain::derive(&mut workflow);
-    let subject = Subject {
-        deal_id: Some(tx.new_id()),
-        fund_type: "buyout".into(),
-        amount: usd(5_000),
-        currency: "USD".parse().unwrap(),
-        content_hash: "h".into(),
-        priority: Priority::Normal,
-        amendment: None,
-        authors: vec![],
-        asked: 0,
-    };
+    let subject = Subject { deal_id: Some(tx.new_id()), ..Subject::of("buyout", usd(5_000), "USD".parse().unwrap(), "h") };
     Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()), subject_epoch: 1 }
 }
 
@@ -62,8 +55,17 @@ async fn workflows_start_once_and_read_back_as_written() {
     let read = lock(&mut tx, &[id]).await.unwrap().remove(&id).unwrap();
     assert_eq!((read.workflow, read.subject, read.correlation_id), (instance.workflow.clone(), instance.subject.clone(), "c".into()));
     let far = (DateTime::<Utc>::from_timestamp(1 << 36, 0).unwrap(), Uuid::max());
-    assert_eq!(list(&mut tx, None, Some(WorkflowStatus::Running), None, far, 5).await.unwrap().len(), 1);
-    assert!(list(&mut tx, Some(&[]), None, None, far, 5).await.unwrap().is_empty());
+    let all = ListWorkflows::default();
+    let running = ListWorkflows { status: Some(WorkflowStatus::Running), stuck: Some(false), ..all.clone() };
+    assert_eq!(list(&mut tx, None, &running, far, 5).await.unwrap().len(), 1);
+    assert!(list(&mut tx, Some(&[]), &all, far, 5).await.unwrap().is_empty());
+    for none in [
+        ListWorkflows { before: Some(instance.workflow.created_at), ..all.clone() },
+        ListWorkflows { stuck: Some(true), ..all.clone() },
+        ListWorkflows { status: Some(WorkflowStatus::Paused), ..all },
+    ] {
+        assert!(list(&mut tx, None, &none, far, 5).await.unwrap().is_empty(), "{none:?}");
+    }
 }
 
 #[tokio::test]
@@ -74,8 +76,8 @@ async fn two_runners_never_take_the_same_workflow() {
     insert(&mut tx, &instances).await.unwrap();
     tx.commit().await.unwrap();
     let (mut one, mut other) = (database.begin().await.unwrap(), database.begin().await.unwrap());
-    let first = lock_due(&mut one, 3).await.unwrap();
-    let second = lock_due(&mut other, 3).await.unwrap();
+    let first = lock_due(&mut one, false, 3).await.unwrap();
+    let second = lock_due(&mut other, false, 3).await.unwrap();
     assert_eq!((first.len(), second.len()), (3, 1), "the two that are not due stay");
     assert!(second.iter().all(|instance| first.iter().all(|taken| taken.workflow.id != instance.workflow.id)));
 }
@@ -90,7 +92,7 @@ async fn a_lease_ends_also_when_the_clock_is_set_back() {
     let mut instance = instance_of(&tx, true);
     domain::finish_step(&mut instance.workflow, StepStatus::Skipped, None, tx.now());
     insert(&mut tx, &[instance.clone()]).await.unwrap();
-    assert_eq!(Steps.claim(&mut tx).await.unwrap().len(), 1);
+    assert_eq!(Steps { asks: false }.claim(&mut tx).await.unwrap().len(), 1);
     tx.commit().await.unwrap();
     clock.set_offset(0);
     let mut tx = database.begin().await.unwrap();

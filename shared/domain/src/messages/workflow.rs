@@ -53,8 +53,28 @@ pub struct Workflow {
     /// The rules in force when it was asked for what it asks for; it keeps to them whatever is put afterwards.
     #[serde(default)]
     pub rules: RulesUsed,
+    /// Who has stopped it for a while, and why; it goes on when somebody has it go on.
+    #[serde(default)]
+    pub paused: Option<Pause>,
+    /// Whether it has been in one step for longer than the rules think right, without a vote missing.
+    #[serde(default)]
+    pub stuck: bool,
+    /// What it waits for now, for a person; derived.
+    #[serde(default)]
+    pub expects: Option<String>,
     /// Derived from the steps.
     pub status: WorkflowStatus,
+}
+
+/// That a workflow was stopped for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    /// By whom.
+    pub by: String,
+    /// Since when.
+    pub at: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
 }
 
 /// One step of a workflow.
@@ -72,6 +92,21 @@ pub struct Step {
     pub attempts: i32,
     /// What came of it, for a person.
     pub note: Option<String>,
+    /// Of `ask` and `undo`: which program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// Whether the program is told when what it agreed to is given up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo: bool,
+    /// Of `wait`: hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<u16>,
+    /// Of `wait`: when it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// What the program gave as data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<serde_json::Value>,
 }
 
 /// The steps that there are.
@@ -90,8 +125,37 @@ pub enum StepName {
     Issue,
     /// The refund may be paid out.
     Release,
+    /// A program of somebody else is asked; see the rules, `programs`.
+    Ask,
+    /// So many hours pass.
+    Wait,
+    /// Compensation: a program is told that what it agreed to is given up.
+    Undo,
     /// Compensation: what was held is given back.
     GiveBack,
+}
+
+impl StepName {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StepName::Validate => "validate",
+            StepName::Approve => "approve",
+            StepName::Activate => "activate",
+            StepName::RequestStage => "request_stage",
+            StepName::Issue => "issue",
+            StepName::Release => "release",
+            StepName::Ask => "ask",
+            StepName::Wait => "wait",
+            StepName::Undo => "undo",
+            StepName::GiveBack => "give_back",
+        }
+    }
+
+    /// Whether it gives up what was done before.
+    pub const fn is_compensation(self) -> bool {
+        matches!(self, StepName::Undo | StepName::GiveBack)
+    }
 }
 
 /// How far a step is.
@@ -102,7 +166,7 @@ pub enum StepStatus {
     Pending,
     /// Sent, no answer yet.
     Running,
-    /// Waits for a person.
+    /// Waits for a person, or for a time.
     Waiting,
     /// Done.
     Done,
@@ -118,8 +182,10 @@ pub enum StepStatus {
 pub enum WorkflowStatus {
     /// A step is being done.
     Running,
-    /// Waits for a person.
+    /// Waits for a person, or for a time.
     Waiting,
+    /// Stopped until somebody has it go on.
+    Paused,
     /// Every step is done.
     Completed,
     /// Refused; what was held is given back.
@@ -134,6 +200,15 @@ pub enum WorkflowChange {
     Started,
     /// A step began, ended or was tried again.
     Advanced,
+    /// Somebody stopped it for a while, had it go on, ended it or had a step done anew.
+    Steered {
+        /// What was asked for.
+        action: WorkflowAction,
+        /// Why.
+        reason: String,
+    },
+    /// It has been in one step for longer than the rules think right.
+    Stuck,
     /// It ended well.
     Completed,
     /// It ended refused.
@@ -157,6 +232,8 @@ impl Aggregate for Workflow {
         match change {
             WorkflowChange::Started => "started",
             WorkflowChange::Advanced => "advanced",
+            WorkflowChange::Steered { .. } => "steered",
+            WorkflowChange::Stuck => "stuck",
             WorkflowChange::Completed => "completed",
             WorkflowChange::Failed => "failed",
         }
@@ -355,6 +432,93 @@ impl Several for CastVotes {
     }
 }
 
+/// What somebody who looks after workflows may have one do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkflowAction {
+    /// It stops after what is being done.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// It ends: what was done is given up in reverse order. Not once its subject is being decided.
+    Cancel,
+    /// The step that is held up, or an earlier one that was not voted on, is done anew at once.
+    Retry,
+}
+
+/// Has a workflow stop, go on, end, or do a step anew. Whoever made the request may cancel it; everything else is for admins.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SteerWorkflow {
+    /// The workflow.
+    pub workflow_id: Uuid,
+    /// What it shall do.
+    pub action: WorkflowAction,
+    /// Why, at most 500 characters; it stands in the audit's record.
+    pub reason: String,
+    /// Of `retry`: the number of the step, from 1, that is done anew with those after it; none for the one that is held up.
+    #[serde(default)]
+    pub from_step: Option<u8>,
+}
+
+impl Command for SteerWorkflow {
+    const SUBJECT: &'static str = "tranche.cmd.workflow.steer-workflow";
+    type Reply = Workflow;
+}
+
+/// What a program is asked, on `tranche.step.<name>`; with the header `Idempotency-Key`, which is the same when it is asked again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepQuestion {
+    /// The workflow.
+    pub workflow_id: Uuid,
+    /// What it is about.
+    pub subject_kind: SubjectKind,
+    /// Id of the allocation, call or refund.
+    pub subject_id: Uuid,
+    /// The deal of an allocation.
+    pub deal_id: Option<Uuid>,
+    /// The fund.
+    pub fund_id: Uuid,
+    /// Its type.
+    pub fund_type: String,
+    /// Amount that is asked for.
+    pub amount: Amount,
+    /// Currency of the amount.
+    pub currency: Currency,
+    /// Urgency.
+    pub priority: Priority,
+    /// Who asked.
+    pub requested_by: String,
+    /// SHA-256 of the content.
+    pub content_hash: String,
+    /// What the rules have for the program.
+    pub parameters: Option<serde_json::Value>,
+}
+
+/// What a program answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepAnswer {
+    /// Whether it agrees.
+    pub decision: StepDecision,
+    /// Why, for a person, at most 500 characters.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// Data of the shape that is registered in the rules; it is kept with the step.
+    #[serde(default)]
+    pub data: Option<serde_json::Value>,
+}
+
+/// Whether a program agrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepDecision {
+    /// It does.
+    Agreed,
+    /// It does not.
+    Refused,
+}
+
 /// One workflow.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -378,6 +542,12 @@ pub struct ListWorkflows {
     /// Of this fund only.
     #[serde(default)]
     pub fund_id: Option<Uuid>,
+    /// That started before this time only.
+    #[serde(default)]
+    pub before: Option<DateTime<Utc>>,
+    /// Only those that are stuck, or only those that are not.
+    #[serde(default)]
+    pub stuck: Option<bool>,
     /// Where the page starts.
     #[serde(default)]
     pub cursor: Option<String>,

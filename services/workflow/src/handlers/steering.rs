@@ -1,0 +1,120 @@
+//! Workflows that somebody has stop, go on or end, that wait for a time, or that are stuck.
+
+use ::domain::messages::workflow::{Pause, SteerWorkflow, StepName, StepStatus, Workflow, WorkflowAction, WorkflowChange};
+use ::domain::{Reason, ids};
+use chassis::{Answers, Batch, Context, Courier, Errand, Fault, Handle, Sent, Tx};
+
+use super::changes;
+use crate::store::{self, Instance};
+use crate::{WorkflowService, domain};
+
+/// Most workflows that one transaction has go on after a time, or says to be stuck.
+const TOGETHER_MAX: i64 = 200;
+
+impl Handle<SteerWorkflow> for WorkflowService {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<SteerWorkflow>) -> Result<Answers<Workflow>, Fault> {
+        let mut instances = store::lock(tx, &batch.ids(|body| body.workflow_id)).await?;
+        let mut answers = Answers::with_capacity(batch.iter().len());
+        let mut voided: Vec<(Instance, &Context)> = Vec::new();
+        let mut changed = Vec::new();
+        for Sent { context, body, .. } in batch.iter() {
+            let Some(instance) = instances.get_mut(&body.workflow_id) else {
+                answers.push(Err(Reason::UnknownWorkflow.with(format!("workflow {}", body.workflow_id))));
+                continue;
+            };
+            let pause = Pause { by: context.actor.user.clone(), at: tx.now(), reason: body.reason.clone() };
+            let steered = domain::check_steering(&instance.workflow, &context.actor, body.action, &body.reason)
+                .and_then(|()| domain::steer(&mut instance.workflow, body.action, body.from_step, pause));
+            if let Err(rejection) = steered {
+                answers.push(Err(rejection));
+                continue;
+            }
+            if body.action == WorkflowAction::Retry && domain::asks(&instance.workflow) {
+                // a program answers a key once: it is asked with another one
+                instance.subject.asked += 1;
+            }
+            if body.action == WorkflowAction::Retry {
+                domain::begin_next(&mut instance.workflow, instance.subject.tier.as_ref(), tx.now());
+            }
+            instance.workflow.version += 1;
+            instance.due_at = super::due_at(tx, &instance.workflow);
+            let change = WorkflowChange::Steered { action: body.action, reason: body.reason.clone() };
+            tx.emit(context, &instance.workflow, change)?;
+            if body.action == WorkflowAction::Cancel {
+                voided.push((instance.clone(), context));
+            }
+            changed.push(body.workflow_id);
+            answers.push(Ok(instance.workflow.clone()));
+        }
+        changes::void(tx, &voided).await?;
+        let changed: Vec<&Instance> = instances.values().filter(|instance| changed.contains(&instance.workflow.id)).collect();
+        store::save(tx, &changed).await?;
+        store::save_subjects(tx, &changed).await?;
+        Ok(answers)
+    }
+}
+
+/// The errand that has workflows go on whose time to wait is over, and says which are stuck. Both go by the business clock, once each.
+pub struct Deadlines;
+
+impl Errand for Deadlines {
+    type Item = ();
+    type Outcome = ();
+    const AT_ONCE: usize = 1;
+
+    async fn claim(&self, tx: &mut Tx) -> Result<Vec<()>, Fault> {
+        let context = tx.own_context();
+        let mut waited = store::lock_waited(tx, TOGETHER_MAX).await?;
+        let mut more = waited.len() as i64 == TOGETHER_MAX;
+        go_on(tx, &context, &mut waited).await?;
+        let mut stuck = store::lock_stuck(tx, TOGETHER_MAX).await?;
+        more |= stuck.len() as i64 == TOGETHER_MAX;
+        for instance in &mut stuck {
+            instance.workflow.stuck = true;
+            instance.workflow.version += 1;
+            metrics::counter!("tranche_workflows_stuck_total").increment(1);
+            tx.emit(&context, &instance.workflow, WorkflowChange::Stuck)?;
+        }
+        if !stuck.is_empty() {
+            store::save(tx, &stuck.iter().collect::<Vec<_>>()).await?;
+        }
+        // everything is done in the claim; an item asks for another round at once
+        Ok(if more { vec![()] } else { vec![] })
+    }
+
+    async fn run(&self, _: &Courier, (): &()) {}
+
+    async fn record(&self, _: &mut Tx, _: Vec<((), ())>) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Ends the waiting of workflows.
+async fn go_on(tx: &mut Tx, context: &Context, waited: &mut [Instance]) -> Result<(), Fault> {
+    if waited.is_empty() {
+        return Ok(());
+    }
+    for instance in waited.iter_mut() {
+        domain::finish_step(&mut instance.workflow, StepStatus::Done, Some("the time is over".into()), tx.now());
+    }
+    step_on(tx, waited, |_| context.clone()).await
+}
+
+/// Begins the next steps of workflows one of whose steps has ended, and stores them: votes are asked for where they come to need them.
+pub async fn step_on(tx: &mut Tx, instances: &mut [Instance], context: impl Fn(&Instance) -> Context) -> Result<(), Fault> {
+    let mut approvals = Vec::new();
+    for instance in instances.iter_mut() {
+        let needs_votes = domain::begin_next(&mut instance.workflow, instance.subject.tier.as_ref(), tx.now());
+        instance.workflow.version += 1;
+        instance.workflow.stuck = false;
+        let context = context(instance);
+        super::publish(tx, &context, &instance.workflow, WorkflowChange::Advanced)?;
+        if needs_votes {
+            let name = format!("{} {}", StepName::Approve.as_str(), instance.subject.asked);
+            approvals.extend(super::request_votes(tx, &context, instance, ids::derived(&name, instance.workflow.id))?);
+        }
+        instance.due_at = instance.due_at.filter(|_| domain::is_running(&instance.workflow)).or(super::due_at(tx, &instance.workflow));
+    }
+    store::save(tx, &instances.iter().collect::<Vec<_>>()).await?;
+    store::insert_approvals(tx, &approvals).await
+}
