@@ -31,7 +31,7 @@ enum Means {
 
 /// Compares rows with the newest state of each aggregate in its owner's log: owner, kind, the table, what must hold of `row` and
 /// `state`. A row without a state, or a state without a row, differs.
-const STATES: [(&str, &str, &str, &str); 22] = [
+const STATES: [(&str, &str, &str, &str); 23] = [
     ("capital_calls", "investor", "capital_calls.investors", "row.version = newest.version and row.name = state->>'name'"),
     (
         "capital_calls",
@@ -92,6 +92,12 @@ const STATES: [(&str, &str, &str, &str); 22] = [
         "approval",
         "workflow.approvals",
         "row.version = newest.version and jsonb_array_length(row.votes) = jsonb_array_length(state->'votes')",
+    ),
+    (
+        "workflow",
+        "delegation",
+        "workflow.delegations",
+        "row.version = newest.version and (row.revoked_at is null) = (state->>'revoked_at' is null)",
     ),
     ("workflow", "rule_change", "workflow.rule_changes", "row.version = newest.version and row.status = state->>'status'"),
     ("allocation_status", "fund", "capital_calls.funds", "(row.epoch, row.version) = (newest.epoch, newest.version)"),

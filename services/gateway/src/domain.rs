@@ -29,6 +29,8 @@ pub const PROPOSERS: &[Role] = &[Analyst, FundManager];
 pub const CALLERS: &[Role] = &[FundManager];
 /// Who may vote, where the rules ask for the role.
 pub const VOTERS: &[Role] = &[Committee, FundManager, Treasurer];
+/// Who may take a delegation back: who granted it, or who looks after the system.
+pub const DELEGATORS: &[Role] = &[Committee, FundManager, Treasurer, Admin];
 /// Who may record and reverse payments.
 pub const TREASURY: &[Role] = &[Treasurer];
 /// Whoever may have made a request, and those who look after workflows; workflow itself says who may do what.

@@ -11,7 +11,9 @@ use chassis::Card;
 mod domain;
 mod handlers;
 
-use crate::domain::{ADMIN, AUDITORS, BANKERS, CALLERS, EVERYONE, KEEPERS, PROPOSERS, READERS, REQUESTERS, RULE_KEEPERS, TREASURY, VOTERS};
+use crate::domain::{
+    ADMIN, AUDITORS, BANKERS, CALLERS, DELEGATORS, EVERYONE, KEEPERS, PROPOSERS, READERS, REQUESTERS, RULE_KEEPERS, TREASURY, VOTERS,
+};
 use crate::handlers::api::{Route, command, query};
 
 /// The service.
@@ -66,6 +68,9 @@ pub fn routes() -> Vec<Route> {
         query::<flow::GetApproval>("GET", "/approvals/{approval_id}", READERS),
         command::<flow::CastVote>("POST", "/approvals/{approval_id}/votes", VOTERS),
         command::<flow::CastVotes>("POST", "/approvals/votes", VOTERS),
+        command::<flow::GrantDelegation>("POST", "/delegations", VOTERS).gives(201),
+        command::<flow::RevokeDelegation>("POST", "/delegations/{delegation_id}/revoke", DELEGATORS),
+        query::<flow::ListDelegations>("GET", "/delegations", READERS),
         command::<calls::SubmitCapitalCall>("POST", "/funds/{fund_id}/capital-calls", CALLERS).gives(202),
         query::<calls::PreviewCapitalCall>("POST", "/capital-calls/preview", CALLERS),
         query::<calls::ListCapitalCalls>("GET", "/capital-calls", READERS),

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use ::domain::messages::capital_calls::Priority;
-use ::domain::messages::workflow::{
-    Approval, ApprovalStatus, Pause, Step, StepName, StepStatus, SubjectKind, Vote, VoteDecision, Workflow, WorkflowAction, WorkflowStatus,
-};
+use ::domain::messages::workflow::{Pause, Step, StepName, StepStatus, SubjectKind, Workflow, WorkflowAction, WorkflowStatus};
 use ::domain::rejection::check_text;
 use ::domain::rules::{ApprovalTier, Rules, StepDefinition, StepProgram, decisive};
 use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
@@ -13,14 +11,13 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+mod approvals;
 mod rule_changes;
 mod simulation;
 
+pub use approvals::*;
 pub use rule_changes::*;
 pub use simulation::*;
-
-/// Longest comment of a vote; with the most votes that a tier may ask for, an approval stays a small event.
-pub const COMMENT_CHARACTERS_MAX: usize = 500;
 
 /// What the steps of a workflow need of its subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +48,9 @@ pub struct Subject {
     /// The tier whose votes it needs, by the rules in force when it was asked for.
     #[serde(default)]
     pub tier: Option<ApprovalTier>,
+    /// The tiers above it, that it is escalated to in turn.
+    #[serde(default)]
+    pub tiers_above: Vec<ApprovalTier>,
     /// The programs that its steps ask, as the rules had them then.
     #[serde(default)]
     pub programs: BTreeMap<String, StepProgram>,
@@ -73,6 +73,7 @@ impl Subject {
             authors: vec![],
             asked: 0,
             tier: None,
+            tiers_above: vec![],
             programs: BTreeMap::new(),
             stuck_after_hours: 0,
         }
@@ -81,6 +82,7 @@ impl Subject {
     /// Notes what the rules in force say for it; it keeps to that, whatever is put afterwards.
     pub fn keep_to(&mut self, kind: SubjectKind, rules: &Rules) {
         self.tier = rules.tier(kind, self.priority, self.amount).cloned();
+        self.tiers_above = self.tier.as_ref().map(|tier| rules.tiers_above(kind, self.priority, tier)).unwrap_or_default();
         let asked: Vec<&String> = rules.steps(kind).iter().filter_map(|step| step.program.as_ref()).collect();
         self.programs =
             rules.programs.iter().filter(|(name, _)| asked.contains(name)).map(|(name, program)| (name.clone(), program.clone())).collect();
@@ -430,60 +432,6 @@ fn retry(workflow: &mut Workflow, from_step: Option<u8>) -> Result<(), Rejection
         workflow.error = None;
     }
     Ok(())
-}
-
-/// Takes a vote: one a person, of a role whose turn it is, never the requester's own.
-///
-/// # Errors
-/// `fund_out_of_scope`, `invalid_text`, `requester_may_not_vote`, `role_may_not_vote`, `approval_decided`, `already_voted`, `not_your_turn`.
-pub fn vote(
-    approval: &Approval,
-    actor: &Actor,
-    decision: VoteDecision,
-    comment: Option<String>,
-    now: DateTime<Utc>,
-) -> Result<Vote, Rejection> {
-    actor.check_fund(approval.fund_id)?;
-    if let Some(comment) = &comment {
-        check_text("comment", comment, COMMENT_CHARACTERS_MAX)?;
-    }
-    if actor.user == approval.requested_by || approval.authors.contains(&actor.user) {
-        return Err(Reason::RequesterMayNotVote.with(format!("{} asked for approval {}", actor.user, approval.id)));
-    }
-    let is_mine = |role: &str| actor.roles.iter().any(|mine| mine == role);
-    if !approval.tier.groups().any(|(role, _)| is_mine(role)) {
-        return Err(Reason::RoleMayNotVote.with(format!("approval {} needs {}", approval.id, described(&approval.tier))));
-    }
-    if approval.status != ApprovalStatus::Pending {
-        return Err(Reason::ApprovalDecided.with(format!("approval {} is {}", approval.id, chassis::row::name(&approval.status))));
-    }
-    if approval.votes.iter().any(|vote| vote.user == actor.user) {
-        return Err(Reason::AlreadyVoted.with(format!("{} has voted on approval {}", actor.user, approval.id)));
-    }
-    let Some(role) = approval.open_roles().find(|role| is_mine(role)) else {
-        let turns: Vec<&str> = approval.open_roles().collect();
-        return Err(Reason::NotYourTurn.with(format!("approval {} waits for the role {}", approval.id, turns.join(" or "))));
-    };
-    Ok(Vote { user: actor.user.clone(), role: role.to_owned(), decision, comment, at: now })
-}
-
-/// The votes that a tier asks for, for a person.
-fn described(tier: &ApprovalTier) -> String {
-    let groups: Vec<String> = tier.groups().map(|(role, votes)| format!("{votes} votes of the role {role}")).collect();
-    groups.join(if tier.in_sequence { ", then " } else { " and " })
-}
-
-/// The status of an approval: as many votes against it as the tier says deny it, enough votes of each group grant it.
-pub fn approval_status(approval: &Approval) -> ApprovalStatus {
-    if approval.voided {
-        return ApprovalStatus::Voided;
-    }
-    let denials = approval.votes.iter().filter(|vote| vote.decision == VoteDecision::Deny).count();
-    match approval.open_roles().next() {
-        _ if denials >= usize::from(approval.tier.denials) => ApprovalStatus::Denied,
-        None => ApprovalStatus::Approved,
-        Some(_) => ApprovalStatus::Pending,
-    }
 }
 
 #[cfg(test)]

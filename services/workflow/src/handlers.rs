@@ -22,6 +22,7 @@ use crate::store::Instance;
 use crate::{WorkflowService, domain, store};
 
 mod changes;
+mod delegations;
 mod rules;
 mod steering;
 
@@ -297,7 +298,7 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, (rules, used): &In
 
 fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
     let Instance { workflow, subject, .. } = instance;
-    Approval {
+    let mut approval = Approval {
         id: ids::derived("approval", workflow.id),
         version: 1,
         created_at: tx.now(),
@@ -314,8 +315,15 @@ fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
         priority: subject.priority,
         authors: subject.authors.clone(),
         voided: false,
+        asked_at: tx.now(),
+        reminded: false,
+        escalates_to: subject.tiers_above.clone(),
+        expired: false,
+        deadline: None,
         status: ApprovalStatus::Pending,
-    }
+    };
+    domain::derive_approval(&mut approval);
+    approval
 }
 
 impl Handle<CastVote> for WorkflowService {
@@ -340,17 +348,19 @@ async fn vote_all(tx: &mut Tx, votes: &[(&Context, &CastVote)]) -> Result<Answer
     let workflow_ids = store::workflows_of_approvals(tx, &ids).await?;
     let mut workflows = store::lock(tx, &workflow_ids).await?;
     let mut approvals = store::lock_approvals(tx, &ids).await?;
+    let for_others = votes.iter().filter_map(|(context, vote)| Some((vote.on_behalf_of.as_deref()?, context.actor.user.as_str())));
+    let delegations = store::delegations_between(tx, &for_others.collect::<Vec<_>>()).await?;
     let mut answers = Answers::with_capacity(votes.len());
     for (context, body) in votes {
         let Some(approval) = approvals.get_mut(&body.approval_id) else {
             answers.push(Err(Reason::UnknownApproval.with(format!("approval {}", body.approval_id))));
             continue;
         };
-        let vote = domain::vote(approval, &context.actor, body.decision, body.comment.clone(), tx.now());
+        let vote = domain::vote(approval, &context.actor, body, &delegations, tx.now());
         answers.push(vote.map(|vote| {
             approval.votes.push(vote);
             approval.version += 1;
-            approval.status = domain::approval_status(approval);
+            domain::derive_approval(approval);
             approval.clone()
         }));
         if let (Some(Ok(approval)), Some(instance)) = (answers.last(), workflows.get_mut(&approval.workflow_id)) {
@@ -375,6 +385,7 @@ fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &
         ApprovalStatus::Approved => ApprovalChange::Granted,
         ApprovalStatus::Denied => ApprovalChange::Denied,
         ApprovalStatus::Voided => ApprovalChange::Voided,
+        ApprovalStatus::Expired => ApprovalChange::Expired,
     };
     tx.emit(context, approval, change)?;
     let waits = domain::next_step(&mut instance.workflow).is_some_and(|step| step.name == StepName::Approve);

@@ -2,16 +2,16 @@
 //! they need, and keeps the rules.
 //!
 //! Owns the Postgres schema `workflow`: workflows, approvals, rule sets and their changes. Emits `workflow.*`,
-//! `approval.*`, `rules.*`, `rule_change.*` and the requests to the deal system on `deals.cmd.stage-change`.
+//! `approval.*`, `delegation.*`, `rules.*`, `rule_change.*` and the requests to the deal system on `deals.cmd.stage-change`.
 
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::capital_calls::{CapitalCall, Refund};
 use ::domain::messages::workflow::{
-    CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, ListApprovals, ListRuleChanges,
-    ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RollBackRules, SimulateRuleChange, SimulateRules, SteerWorkflow, VoteOnRules,
-    WithdrawRuleChange,
+    CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, GrantDelegation, ListApprovals,
+    ListDelegations, ListRuleChanges, ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RevokeDelegation, RollBackRules,
+    SimulateRuleChange, SimulateRules, SteerWorkflow, VoteOnRules, WithdrawRuleChange,
 };
 use chassis::{Card, Copies};
 
@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         .answers::<CastVote>()
         .answers::<CastVotes>()
         .answers::<SteerWorkflow>()
+        .answers::<GrantDelegation>()
+        .answers::<RevokeDelegation>()
         .answers::<PutRules>()
         .answers::<ProposeRules>()
         .answers::<RollBackRules>()
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         .shows::<ListWorkflows>()
         .shows::<GetApproval>()
         .shows::<ListApprovals>()
+        .shows::<ListDelegations>()
         .shows::<GetRules>()
         .shows::<ListRuleVersions>()
         .shows::<SimulateRules>()

@@ -17,8 +17,10 @@ use uuid::Uuid;
 
 use crate::domain::{self, Subject};
 
+mod delegations;
 mod rules;
 
+pub use delegations::*;
 pub use rules::*;
 
 /// The requests that have a workflow: that is all that is kept of them.
@@ -300,9 +302,14 @@ fn approval(row: &PgRow) -> Result<Approval, Error> {
         priority: PRIORITIES[usize::try_from(row.try_get::<i16, _>("priority")?).unwrap_or_default().min(PRIORITIES.len() - 1)],
         voided: row.try_get("voided")?,
         authors: row.try_get("authors")?,
+        asked_at: row.try_get("asked_at")?,
+        reminded: row.try_get("reminded")?,
+        escalates_to: row.json("escalates_to")?,
+        expired: row.try_get("expired")?,
+        deadline: None,
         status: ApprovalStatus::Pending,
     };
-    approval.status = domain::approval_status(&approval);
+    domain::derive_approval(&mut approval);
     Ok(approval)
 }
 
@@ -310,13 +317,14 @@ fn approval(row: &PgRow) -> Result<Approval, Error> {
 pub async fn insert_approvals(tx: &mut Tx, approvals: &[Approval]) -> Result<(), Fault> {
     sqlx::query(
         "insert into approvals (id, version, created_at, workflow_id, subject_kind, subject_id, fund_id, amount, currency,
-                                content_hash, requested_by, tier, status, priority, authors)
+                                content_hash, requested_by, tier, status, priority, authors, asked_at, escalates_to, deadline_at)
          select id, version, created_at, workflow_id, subject_kind, subject_id, fund_id, amount, currency, content_hash, requested_by, tier,
-                status, priority, array(select jsonb_array_elements_text(authors))
+                status, priority, array(select jsonb_array_elements_text(authors)), asked_at, escalates_to, deadline_at
          from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::uuid[], $7::uuid[],
-                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::smallint[], $15::jsonb[])
+                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[], $14::smallint[], $15::jsonb[],
+                              $16::timestamptz[], $17::jsonb[], $18::timestamptz[])
               as new (id, version, created_at, workflow_id, subject_kind, subject_id, fund_id, amount, currency, content_hash, requested_by,
-                      tier, status, priority, authors)",
+                      tier, status, priority, authors, asked_at, escalates_to, deadline_at)",
     )
     .bind(column(approvals, |approval| approval.id))
     .bind(column(approvals, |approval| approval.version))
@@ -333,6 +341,9 @@ pub async fn insert_approvals(tx: &mut Tx, approvals: &[Approval]) -> Result<(),
     .bind(column(approvals, |approval| row::name(&approval.status)))
     .bind(column(approvals, |approval| rank(approval.priority)))
     .bind(column(approvals, |approval| Json(&approval.authors)))
+    .bind(column(approvals, |approval| approval.asked_at))
+    .bind(column(approvals, |approval| Json(&approval.escalates_to)))
+    .bind(column(approvals, |approval| approval.deadline.map(|deadline| deadline.at)))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -373,20 +384,36 @@ pub async fn lock_approvals(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, A
     Ok(approvals.into_iter().map(|approval| (approval.id, approval)).collect())
 }
 
-/// Writes votes, or that they do not count.
+/// Writes votes, that they do not count, or what happened without them.
 pub async fn save_approvals(tx: &mut Tx, approvals: &[&Approval]) -> Result<(), Fault> {
     sqlx::query(
-        "update approvals set version = new.version, votes = new.votes, status = new.status, voided = new.status = 'voided'
-         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::text[]) as new (id, version, votes, status)
+        "update approvals set version = new.version, votes = new.votes, status = new.status, voided = new.status = 'voided', tier = new.tier,
+                              asked_at = new.asked_at, reminded = new.reminded, escalates_to = new.escalates_to,
+                              expired = new.status = 'expired', deadline_at = new.deadline_at
+         from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::text[], $5::jsonb[], $6::timestamptz[], $7::boolean[], $8::jsonb[],
+                     $9::timestamptz[])
+              as new (id, version, votes, status, tier, asked_at, reminded, escalates_to, deadline_at)
          where approvals.id = new.id",
     )
     .bind(column(approvals, |approval| approval.id))
     .bind(column(approvals, |approval| approval.version))
     .bind(column(approvals, |approval| Json(&approval.votes)))
     .bind(column(approvals, |approval| row::name(&approval.status)))
+    .bind(column(approvals, |approval| Json(&approval.tier)))
+    .bind(column(approvals, |approval| approval.asked_at))
+    .bind(column(approvals, |approval| approval.reminded))
+    .bind(column(approvals, |approval| Json(&approval.escalates_to)))
+    .bind(column(approvals, |approval| approval.deadline.map(|deadline| deadline.at)))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// The ids of approvals that something happens to by itself now.
+pub async fn overdue_approvals(tx: &mut Tx, limit: i64) -> Result<Vec<Uuid>, Fault> {
+    let overdue = "select id from approvals where deadline_at <= $1 order by deadline_at limit $2";
+    let now = tx.now();
+    Ok(sqlx::query_scalar(overdue).bind(now).bind(limit).fetch_all(&mut **tx).await?)
 }
 
 /// Where an approval stands in lists.

@@ -202,6 +202,7 @@ fn contract_examples_of_every_event_decode() {
                 "approval" => decodes::<w::Approval>(&body),
                 "rules" => decodes::<w::RuleSet>(&body),
                 "rule_change" => decodes::<w::RuleChange>(&body),
+                "delegation" => decodes::<w::Delegation>(&body),
                 "fund_metrics" => decodes::<m::FundMetrics>(&body),
                 "notice" => decodes::<n::Notice>(&body),
                 "access" => decodes::<chassis::Access>(&body),

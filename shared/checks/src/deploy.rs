@@ -59,7 +59,7 @@ fn every_nats_user_may_publish_what_its_service_emits_and_nothing_of_another() {
             .to_owned()
     };
     let owner = |kind: &str| match kind {
-        "workflow" | "approval" | "rules" | "rule_change" => Some("workflow"),
+        "workflow" | "approval" | "delegation" | "rules" | "rule_change" => Some("workflow"),
         "fund" | "allocation" => Some("allocation-status"),
         "investor" | "commitment" | "closing" | "refund" | "bank_details" | "bank_entry" | "capital_call" | "call_line" | "payment" => {
             Some("capital-calls")

@@ -132,6 +132,10 @@ pub enum Reason {
     RulesReplaced,
     ApprovalDecided,
     ApprovalDenied,
+    ApprovalExpired,
+    NoDelegation,
+    UnknownDelegation,
+    InvalidDelegation,
     Withdrawn,
     StepRefused,
     StepUnanswered,
@@ -350,6 +354,18 @@ impl Reason {
             ),
             R::ApprovalDenied => (409, "approval denied", "talk to those who voted, change the request and submit it again"),
             R::Withdrawn => (409, "withdrawn", "look at what was asked for; submit it again if it is still wanted"),
+            R::ApprovalExpired => {
+                (409, "approval expired", "ask those who have not voted why; submit the request again if it is still wanted")
+            }
+            R::NoDelegation => (
+                403,
+                "no delegation",
+                "ask the member for whom you vote to delegate the vote to you, POST /delegations, for a time that includes now",
+            ),
+            R::UnknownDelegation => (404, "unknown delegation", "look at the list, GET /delegations"),
+            R::InvalidDelegation => {
+                (422, "invalid delegation", "delegate to somebody else, for a period that has not ended and is not longer than a year")
+            }
             R::StepRefused => (409, "a program refused it", "ask those who run the program named; mend the request and submit it again"),
             R::StepUnanswered => {
                 (409, "a program did not answer", "ask those who run the program named to start it, then have the request submitted again")

@@ -366,8 +366,16 @@ impl RuleLayer {
 impl Rules {
     /// The tier that a request reaches, or none when it needs no approval.
     pub fn tier(&self, kind: SubjectKind, priority: Priority, amount: Amount) -> Option<&ApprovalTier> {
-        let tiers = if kind == SubjectKind::Refund { &self.refund_tiers } else { &self.approval_tiers };
-        tiers::highest(tiers, kind, priority, amount)
+        tiers::highest(self.tiers(kind), kind, priority, amount)
+    }
+
+    /// The tiers above one that a request is escalated to in turn, the lowest first.
+    pub fn tiers_above(&self, kind: SubjectKind, priority: Priority, tier: &ApprovalTier) -> Vec<ApprovalTier> {
+        tiers::above(self.tiers(kind), kind, priority, tier.from_amount)
+    }
+
+    fn tiers(&self, kind: SubjectKind) -> &[ApprovalTier] {
+        if kind == SubjectKind::Refund { &self.refund_tiers } else { &self.approval_tiers }
     }
 
     /// The steps of a kind of workflow, in order.

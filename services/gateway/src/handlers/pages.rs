@@ -7,7 +7,6 @@ use ::domain::messages::capital_calls::{
     CallLine, CapitalCallView, Disposition, FindInvestors, GetCapitalCall, INVESTORS_MAX, Investor, ListCallLines, ListCapitalCalls,
 };
 use ::domain::messages::fund_metrics::{Figures, GetFundMetrics, GetPortfolioMetrics, ListFundMetrics};
-use ::domain::messages::workflow::{Approval, ApprovalStatus, CastVote, ListApprovals, VoteDecision};
 use ::domain::{Actor, Amount, Command, Query, Reason, Rejection};
 use axum::Router;
 use axum::extract::rejection::FormRejection;
@@ -27,6 +26,7 @@ use super::api::check_key;
 use super::{Door, TOKEN_COOKIE};
 use crate::domain::{VOTERS, check_role};
 
+mod approvals;
 mod bank;
 mod bank_details;
 mod changes;
@@ -35,6 +35,7 @@ mod forms;
 mod money;
 mod parts;
 mod services;
+mod workflows;
 
 use parts::{amount, bar, figures_cards, grouped, problem, shell, status, title};
 
@@ -60,10 +61,12 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/capital-calls/{call_id}", get(call))
         .route("/capital-calls/{call_id}/lines", get(call_lines))
         .route("/capital-calls/{call_id}/change", post(changes::change))
-        .route("/approvals", get(approvals))
+        .route("/approvals", get(approvals::page))
+        .route("/workflows", get(workflows::list))
+        .route("/workflows/{workflow_id}", get(workflows::one))
         .route("/services", get(services::page))
         .route("/services/banner", get(services::banner))
-        .route("/approvals/{approval_id}/vote", post(vote))
+        .route("/approvals/{approval_id}/vote", post(approvals::vote))
         .route("/problems/{code}", get(problem_of))
         .route("/sign-in", get(sign_in).post(signed_in))
         .route("/sign-out", post(sign_out))
@@ -322,93 +325,6 @@ async fn call_lines(State(door): State<Arc<Door>>, Path(call_id): Path<String>, 
     };
     let page = page.await;
     visit.end(page).await
-}
-
-async fn approvals(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
-    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
-    let page = async {
-        let pending =
-            visit.ask(&ListApprovals { status: Some(ApprovalStatus::Pending), limit: Some(ROWS), ..Default::default() }).await?.items;
-        let user = &visit.actor().user;
-        let mine = |approval: &&Approval| {
-            approval.open_roles().any(|role| visit.actor().roles.iter().any(|mine| mine == role))
-                && approval.requested_by != *user
-                && !approval.authors.contains(user)
-                && !approval.votes.iter().any(|vote| vote.user == *user)
-        };
-        let (for_me, for_others): (Vec<&Approval>, Vec<&Approval>) = pending.iter().partition(mine);
-        let key = || door.shell.clock.new_id();
-        let body = html! {
-            h1 { "Approvals" }
-            h2 { "Waiting for me" }
-            (approvals_table(&for_me, Some(&key)))
-            h2 { "Waiting for others" }
-            (approvals_table(&for_others, None))
-        };
-        Ok(shell("Approvals", Some(visit.actor()), body))
-    };
-    let page = page.await;
-    visit.end(page).await
-}
-
-fn approvals_table(approvals: &[&Approval], key: Option<&dyn Fn() -> Uuid>) -> Markup {
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Approvals" { table {
-            thead { tr { th scope="col" { "What" } th scope="col" { "Priority" } th.number scope="col" { "Amount" } th scope="col" { "Asked by" } th scope="col" { "Votes" } th scope="col" { "Since" } @if key.is_some() { th scope="col" { "My vote" } } } }
-            tbody {
-                @for approval in approvals {
-                    tr {
-                        td { (title(&approval.subject_kind)) } td { (title(&approval.priority)) } td.number { (grouped(approval.amount)) " " (approval.currency.code()) } td { (approval.requested_by) }
-                        td { (approval.votes.len()) " of " (approval.tier.votes_in_all()) " (" (approval.open_roles().collect::<Vec<_>>().join(", ")) ")" } td { (approval.created_at.format("%Y-%m-%d %H:%M")) }
-                        @if let Some(key) = key {
-                            td { form.votes method="post" action={ "/approvals/" (approval.id) "/vote" } {
-                                input type="hidden" name="key" value=(key());
-                                input type="text" name="comment" maxlength="500" placeholder="Comment" aria-label="Comment";
-                                button name="decision" value="approve" { "Approve" }
-                                button.quiet name="decision" value="deny" { "Deny" }
-                            } }
-                        }
-                    }
-                }
-                @if approvals.is_empty() { tr { td.note colspan="7" { "Nothing." } } }
-            }
-        } }
-    }
-}
-
-#[derive(Deserialize)]
-struct VoteForm {
-    key: String,
-    decision: VoteDecision,
-    #[serde(default)]
-    comment: String,
-}
-
-async fn vote(
-    State(door): State<Arc<Door>>,
-    Path(approval_id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
-    form: Result<Form<VoteForm>, FormRejection>,
-) -> Response {
-    let Some(mut visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
-    visit.method = "POST";
-    let prepared = check_role(visit.actor(), VOTERS).and_then(|()| {
-        same_origin(&headers)?;
-        let approval_id = approval_id.parse().map_err(|_| Reason::UnknownApproval.with(format!("{approval_id:?} is not an id")))?;
-        let Form(form) = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
-        check_key(&form.key)?;
-        Ok((CastVote { approval_id, decision: form.decision, comment: Some(form.comment).filter(|comment| !comment.is_empty()) }, form.key))
-    });
-    let (command, key) = match prepared {
-        Ok(prepared) => prepared,
-        Err(rejection) => return visit.end(Err(rejection)).await,
-    };
-    match visit.command(&key, &command).await {
-        Ok(()) => redirect("/approvals"),
-        // workflow has recorded the refusal
-        Err(rejection) => visit.problem(&rejection),
-    }
 }
 
 /// What the `type` of a refusal leads to; for everybody, it says nothing of anybody.

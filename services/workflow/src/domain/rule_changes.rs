@@ -110,7 +110,15 @@ pub fn vote_on_rules(change: &RuleChange, actor: &Actor, body: &VoteOnRules, now
     if change.votes.iter().any(|vote| vote.user == actor.user) {
         return Err(Reason::AlreadyVoted.with(format!("{} has voted on change {}", actor.user, change.id)));
     }
-    Ok(Vote { user: actor.user.clone(), role: String::new(), decision: body.decision, comment: body.comment.clone(), at: now })
+    Ok(Vote {
+        user: actor.user.clone(),
+        role: String::new(),
+        decision: body.decision,
+        comment: body.comment.clone(),
+        at: now,
+        on_behalf_of: None,
+        attachments: vec![],
+    })
 }
 
 /// Refuses to simulate what has problems, or what somebody has voted on: the votes were on what was seen.

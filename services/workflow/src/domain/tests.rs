@@ -1,4 +1,7 @@
 use ::domain::Scope;
+use ::domain::messages::workflow::{
+    Approval, ApprovalDeadline, ApprovalStatus, CastVote, Delegation, DelegationStatus, VoteDecision, WhenOverdue,
+};
 use ::domain::rules::{ApprovalGroup, ApprovalTier, RuleLayer};
 
 use super::*;
@@ -64,17 +67,26 @@ fn approval(tier: ApprovalTier) -> Approval {
         priority: Priority::Normal,
         authors: vec!["max".into()],
         voided: false,
+        asked_at: DateTime::UNIX_EPOCH,
+        reminded: false,
+        escalates_to: vec![],
+        expired: false,
+        deadline: None,
         status: ApprovalStatus::Pending,
     }
+}
+
+fn ballot(decision: VoteDecision) -> CastVote {
+    CastVote { approval_id: Uuid::nil(), decision, comment: None, on_behalf_of: None, attachments: vec![] }
 }
 
 #[test]
 fn votes() {
     let mut approval = approval(ApprovalTier::of("1".parse().unwrap(), 2, "committee"));
     let cast = |approval: &mut Approval, actor: &Actor, decision| {
-        let vote = vote(approval, actor, decision, None, DateTime::UNIX_EPOCH).map_err(|rejection| rejection.reason)?;
+        let vote = vote(approval, actor, &ballot(decision), &[], DateTime::UNIX_EPOCH).map_err(|rejection| rejection.reason)?;
         approval.votes.push(vote);
-        approval.status = approval_status(approval);
+        derive_approval(approval);
         Ok(approval.status)
     };
     let elsewhere = Actor { scope: Scope::Funds(vec![Uuid::from_u128(5)]), ..actor("eve", "committee") };
@@ -173,6 +185,97 @@ fn what_somebody_has_a_workflow_do() {
     }
 }
 
+#[test]
+fn votes_for_somebody_else_are_nobodys_second_vote() {
+    let at = |hours: i64| DateTime::UNIX_EPOCH + TimeDelta::hours(hours);
+    let delegation = |by: &str, to: &str, roles: &[&str]| Delegation {
+        id: Uuid::from_u128(9),
+        version: 1,
+        created_at: at(0),
+        granted_by: by.into(),
+        granted_to: to.into(),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        funds: Some(vec![Uuid::from_u128(4)]),
+        starts_at: at(1),
+        ends_at: at(9),
+        reason: "away".into(),
+        revoked_at: None,
+        status: DelegationStatus::Active,
+    };
+    let held = [
+        delegation("ann", "tom", &["committee"]),
+        delegation("bob", "tom", &["committee"]),
+        delegation("mia", "tom", &["committee"]),
+        delegation("ann", "mia", &["committee"]),
+        delegation("kim", "tom", &["analyst"]),
+        Delegation { funds: Some(vec![]), ..delegation("eve", "tom", &["committee"]) },
+        Delegation { revoked_at: Some(at(2)), ..delegation("joe", "tom", &["committee"]) },
+    ];
+    let cast = |approval: &mut Approval, user: &str, role: &str, of: Option<&str>, hours| {
+        let body = CastVote { on_behalf_of: of.map(str::to_owned), ..ballot(VoteDecision::Approve) };
+        let vote = vote(approval, &actor(user, role), &body, &held, at(hours)).map_err(|rejection| rejection.reason)?;
+        approval.votes.push(vote);
+        derive_approval(approval);
+        Ok(approval.status)
+    };
+    let approval = &mut approval(ApprovalTier::of("1".parse().unwrap(), 3, "committee"));
+    for (user, role, of, hours, expected) in [
+        ("tom", "treasurer", Some("ann"), 0, Err(Reason::NoDelegation)),
+        ("tom", "treasurer", Some("ann"), 9, Err(Reason::NoDelegation)),
+        ("tom", "treasurer", Some("eve"), 3, Err(Reason::NoDelegation)),
+        ("tom", "treasurer", Some("joe"), 3, Err(Reason::NoDelegation)),
+        ("cid", "committee", Some("ann"), 3, Err(Reason::NoDelegation)),
+        ("tom", "treasurer", Some("mia"), 3, Err(Reason::RequesterMayNotVote)),
+        ("mia", "committee", Some("ann"), 3, Err(Reason::RequesterMayNotVote)),
+        ("tom", "treasurer", Some("kim"), 3, Err(Reason::RoleMayNotVote)),
+        ("tom", "treasurer", Some("ann"), 3, Ok(ApprovalStatus::Pending)),
+        ("ann", "committee", None, 3, Err(Reason::AlreadyVoted)),
+        ("tom", "committee", None, 3, Err(Reason::AlreadyVoted)),
+        ("tom", "treasurer", Some("bob"), 3, Err(Reason::AlreadyVoted)),
+        ("bob", "committee", None, 3, Ok(ApprovalStatus::Pending)),
+        ("tom", "treasurer", Some("bob"), 3, Err(Reason::AlreadyVoted)),
+        ("cid", "committee", None, 3, Ok(ApprovalStatus::Approved)),
+    ] {
+        assert_eq!(cast(approval, user, role, of, hours), expected, "{user} for {of:?} at {hours}");
+    }
+}
+
+#[test]
+fn what_is_not_decided_is_reminded_of_escalated_and_expires_in_turn() {
+    let at = |hours: i64| DateTime::UNIX_EPOCH + TimeDelta::hours(hours);
+    let hours = |tier: ApprovalTier, remind, escalate, expire| ApprovalTier {
+        remind_after_hours: remind,
+        escalate_after_hours: escalate,
+        expire_after_hours: expire,
+        ..tier
+    };
+    let first = hours(ApprovalTier::of("1".parse().unwrap(), 1, "fund_manager"), Some(2), Some(4), Some(10));
+    let weak = ApprovalTier::of("2".parse().unwrap(), 1, "committee");
+    let second = hours(ApprovalTier::of("3".parse().unwrap(), 2, "committee"), Some(1), Some(3), Some(5));
+    let mut asked = approval(first);
+    asked.escalates_to = vec![second];
+    derive_approval(&mut asked);
+    assert_eq!(asked.deadline, Some(ApprovalDeadline { at: at(2), then: WhenOverdue::Remind }));
+    let mut passed = vec![];
+    for hour in 0..12 {
+        while let Some(what) = pass_deadline(&mut asked, at(hour)) {
+            passed.push((hour, what));
+        }
+    }
+    use WhenOverdue::{Escalate, Expire, Remind};
+    assert_eq!(passed, [(2, Remind), (4, Escalate), (5, Remind), (9, Expire)]);
+    assert_eq!((asked.status, asked.deadline), (ApprovalStatus::Expired, None));
+    // a tier whose votes are there already does not decide by itself
+    let mut voted = approval(hours(ApprovalTier::of("1".parse().unwrap(), 2, "committee"), None, Some(4), Some(10)));
+    voted.escalates_to = vec![weak];
+    let ann = vote(&voted, &actor("ann", "committee"), &ballot(VoteDecision::Approve), &[], at(0)).unwrap();
+    voted.votes.push(ann);
+    derive_approval(&mut voted);
+    assert_eq!(pass_deadline(&mut voted, at(4)), None);
+    assert_eq!((voted.status, voted.tier.votes), (ApprovalStatus::Pending, 2));
+    assert_eq!(pass_deadline(&mut voted, at(10)), Some(Expire));
+}
+
 /// What a vote must lead to, written a second time: the votes are gone through one by one, with what each group still lacks.
 fn judged(tier: &ApprovalTier, votes: &[(usize, Vec<&str>, bool)]) -> (Vec<Option<Reason>>, ApprovalStatus) {
     let mut lacking: Vec<(String, u16)> = vec![(tier.role.clone(), tier.votes)];
@@ -231,10 +334,10 @@ proptest::proptest! {
             let roles = roles.iter().map(|role| (*role).to_owned()).collect();
             let actor = Actor { user: format!("member {who}"), roles, scope: Scope::All };
             let decision = if *approves { VoteDecision::Approve } else { VoteDecision::Deny };
-            match vote(&approval, &actor, decision, None, DateTime::UNIX_EPOCH) {
+            match vote(&approval, &actor, &ballot(decision), &[], DateTime::UNIX_EPOCH) {
                 Ok(vote) => {
                     approval.votes.push(vote);
-                    approval.status = approval_status(&approval);
+                    derive_approval(&mut approval);
                     said.push(None);
                 }
                 Err(rejection) => said.push(Some(rejection.reason)),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{CallContent, CallDecision, CapitalCall};
-use ::domain::messages::workflow::{ApprovalChange, ApprovalStatus, SubjectKind, WorkflowChange};
+use ::domain::messages::workflow::{ApprovalChange, SubjectKind, WorkflowChange};
 use ::domain::{Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Context, Fault, Seen, Tx};
@@ -130,7 +130,7 @@ pub async fn void(tx: &mut Tx, changed: &[(Instance, &Context)]) -> Result<(), F
     for approval in &mut approvals {
         let Some((_, context)) = changed.iter().find(|(instance, _)| instance.workflow.id == approval.workflow_id) else { continue };
         approval.voided = true;
-        approval.status = ApprovalStatus::Voided;
+        domain::derive_approval(approval);
         approval.version += 1;
         tx.emit(context, &*approval, ApprovalChange::Voided)?;
     }

@@ -1,6 +1,8 @@
 //! Workflows that somebody has stop, go on or end, that wait for a time, or that are stuck.
 
-use ::domain::messages::workflow::{Pause, SteerWorkflow, StepName, StepStatus, Workflow, WorkflowAction, WorkflowChange};
+use ::domain::messages::workflow::{
+    ApprovalChange, Pause, SteerWorkflow, StepName, StepStatus, WhenOverdue, Workflow, WorkflowAction, WorkflowChange,
+};
 use ::domain::{Reason, ids};
 use chassis::{Answers, Batch, Context, Courier, Errand, Fault, Handle, Sent, Tx};
 
@@ -54,7 +56,8 @@ impl Handle<SteerWorkflow> for WorkflowService {
     }
 }
 
-/// The errand that has workflows go on whose time to wait is over, and says which are stuck. Both go by the business clock, once each.
+/// The errand that has workflows go on whose time to wait is over, says which are stuck, and has those who have not voted reminded, a
+/// higher tier asked, or a request refused. All of it goes by the business clock, once each.
 pub struct Deadlines;
 
 impl Errand for Deadlines {
@@ -78,6 +81,7 @@ impl Errand for Deadlines {
         if !stuck.is_empty() {
             store::save(tx, &stuck.iter().collect::<Vec<_>>()).await?;
         }
+        more |= pass_deadlines(tx, &context).await?;
         // everything is done in the claim; an item asks for another round at once
         Ok(if more { vec![()] } else { vec![] })
     }
@@ -87,6 +91,45 @@ impl Errand for Deadlines {
     async fn record(&self, _: &mut Tx, _: Vec<((), ())>) -> Result<(), Fault> {
         Ok(())
     }
+}
+
+/// Does what the time has come for to approvals; whether there may be more.
+async fn pass_deadlines(tx: &mut Tx, context: &Context) -> Result<bool, Fault> {
+    let ids = store::overdue_approvals(tx, TOGETHER_MAX).await?;
+    if ids.is_empty() {
+        return Ok(false);
+    }
+    // workflows first, as whoever votes does
+    let workflow_ids = store::workflows_of_approvals(tx, &ids).await?;
+    let mut workflows = store::lock(tx, &workflow_ids).await?;
+    let mut approvals = store::lock_approvals(tx, &ids).await?;
+    let now = tx.now();
+    for approval in approvals.values_mut() {
+        let Some(instance) = workflows.get_mut(&approval.workflow_id) else { continue };
+        while let Some(passed) = domain::pass_deadline(approval, now) {
+            approval.version += 1;
+            let change = match passed {
+                WhenOverdue::Remind => ApprovalChange::Reminded,
+                WhenOverdue::Escalate => ApprovalChange::Escalated,
+                WhenOverdue::Expire => ApprovalChange::Expired,
+            };
+            tx.emit(context, &*approval, change)?;
+            match passed {
+                WhenOverdue::Remind => continue,
+                WhenOverdue::Escalate => domain::note_tier(&mut instance.workflow, &approval.tier),
+                WhenOverdue::Expire => {
+                    let expired = Reason::ApprovalExpired.with(format!("approval {} was not decided in its time", approval.id));
+                    domain::refuse_step(&mut instance.workflow, expired, now);
+                }
+            }
+            instance.workflow.version += 1;
+            instance.due_at = super::due_at(tx, &instance.workflow);
+            super::publish(tx, context, &instance.workflow, WorkflowChange::Advanced)?;
+        }
+    }
+    store::save_approvals(tx, &approvals.values().collect::<Vec<_>>()).await?;
+    store::save(tx, &workflows.values().collect::<Vec<_>>()).await?;
+    Ok(ids.len() as i64 == TOGETHER_MAX)
 }
 
 /// Ends the waiting of workflows.

@@ -123,6 +123,11 @@ async fn approvals_and_rules_read_back_as_written() {
         priority: Priority::Normal,
         authors: vec!["max".into()],
         voided: false,
+        asked_at: tx.now(),
+        reminded: false,
+        escalates_to: vec![ApprovalTier::of(usd(9_000), 3, "committee")],
+        expired: false,
+        deadline: None,
         status: ApprovalStatus::Pending,
     };
     insert_approvals(&mut tx, std::slice::from_ref(&approval)).await.unwrap();
@@ -136,9 +141,11 @@ async fn approvals_and_rules_read_back_as_written() {
         decision: VoteDecision::Approve,
         comment: Some("fine".into()),
         at: tx.now(),
+        on_behalf_of: Some("bob".into()),
+        attachments: vec![],
     });
     approval.version = 2;
-    approval.status = domain::approval_status(&approval);
+    domain::derive_approval(&mut approval);
     save_approvals(&mut tx, &[&approval]).await.unwrap();
     assert_eq!(find_approval(&mut tx, approval.id).await.unwrap(), Some(approval.clone()));
     assert_eq!(lock_approvals(&mut tx, &[approval.id]).await.unwrap()[&approval.id], approval);

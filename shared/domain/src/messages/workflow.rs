@@ -1,5 +1,6 @@
 //! What workflow answers and emits: workflows, approvals and rules.
 
+mod delegations;
 mod rules;
 
 use chrono::{DateTime, Utc};
@@ -13,6 +14,7 @@ use crate::money::{Amount, Currency};
 use crate::rejection::Problem;
 use crate::rules::{ApprovalTier, RulesUsed};
 
+pub use delegations::*;
 pub use rules::*;
 
 /// What a workflow or an approval is about.
@@ -278,8 +280,44 @@ pub struct Approval {
     /// Whether the content is not what is asked for any more.
     #[serde(default)]
     pub voided: bool,
+    /// Since when the tier is asked: since the request, or since it was escalated.
+    #[serde(default)]
+    pub asked_at: DateTime<Utc>,
+    /// Whether those who have not voted were reminded of this tier.
+    #[serde(default)]
+    pub reminded: bool,
+    /// The higher tiers that are asked in turn when the tier does not decide in its time.
+    #[serde(default)]
+    pub escalates_to: Vec<ApprovalTier>,
+    /// Whether nobody decided in time.
+    #[serde(default)]
+    pub expired: bool,
+    /// When something happens by itself next, if nobody decides before, and what; derived.
+    #[serde(default)]
+    pub deadline: Option<ApprovalDeadline>,
     /// Derived from the votes.
     pub status: ApprovalStatus,
+}
+
+/// What happens to an approval by itself when the time comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalDeadline {
+    /// When, by the business clock.
+    pub at: DateTime<Utc>,
+    /// What.
+    pub then: WhenOverdue,
+}
+
+/// What happens when the votes on an approval are missing for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenOverdue {
+    /// Those who have not voted are reminded.
+    Remind,
+    /// The next higher tier is asked.
+    Escalate,
+    /// The request is refused.
+    Expire,
 }
 
 /// One person's vote.
@@ -296,6 +334,22 @@ pub struct Vote {
     pub comment: Option<String>,
     /// When.
     pub at: DateTime<Utc>,
+    /// For whom, who had delegated the vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<String>,
+    /// What the voter relied on; the files themselves are kept elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+}
+
+/// A file that a vote relies on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    /// Its name, or where it is kept; at most 200 characters.
+    pub name: String,
+    /// SHA-256 of its content, in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// Which way a vote goes.
@@ -320,6 +374,8 @@ pub enum ApprovalStatus {
     Denied,
     /// The content was changed or withdrawn: the votes do not count.
     Voided,
+    /// Nobody decided in time.
+    Expired,
 }
 
 /// What happened to an approval.
@@ -336,6 +392,12 @@ pub enum ApprovalChange {
     Denied,
     /// The content was changed or withdrawn.
     Voided,
+    /// Those who have not voted are reminded.
+    Reminded,
+    /// The next higher tier is asked.
+    Escalated,
+    /// Nobody decided in time.
+    Expired,
 }
 
 impl Approval {
@@ -374,6 +436,9 @@ impl Aggregate for Approval {
             ApprovalChange::Granted => "granted",
             ApprovalChange::Denied => "denied",
             ApprovalChange::Voided => "voided",
+            ApprovalChange::Reminded => "reminded",
+            ApprovalChange::Escalated => "escalated",
+            ApprovalChange::Expired => "expired",
         }
     }
 }
@@ -389,6 +454,12 @@ pub struct CastVote {
     /// Why, at most 500 characters.
     #[serde(default)]
     pub comment: Option<String>,
+    /// For whom, who has delegated the vote to the sender; none for the sender's own vote.
+    #[serde(default)]
+    pub on_behalf_of: Option<String>,
+    /// What the voter relied on, at most 10 files.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
 }
 
 impl Command for CastVote {

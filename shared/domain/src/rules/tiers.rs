@@ -12,6 +12,8 @@ use crate::rejection::{Reason, Rejection};
 const TIERS_MAX: usize = 20;
 /// Most votes that a tier may ask for.
 pub(super) const VOTES_MAX: u16 = 20;
+/// Longest time that a tier may wait: a quarter of a year.
+const HOURS_MAX: u16 = 2_200;
 /// The roles whose holders may vote: all that deal with single funds' business but those who only prepare, keep or audit it.
 const VOTING_ROLES: [&str; 3] = ["committee", "fund_manager", "treasurer"];
 
@@ -40,6 +42,15 @@ pub struct ApprovalTier {
     /// The priorities that it is for; none for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<Priority>,
+    /// Hours after which those who have not voted are reminded, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remind_after_hours: Option<u16>,
+    /// Hours after which the next higher tier is asked instead, where there is one; votes that were cast count there for groups of their roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalate_after_hours: Option<u16>,
+    /// Hours after which the request is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_after_hours: Option<u16>,
 }
 
 const fn one() -> u16 {
@@ -60,7 +71,19 @@ impl ApprovalTier {
     /// A tier of one group.
     pub fn of(from_amount: Amount, votes: u16, role: &str) -> ApprovalTier {
         let role = role.to_owned();
-        ApprovalTier { from_amount, votes, role, then: vec![], in_sequence: false, denials: 1, kinds: vec![], priorities: vec![] }
+        ApprovalTier {
+            from_amount,
+            votes,
+            role,
+            then: vec![],
+            in_sequence: false,
+            denials: 1,
+            kinds: vec![],
+            priorities: vec![],
+            remind_after_hours: None,
+            escalate_after_hours: None,
+            expire_after_hours: None,
+        }
     }
 
     /// Its groups, in the order in which they vote: role and votes.
@@ -91,6 +114,14 @@ pub(super) fn highest(tiers: &[ApprovalTier], kind: SubjectKind, priority: Prior
     tiers.iter().filter(|tier| amount >= tier.from_amount && tier.is_for(kind, priority)).max_by_key(|tier| tier.from_amount)
 }
 
+/// The tiers for a request that are above one, the lowest first.
+pub(super) fn above(tiers: &[ApprovalTier], kind: SubjectKind, priority: Priority, amount: Amount) -> Vec<ApprovalTier> {
+    let mut above: Vec<ApprovalTier> =
+        tiers.iter().filter(|tier| tier.from_amount > amount && tier.is_for(kind, priority)).cloned().collect();
+    above.sort_by_key(|tier| tier.from_amount);
+    above
+}
+
 /// Refuses tiers that nobody can satisfy, or of which two hold for one request.
 pub(super) fn check(field: &str, tiers: &[ApprovalTier]) -> Result<(), Rejection> {
     let refuse = |why: String| Err(Reason::InvalidRules.with(format!("{field}: {why}")));
@@ -113,6 +144,14 @@ pub(super) fn check(field: &str, tiers: &[ApprovalTier]) -> Result<(), Rejection
         }
         if tier.denials == 0 || tier.denials > VOTES_MAX {
             return refuse(format!("the tier from {from} is ended by 1 to {VOTES_MAX} denials"));
+        }
+        let hours = [tier.remind_after_hours, tier.escalate_after_hours, tier.expire_after_hours];
+        if hours.into_iter().flatten().any(|hours| !(1..=HOURS_MAX).contains(&hours)) {
+            return refuse(format!("the tier from {from} reminds, escalates or expires after 1 to {HOURS_MAX} hours"));
+        }
+        let before_it_expires = |hours: Option<u16>| hours.zip(tier.expire_after_hours).is_none_or(|(hours, expires)| hours < expires);
+        if !before_it_expires(tier.remind_after_hours) || !before_it_expires(tier.escalate_after_hours) {
+            return refuse(format!("the tier from {from} expires before it reminds or escalates"));
         }
         if tiers[..place].iter().any(|other| other.overlaps(tier)) {
             return refuse(format!("two tiers from {from} hold for the same requests"));

@@ -124,3 +124,90 @@ async fn groups_vote_in_their_order_and_denials_end_it_as_the_tier_says() {
     assert_eq!(other.post(&path(&denied), deny).await.expect(200)["status"], "denied");
     office.analyst.until(&format!("/workflows/{}", id(&denied, "workflow_id")), |workflow| workflow["status"] == "failed").await;
 }
+
+#[tokio::test]
+async fn votes_are_delegated_for_a_time_and_nobody_votes_twice_by_it() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    let approval = id(&pending(&stack, &office, &fund).await, "id");
+    let path = format!("/approvals/{approval}/votes");
+    let for_ann = json!({"decision": "approve", "on_behalf_of": "ann", "attachments": [{"name": "memo.pdf", "sha256": "ab".repeat(32)}]});
+    assert_eq!(office.treasurer.post(&path, for_ann.clone()).await.refused(403), "no_delegation");
+    let now = chrono::DateTime::from_timestamp(testkit_seconds(), 0).unwrap();
+    let period = |from: i64, to: i64| {
+        let at = |hours: i64| (now + chrono::TimeDelta::hours(hours)).to_rfc3339();
+        json!({"granted_to": "tom", "starts_at": at(from), "ends_at": at(to), "reason": "on leave"})
+    };
+    for (from, to) in [(1, 0), (-9, -1), (0, 24 * 400), (24 * 400, 24 * 401)] {
+        assert_eq!(office.ann.post("/delegations", period(from, to)).await.refused(422), "invalid_delegation");
+    }
+    let to_herself = json!({"granted_to": "ann", "starts_at": now, "ends_at": now + chrono::TimeDelta::hours(1), "reason": "why"});
+    assert_eq!(office.ann.post("/delegations", to_herself).await.refused(422), "invalid_delegation");
+    assert_eq!(office.analyst.post("/delegations", period(-1, 9)).await.refused(403), "forbidden");
+    let delegation = office.ann.post("/delegations", period(-1, 9)).await.expect(201);
+    assert_eq!(delegation["status"], "active");
+    let voted = office.treasurer.post(&path, for_ann.clone()).await.expect(200);
+    let vote = &voted["votes"][0];
+    let said = (&vote["user"], &vote["on_behalf_of"], &vote["role"], &vote["attachments"][0]["name"]);
+    assert_eq!(said, (&json!("tom"), &json!("ann"), &json!("committee"), &json!("memo.pdf")));
+    assert_eq!(office.ann.post(&path, json!({"decision": "approve"})).await.refused(409), "already_voted");
+    office.bob.post("/delegations", period(-1, 9)).await.expect(201);
+    let for_bob = json!({"decision": "approve", "on_behalf_of": "bob"});
+    assert_eq!(office.treasurer.post(&path, for_bob).await.refused(409), "already_voted", "two votes of two members by one person");
+    let wrong = json!({"decision": "approve", "attachments": [{"name": "memo.pdf", "sha256": "ab"}]});
+    assert_eq!(office.bob.post(&path, wrong).await.refused(422), "invalid_text");
+    assert_eq!(office.bob.post(&path, json!({"decision": "approve"})).await.expect(200)["status"], "approved");
+    // taken back: it holds no more
+    let revoke = format!("/delegations/{}/revoke", id(&delegation, "id"));
+    assert_eq!(office.manager.post(&revoke, json!({})).await.refused(404), "unknown_delegation");
+    assert_eq!(office.treasurer.post(&revoke, json!({})).await.refused(403), "forbidden");
+    assert_eq!(office.ann.post(&revoke, json!({})).await.expect(200)["status"], "revoked");
+    let other = id(&pending(&stack, &office, &fund).await, "id");
+    assert_eq!(office.treasurer.post(&format!("/approvals/{other}/votes"), for_ann).await.refused(403), "no_delegation");
+    assert_eq!(items(&office.treasurer.get("/delegations").await.expect(200)).len(), 2);
+    assert_eq!(items(&office.manager.get("/delegations").await.expect(200)).len(), 0);
+    assert_eq!(items(&office.auditor.get("/delegations").await.expect(200)).len(), 2);
+}
+
+fn testkit_seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
+}
+
+#[tokio::test]
+async fn what_nobody_decides_is_reminded_of_escalated_and_expires_by_the_business_clock() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    let tiers = json!([
+        {"from_amount": "1000000", "votes": 1, "role": "fund_manager", "remind_after_hours": 2, "escalate_after_hours": 4, "expire_after_hours": 20},
+        {"from_amount": "5000000", "votes": 1, "role": "committee", "expire_after_hours": 6},
+    ]);
+    office.admin.put(&format!("/rules/fund:{}", fund.id), json!({"approval_tiers": tiers})).await.expect(200);
+    let line = format!("rules in force scope=\"fund:{}\" version=1", fund.id);
+    assert!(testkit::wait::until(std::time::Duration::from_secs(10), || async { stack.log("workflow").contains(&line) }).await);
+    let [first, second] = [pending(&stack, &office, &fund).await, pending(&stack, &office, &fund).await];
+    assert_eq!(first["deadline"]["then"], "remind");
+    let path = |approval: &Value| format!("/approvals/{}", id(approval, "id"));
+    stack.set_clock(3 * 3_600).await;
+    let reminded = office.ann.until(&path(&first), |approval| approval["reminded"] == true).await;
+    assert_eq!((&reminded["deadline"]["then"], &reminded["status"]), (&json!("escalate"), &json!("pending")));
+    assert_eq!(office.ann.post(&format!("{}/votes", path(&first)), json!({"decision": "approve"})).await.refused(403), "role_may_not_vote");
+    stack.set_clock(5 * 3_600).await;
+    let escalated = office.ann.until(&path(&first), |approval| approval["tier"]["role"] == "committee").await;
+    assert_eq!((&escalated["deadline"]["then"], &escalated["escalates_to"]), (&json!("expire"), &json!([])));
+    let workflow = format!("/workflows/{}", id(&first, "workflow_id"));
+    assert!(office.ann.get(&workflow).await.expect(200)["expects"].as_str().unwrap().contains("committee"));
+    office.ann.until(&path(&second), |approval| approval["tier"]["role"] == "committee").await;
+    office.ann.post(&format!("{}/votes", path(&first)), json!({"decision": "approve"})).await.expect(200);
+    office.manager.until(&workflow, |workflow| workflow["status"] == "completed").await;
+    stack.set_clock(12 * 3_600).await;
+    office.ann.until(&path(&second), |approval| approval["status"] == "expired").await;
+    let failed =
+        office.manager.until(&format!("/workflows/{}", id(&second, "workflow_id")), |workflow| workflow["status"] == "failed").await;
+    assert_eq!(failed["error"]["code"], "approval_expired");
+    let allocation = format!("/allocations/{}", id(&second, "subject_id"));
+    assert_eq!(office.manager.get(&allocation).await.expect(200)["decision"], "denied");
+    assert_eq!(office.ann.post(&format!("{}/votes", path(&second)), json!({"decision": "approve"})).await.refused(409), "approval_decided");
+}

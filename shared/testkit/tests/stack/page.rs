@@ -166,6 +166,40 @@ async fn approvals_waiting_for_me_are_voted_on_with_a_button() {
 }
 
 #[tokio::test]
+async fn a_workflow_is_paused_with_a_button_and_votes_are_delegated_with_a_form() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    let proposal = json!({"deal_id": office.deal(&stack).await, "fund_id": fund.id, "amount": "5000000", "security_type": "equity"});
+    let accepted = office.manager.post("/allocations", proposal).await.expect(202);
+    let path = format!("/workflows/{}", id(&accepted, "workflow_id"));
+    office.manager.until(&path, |workflow| workflow["status"] == "waiting").await;
+    let browser = Browser::start(&stack).await;
+    browser.sign_in(&stack, "ada", "admin").await;
+    browser.client.goto(&format!("{}/workflows?status=waiting", stack.gateway())).await.unwrap();
+    browser.find(Locator::LinkText("allocation")).await.click().await.unwrap();
+    assert!(browser.picture("workflow").await > PICTURE_BYTES_MIN);
+    browser.find(Locator::Css("input[name=reason]")).await.send_keys("the committee meets on Monday").await.unwrap();
+    browser.find(Locator::XPath("//button[text()='Have it do so']")).await.click().await.unwrap();
+    browser.find(Locator::XPath("//h1[contains(., 'paused')]")).await;
+    assert!(browser.text().await.contains("ada paused it, the committee meets on Monday"), "{}", browser.text().await);
+    office.admin.post(&format!("{path}/actions"), json!({"action": "resume", "reason": "it has met"})).await.expect(200);
+    // ann has tom vote for her, who is no member of the committee
+    let period = json!({"granted_to": "tom", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2020-12-31T00:00:00Z", "reason": "away"});
+    assert_eq!(office.ann.post("/delegations", period).await.refused(422), "invalid_delegation");
+    let now = crate::office::today();
+    let period = json!({"granted_to": "tom", "starts_at": format!("{}T00:00:00Z", now - chrono::Days::new(1)), "ends_at": format!("{}T00:00:00Z", now + chrono::Days::new(9)), "reason": "away"});
+    office.ann.post("/delegations", period).await.expect(201);
+    browser.sign_in(&stack, "tom", "treasurer").await;
+    browser.client.goto(&format!("{}/approvals", stack.gateway())).await.unwrap();
+    assert!(browser.picture("approvals-for-others").await > PICTURE_BYTES_MIN);
+    assert!(browser.text().await.contains("for ann"), "{}", browser.text().await);
+    browser.find(Locator::Css("button[value=approve]")).await.click().await.unwrap();
+    browser.find(Locator::XPath("//div[contains(., 'approve by tom for ann')]")).await;
+    browser.end().await;
+}
+
+#[tokio::test]
 async fn a_call_is_rescinded_with_a_button_and_the_page_says_why() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);
@@ -315,6 +349,7 @@ async fn who_pays_when_is_on_pages_and_those_who_see_figures_only_see_no_more() 
         "/refunds".into(),
         "/bank-entries".into(),
         "/approvals".into(),
+        "/workflows".into(),
     ];
     for path in closed {
         page(&path).await;
@@ -327,9 +362,18 @@ async fn who_pays_when_is_on_pages_and_those_who_see_figures_only_see_no_more() 
 async fn without_a_good_token_there_is_only_the_sign_in_page() {
     let stack = Stack::start().await;
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    for path in
-        ["/", "/approvals", "/funds/x", "/capital-calls/x", "/call-lines/x", "/payments/x", "/bank-entries", "/refunds", "/commitments/x"]
-    {
+    for path in [
+        "/",
+        "/approvals",
+        "/funds/x",
+        "/capital-calls/x",
+        "/call-lines/x",
+        "/payments/x",
+        "/bank-entries",
+        "/refunds",
+        "/commitments/x",
+        "/workflows",
+    ] {
         let reply = http.get(format!("{}{path}", stack.gateway())).send().await.unwrap();
         assert_eq!((reply.status().as_u16(), reply.headers()["location"].to_str().unwrap()), (303, "/sign-in"), "{path}");
         assert!(reply.headers()["content-security-policy"].to_str().unwrap().contains("default-src 'none'"));

@@ -1,0 +1,192 @@
+//! What waits for votes: for those of whoever looks, also for somebody else, and for those of others.
+
+use ::domain::messages::workflow::{
+    Approval, ApprovalStatus, CastVote, Delegation, DelegationStatus, ListApprovals, ListDelegations, SubjectKind, VoteDecision,
+};
+
+use super::forms::{Field, form};
+use super::*;
+
+/// The page.
+pub async fn page(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
+    let page = async {
+        let pending =
+            visit.ask(&ListApprovals { status: Some(ApprovalStatus::Pending), limit: Some(ROWS), ..Default::default() }).await?.items;
+        let delegations = visit.ask(&ListDelegations { limit: Some(ROWS), ..Default::default() }).await?.items;
+        let waiting: Vec<(&Approval, Vec<&str>)> =
+            pending.iter().map(|approval| (approval, voters(visit.actor(), approval, &delegations))).collect();
+        let (for_me, for_others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, voters)| !voters.is_empty());
+        let key = || door.shell.clock.new_id();
+        let fields = [
+            Field::text("granted_to", "To whom"),
+            Field::instant("starts_at", "From"),
+            Field::instant("ends_at", "Until"),
+            Field::text("reason", "Why"),
+        ];
+        let body = html! {
+            h1 { "Approvals" }
+            h2 { "Waiting for me" }
+            (table(visit.actor(), &for_me, Some(&key)))
+            h2 { "Waiting for others" }
+            (table(visit.actor(), &for_others, None))
+            h2 { "Votes that others cast" }
+            (delegations_table(visit.actor(), &delegations, &key))
+            (form(visit.actor(), key(), "/delegations", "/approvals", "Delegate my votes", &fields))
+        };
+        Ok(shell("Approvals", Some(visit.actor()), body))
+    };
+    let page = page.await;
+    visit.end(page).await
+}
+
+/// For whom somebody may vote on an approval: for themselves, and for those who have delegated their votes.
+fn voters<'a>(actor: &'a Actor, approval: &Approval, delegations: &'a [Delegation]) -> Vec<&'a str> {
+    let has_part = |person: &str| {
+        let voted = approval.votes.iter().any(|vote| vote.user == person || vote.on_behalf_of.as_deref() == Some(person));
+        voted || approval.requested_by == person || approval.authors.iter().any(|author| author == person)
+    };
+    if has_part(&actor.user) {
+        return vec![];
+    }
+    let is_turn_of = |roles: &[String]| approval.open_roles().any(|open| roles.iter().any(|role| role == open));
+    let mut voters: Vec<&str> = is_turn_of(&actor.roles).then_some(actor.user.as_str()).into_iter().collect();
+    let for_others = delegations.iter().filter(|delegation| {
+        let of_fund = delegation.funds.as_ref().is_none_or(|funds| funds.contains(&approval.fund_id));
+        delegation.granted_to == actor.user && delegation.status == DelegationStatus::Active && of_fund && is_turn_of(&delegation.roles)
+    });
+    voters.extend(for_others.map(|delegation| delegation.granted_by.as_str()).filter(|member| !has_part(member)));
+    voters.dedup();
+    voters
+}
+
+fn table(actor: &Actor, approvals: &[(&Approval, Vec<&str>)], key: Option<&dyn Fn() -> Uuid>) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Approvals" { table {
+            thead { tr { th scope="col" { "What" } th scope="col" { "Priority" } th.number scope="col" { "Amount" } th scope="col" { "Asked by" } th scope="col" { "Why a vote is needed" } th scope="col" { "Votes" } th scope="col" { "What is next" } @if key.is_some() { th scope="col" { "My vote" } } } }
+            tbody {
+                @for (approval, voters) in approvals {
+                    tr {
+                        td { (subject(approval)) } td { (title(&approval.priority)) } td.number { (grouped(approval.amount)) " " (approval.currency.code()) }
+                        td { (approval.requested_by) div.note { (approval.created_at.format("%Y-%m-%d %H:%M")) } }
+                        td { (rule(approval)) } td { (votes(approval)) } td { (next(approval)) }
+                        @if let Some(key) = key {
+                            td { form.votes method="post" action={ "/approvals/" (approval.id) "/vote" } {
+                                input type="hidden" name="key" value=(key());
+                                @if voters.as_slice() != [actor.user.as_str()] {
+                                    select.choice name="on_behalf_of" aria-label="For whom" {
+                                        @for voter in voters { option value=(if *voter == actor.user { "" } else { voter }) { "for " (voter) } }
+                                    }
+                                }
+                                input type="text" name="comment" maxlength="500" placeholder="Comment" aria-label="Comment";
+                                button name="decision" value="approve" { "Approve" }
+                                button.quiet name="decision" value="deny" { "Deny" }
+                            } }
+                        }
+                    }
+                }
+                @if approvals.is_empty() { tr { td.note colspan="8" { "Nothing." } } }
+            }
+        } }
+    }
+}
+
+/// What is asked for, with the way to its whole content.
+fn subject(approval: &Approval) -> Markup {
+    html! {
+        @match approval.subject_kind {
+            SubjectKind::CapitalCall => a href={ "/capital-calls/" (approval.subject_id) } { "capital call" },
+            SubjectKind::Refund => a href="/refunds" { "refund" },
+            SubjectKind::Allocation => a href={ "/workflows/" (approval.workflow_id) } { "allocation" },
+        }
+        div.note { a href={ "/funds/" (approval.fund_id) } { "fund" } " " span title=(approval.content_hash) { "content " (approval.content_hash.chars().take(8).collect::<String>()) } }
+    }
+}
+
+/// The rule that asks for the votes.
+fn rule(approval: &Approval) -> String {
+    let groups: Vec<String> = approval.tier.groups().map(|(role, votes)| format!("{votes} of {role}")).collect();
+    let order = if approval.tier.in_sequence { ", then " } else { " and " };
+    format!("from {}: {}", grouped(approval.tier.from_amount), groups.join(order))
+}
+
+fn votes(approval: &Approval) -> Markup {
+    html! {
+        (approval.votes.len()) " of " (approval.tier.votes_in_all())
+        @for vote in &approval.votes {
+            div.note { (title(&vote.decision)) " by " (vote.user) @if let Some(member) = &vote.on_behalf_of { " for " (member) } @if let Some(comment) = &vote.comment { ": " (comment) } }
+        }
+    }
+}
+
+fn next(approval: &Approval) -> Markup {
+    html! {
+        "votes of " (approval.open_roles().collect::<Vec<_>>().join(" or "))
+        @if let Some(deadline) = approval.deadline { div.note { (title(&deadline.then)) " at " (deadline.at.format("%Y-%m-%d %H:%M")) } }
+        div.note { "then the next step of the " a href={ "/workflows/" (approval.workflow_id) } { "workflow" } }
+    }
+}
+
+fn delegations_table(actor: &Actor, delegations: &[Delegation], key: &dyn Fn() -> Uuid) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Delegations" { table {
+            thead { tr { th scope="col" { "Whose" } th scope="col" { "By whom" } th scope="col" { "From" } th scope="col" { "Until" } th scope="col" { "Why" } th scope="col" { "Status" } th scope="col" { "" } } }
+            tbody {
+                @for delegation in delegations {
+                    tr {
+                        td { (delegation.granted_by) } td { (delegation.granted_to) } td { (delegation.starts_at.format("%Y-%m-%d %H:%M")) } td { (delegation.ends_at.format("%Y-%m-%d %H:%M")) }
+                        td { (delegation.reason) } td { (status(&delegation.status)) }
+                        td { @if delegation.granted_by == actor.user && matches!(delegation.status, DelegationStatus::Active | DelegationStatus::Scheduled) { (form(actor, key(), &format!("/delegations/{}/revoke", delegation.id), "/approvals", "Take back", &[])) } }
+                    }
+                }
+                @if delegations.is_empty() { tr { td.note colspan="7" { "Nobody votes for anybody else." } } }
+            }
+        } }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct VoteForm {
+    key: String,
+    decision: VoteDecision,
+    #[serde(default)]
+    comment: String,
+    #[serde(default)]
+    on_behalf_of: String,
+}
+
+/// A vote with a button.
+pub async fn vote(
+    State(door): State<Arc<Door>>,
+    Path(approval_id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    form: Result<Form<VoteForm>, FormRejection>,
+) -> Response {
+    let Some(mut visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
+    visit.method = "POST";
+    let prepared = check_role(visit.actor(), VOTERS).and_then(|()| {
+        same_origin(&headers)?;
+        let approval_id = approval_id.parse().map_err(|_| Reason::UnknownApproval.with(format!("{approval_id:?} is not an id")))?;
+        let Form(form) = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+        check_key(&form.key)?;
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let vote = CastVote {
+            approval_id,
+            decision: form.decision,
+            comment: given(form.comment),
+            on_behalf_of: given(form.on_behalf_of),
+            attachments: vec![],
+        };
+        Ok((vote, form.key))
+    });
+    let (command, key) = match prepared {
+        Ok(prepared) => prepared,
+        Err(rejection) => return visit.end(Err(rejection)).await,
+    };
+    match visit.command(&key, &command).await {
+        Ok(()) => redirect("/approvals"),
+        // workflow has recorded the refusal
+        Err(rejection) => visit.problem(&rejection),
+    }
+}
