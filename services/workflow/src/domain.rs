@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ::domain::messages::capital_calls::Priority;
 use ::domain::messages::workflow::{Pause, Step, StepName, StepStatus, SubjectKind, Workflow, WorkflowAction, WorkflowStatus};
+use ::domain::predicate::{Facts, Predicate};
 use ::domain::rejection::check_text;
 use ::domain::rules::{ApprovalTier, Rules, StepDefinition, StepProgram, decisive};
 use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
@@ -54,6 +55,12 @@ pub struct Subject {
     /// The programs that its steps ask, as the rules had them then.
     #[serde(default)]
     pub programs: BTreeMap<String, StepProgram>,
+    /// The conditions that its steps look at, as the rules had them then.
+    #[serde(default)]
+    pub predicates: BTreeMap<String, Predicate>,
+    /// Type of the security of an allocation; empty else.
+    #[serde(default)]
+    pub security_type: String,
     /// Hours in one step after which it counts as stuck; 0: never.
     #[serde(default)]
     pub stuck_after_hours: u16,
@@ -75,6 +82,8 @@ impl Subject {
             tier: None,
             tiers_above: vec![],
             programs: BTreeMap::new(),
+            predicates: BTreeMap::new(),
+            security_type: String::new(),
             stuck_after_hours: 0,
         }
     }
@@ -86,7 +95,34 @@ impl Subject {
         let asked: Vec<&String> = rules.steps(kind).iter().filter_map(|step| step.program.as_ref()).collect();
         self.programs =
             rules.programs.iter().filter(|(name, _)| asked.contains(name)).map(|(name, program)| (name.clone(), program.clone())).collect();
+        let looked_at: Vec<&String> = rules.steps(kind).iter().filter_map(|step| step.predicate.as_ref()).collect();
+        self.predicates =
+            rules.predicates.iter().filter(|(name, _)| looked_at.contains(name)).map(|(name, of)| (name.clone(), of.clone())).collect();
         self.stuck_after_hours = rules.stuck_after_hours;
+    }
+
+    /// What conditions see of it.
+    pub fn facts<'a>(&'a self, kind: SubjectKind, requested_by: &'a str) -> Facts<'a> {
+        Facts {
+            kind,
+            amount: self.amount,
+            currency: self.currency,
+            fund_type: &self.fund_type,
+            security_type: &self.security_type,
+            priority: self.priority,
+            requested_by,
+            amendment: self.amendment.unwrap_or_default(),
+        }
+    }
+
+    /// Why a condition refuses it; none where it holds.
+    fn refusal(&self, workflow: &Workflow, name: &str) -> Option<Rejection> {
+        let facts = self.facts(workflow.subject_kind, &workflow.requested_by);
+        match self.predicates.get(name) {
+            Some(predicate) if predicate.holds(&facts) => None,
+            Some(predicate) => Some(Reason::PredicateRefused.with(format!("{name}: {}", predicate.message))),
+            None => Some(Reason::PredicateRefused.with(format!("{name}: the rules have no such condition"))),
+        }
     }
 }
 
@@ -102,6 +138,7 @@ pub fn first_steps(kind: SubjectKind, rules: &Rules, validated_at: DateTime<Utc>
             attempts: i32::from(done),
             note: done.then(|| validated_note(kind).to_owned()),
             program: defined.program.clone(),
+            predicate: defined.predicate.clone(),
             undo: defined.program.as_ref().and_then(|name| rules.programs.get(name)).is_some_and(|program| program.undo),
             hours: defined.hours,
             until: None,
@@ -167,6 +204,7 @@ fn compensation(of: &Step) -> Option<Step> {
         attempts: 0,
         note: None,
         program: of.program.clone(),
+        predicate: None,
         undo: false,
         hours: None,
         until: None,
@@ -174,12 +212,21 @@ fn compensation(of: &Step) -> Option<Step> {
     })
 }
 
-/// Begins the step that is next where nobody is to be asked for it: it waits for votes or for a time, or is not needed. Whether votes are
+/// Begins the step that is next where nobody is to be asked for it: a condition holds or does not, it waits for votes or for a time, or
+/// is not needed. Whether votes are
 /// needed from now on.
-pub fn begin_next(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<Utc>) -> bool {
+pub fn begin_next(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>) -> bool {
     let mut needs_votes = false;
     while let Some(step) = next_step(workflow).filter(|step| step.status == StepStatus::Pending) {
-        match (step.name, tier) {
+        match (step.name, &subject.tier) {
+            (StepName::Check, _) => {
+                let name = step.predicate.clone().unwrap_or_default();
+                match subject.refusal(workflow, &name) {
+                    None => finish_step(workflow, StepStatus::Done, Some(format!("{name} holds")), now),
+                    Some(rejection) => refuse_step(workflow, rejection, now),
+                }
+                continue;
+            }
             (StepName::Approve, None) => {
                 finish_step(workflow, StepStatus::Skipped, Some("below every approval tier".into()), now);
                 continue;
@@ -271,14 +318,14 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
 }
 
 /// Has a workflow wait for votes once more: what it asks for was changed.
-pub fn ask_again(workflow: &mut Workflow, tier: Option<&ApprovalTier>, now: DateTime<Utc>) {
+pub fn ask_again(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>) {
     // a request that failed because it was changed has nothing to give back any more
     workflow.steps.retain(|step| !step.name.is_compensation());
     for step in workflow.steps.iter_mut().filter(|step| step.name != StepName::Validate) {
         anew(step);
     }
     workflow.error = None;
-    begin_next(workflow, tier, now);
+    begin_next(workflow, subject, now);
 }
 
 /// Has a step done anew.

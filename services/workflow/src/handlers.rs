@@ -58,6 +58,7 @@ impl Follow<Allocation> for WorkflowService {
                 created_at: state.created_at,
                 subject: Subject {
                     deal_id: Some(state.deal_id),
+                    security_type: state.security_type.clone(),
                     ..Subject::of(&state.fund_type, state.amount, state.currency, &hash(content.as_bytes()))
                 },
                 epoch: seen.epoch,
@@ -283,7 +284,7 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, (rules, used): &In
         Ok(rules) => {
             subject.keep_to(request.kind, rules);
             let mut workflow = Workflow { rules: used.clone(), ..workflow_of(tx, request, rules) };
-            domain::begin_next(&mut workflow, subject.tier.as_ref(), now);
+            domain::begin_next(&mut workflow, &subject, now);
             workflow
         }
         Err(rejection) => {
@@ -395,7 +396,7 @@ fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &
     let voters: Vec<&str> = approval.votes.iter().map(|vote| vote.user.as_str()).collect();
     if approval.status == ApprovalStatus::Approved {
         domain::finish_step(&mut instance.workflow, StepStatus::Done, Some(format!("approved by {}", voters.join(", "))), now);
-        domain::begin_next(&mut instance.workflow, instance.subject.tier.as_ref(), now);
+        domain::begin_next(&mut instance.workflow, &instance.subject, now);
     } else {
         let denied = Reason::ApprovalDenied.with(format!("denied by {}", context.actor.user));
         domain::refuse_step(&mut instance.workflow, denied, now);

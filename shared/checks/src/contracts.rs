@@ -225,3 +225,35 @@ fn contract_asyncapi_is_a_sound_document() {
     assert!(faults.is_ok(), "{faults:#?}");
     assert!(document.channels.len() > 60 && document.operations.len() > 40);
 }
+
+/// What stands between fences of a language in the README.
+fn fenced(language: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let fence = format!("```{language}\n");
+    readme.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn contract_the_examples_of_rules_in_the_readme_are_rules() {
+    use domain::predicate::{Facts, Predicate};
+    let conditions = fenced("cel").concat();
+    assert!(conditions.lines().count() > 3);
+    for expression in conditions.lines() {
+        let predicate = Predicate { expression: expression.into(), message: "why".into() };
+        assert_eq!(predicate.check(expression), Ok(()));
+        let facts = Facts {
+            kind: w::SubjectKind::Allocation,
+            amount: "50000.00".parse().unwrap(),
+            currency: "USD".parse().unwrap(),
+            fund_type: "venture",
+            security_type: "equity",
+            priority: c::Priority::Normal,
+            requested_by: "mia",
+            amendment: 0,
+        };
+        assert!(predicate.holds(&facts), "{expression}");
+    }
+    let programs = fenced("").into_iter().find(|block| block.starts_with("{\"programs\"")).unwrap();
+    let layer: domain::rules::RuleLayer = serde_json::from_str(&programs).unwrap();
+    assert_eq!(layer.check().and_then(|()| layer.complete().map(drop)), Ok(()));
+}

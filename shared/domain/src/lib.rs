@@ -9,6 +9,7 @@ pub mod interest;
 pub mod message;
 pub mod messages;
 pub mod money;
+pub mod predicate;
 pub mod pro_rata;
 pub mod reference;
 pub mod registry;

@@ -137,6 +137,7 @@ pub enum Reason {
     UnknownDelegation,
     InvalidDelegation,
     Withdrawn,
+    PredicateRefused,
     StepRefused,
     StepUnanswered,
     StepAnswerInvalid,
@@ -365,6 +366,9 @@ impl Reason {
             R::UnknownDelegation => (404, "unknown delegation", "look at the list, GET /delegations"),
             R::InvalidDelegation => {
                 (422, "invalid delegation", "delegate to somebody else, for a period that has not ended and is not longer than a year")
+            }
+            R::PredicateRefused => {
+                (409, "a condition of the firm does not hold", "mend the request as the condition named says, and submit it again")
             }
             R::StepRefused => (409, "a program refused it", "ask those who run the program named; mend the request and submit it again"),
             R::StepUnanswered => {

@@ -14,6 +14,7 @@ use crate::interest;
 use crate::messages::capital_calls::{PaymentMethod, Priority};
 use crate::messages::workflow::SubjectKind;
 use crate::money::{Amount, Ratio};
+use crate::predicate::Predicate;
 use crate::rejection::{Reason, Rejection};
 
 mod book;
@@ -153,6 +154,8 @@ pub struct RuleLayer {
     pub refund_steps: Option<Vec<StepDefinition>>,
     /// The programs that steps may ask, by their names.
     pub programs: Option<BTreeMap<String, StepProgram>>,
+    /// The conditions that steps look at, by their names.
+    pub predicates: Option<BTreeMap<String, Predicate>>,
     /// Hours in one step after which a workflow that no vote is missing from counts as stuck; 0: never.
     pub stuck_after_hours: Option<u16>,
 }
@@ -184,6 +187,7 @@ pub struct Rules {
     pub capital_call_steps: Vec<StepDefinition>,
     pub refund_steps: Vec<StepDefinition>,
     pub programs: BTreeMap<String, StepProgram>,
+    pub predicates: BTreeMap<String, Predicate>,
     pub stuck_after_hours: u16,
 }
 
@@ -245,6 +249,7 @@ impl RuleLayer {
         over(&mut self.capital_call_steps, &above.capital_call_steps);
         over(&mut self.refund_steps, &above.refund_steps);
         over(&mut self.programs, &above.programs);
+        over(&mut self.predicates, &above.predicates);
         over(&mut self.stuck_after_hours, &above.stuck_after_hours);
         self
     }
@@ -303,6 +308,7 @@ impl RuleLayer {
                 steps::check(field, kind, given)?;
             }
         }
+        steps::check_predicates(self.predicates.as_ref().unwrap_or(&BTreeMap::new()))?;
         steps::check_programs(self.programs.as_ref().unwrap_or(&BTreeMap::new()))?;
         if self.stuck_after_hours.is_some_and(|hours| hours > STUCK_HOURS_MAX) {
             return refuse(format!("stuck_after_hours is above {STUCK_HOURS_MAX}"));
@@ -326,8 +332,9 @@ impl RuleLayer {
     pub fn complete(self) -> Result<Rules, Rejection> {
         let full = built_in().with(&self);
         let programs = full.programs.clone().unwrap_or_default();
+        let predicates = full.predicates.clone().unwrap_or_default();
         for (kind, field, steps) in full.steps() {
-            steps::check_asked(field, kind, steps.unwrap_or_default(), &programs)?;
+            steps::check_asked(field, kind, steps.unwrap_or_default(), &programs, &predicates)?;
         }
         let rules = Rules {
             allocation_min: full.allocation_min.unwrap_or_default(),
@@ -353,6 +360,7 @@ impl RuleLayer {
             capital_call_steps: full.capital_call_steps.unwrap_or_default(),
             refund_steps: full.refund_steps.unwrap_or_default(),
             programs,
+            predicates,
             stuck_after_hours: full.stuck_after_hours.unwrap_or_default(),
         };
         if rules.allocation_min > rules.allocation_max {

@@ -29,6 +29,8 @@ pub struct PastRequest {
     pub subject_id: Uuid,
     /// The fund.
     pub fund_id: Uuid,
+    /// Who asked.
+    pub requested_by: String,
     /// When it was asked for.
     pub asked_at: DateTime<Utc>,
     /// What the workflow kept of it.
@@ -72,12 +74,15 @@ pub fn verdict(rules: &Result<Rules, Rejection>, request: &PastRequest) -> Verdi
         Ok(rules) => (rules, request.subject.amount),
         Err(rejection) => return refused(rejection.reason),
     };
+    let facts = request.subject.facts(request.kind, &request.requested_by);
+    let mut conditions = rules.steps(request.kind).iter().filter_map(|step| rules.predicates.get(step.predicate.as_ref()?));
     match request.kind {
         SubjectKind::Allocation if amount < rules.allocation_min => refused(Reason::AmountBelowMinimum),
         SubjectKind::Allocation if amount > rules.allocation_max => refused(Reason::AmountAboveMaximum),
         SubjectKind::Allocation if request.of_deal_before >= i64::from(rules.allocations_per_deal_max) => {
             refused(Reason::TooManyAllocations)
         }
+        _ if conditions.any(|condition| !condition.holds(&facts)) => refused(Reason::PredicateRefused),
         kind => asks(rules.tier(kind, request.subject.priority, amount)),
     }
 }
@@ -156,7 +161,15 @@ mod tests {
 
     fn request(kind: SubjectKind, units: i128, of_deal_before: i64) -> PastRequest {
         let subject = Subject::of("buyout", usd(units), "USD".parse().unwrap(), "");
-        PastRequest { kind, subject_id: Uuid::nil(), fund_id: Uuid::from_u128(1), asked_at: DateTime::UNIX_EPOCH, subject, of_deal_before }
+        PastRequest {
+            kind,
+            subject_id: Uuid::nil(),
+            fund_id: Uuid::from_u128(1),
+            requested_by: "mia".into(),
+            asked_at: DateTime::UNIX_EPOCH,
+            subject,
+            of_deal_before,
+        }
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn what_is_changed_while_it_is_given_back_is_asked_again_and_not_issued_when_it_
     let tier = ApprovalTier::of("1".parse().unwrap(), 1, "committee");
     let mut workflow = workflow(SubjectKind::CapitalCall);
     refuse_step(&mut workflow, Reason::CallNotPending.with("changed"), DateTime::UNIX_EPOCH);
-    ask_again(&mut workflow, Some(&tier), DateTime::UNIX_EPOCH);
+    ask_again(&mut workflow, &subject(Some(tier)), DateTime::UNIX_EPOCH);
     assert_eq!((workflow.status, workflow.error.is_none()), (WorkflowStatus::Waiting, true));
     assert!(workflow.steps.iter().all(|step| step.name != StepName::GiveBack));
     refuse_step(&mut workflow, Reason::ApprovalDenied.with("no"), DateTime::UNIX_EPOCH);
@@ -137,6 +137,10 @@ fn what_is_changed_while_it_is_given_back_is_asked_again_and_not_issued_when_it_
     assert!(!withdraw(&mut withdrawn, "again", DateTime::UNIX_EPOCH));
 }
 
+fn subject(tier: Option<ApprovalTier>) -> Subject {
+    Subject { tier, ..Subject::of("buyout", "5000000.00".parse().unwrap(), "USD".parse().unwrap(), "h") }
+}
+
 fn pause(reason: &str) -> Pause {
     Pause { by: "ada".into(), at: DateTime::UNIX_EPOCH, reason: reason.into() }
 }
@@ -145,7 +149,7 @@ fn pause(reason: &str) -> Pause {
 fn what_somebody_has_a_workflow_do() {
     use WorkflowAction::{Cancel, Pause, Resume, Retry};
     let mut workflow = workflow(SubjectKind::Allocation);
-    begin_next(&mut workflow, Some(&ApprovalTier::of("1".parse().unwrap(), 1, "committee")), DateTime::UNIX_EPOCH);
+    begin_next(&mut workflow, &subject(Some(ApprovalTier::of("1".parse().unwrap(), 1, "committee"))), DateTime::UNIX_EPOCH);
     let not_so = |workflow: &mut Workflow, action, from| {
         let before = workflow.clone();
         let refused = steer(workflow, action, from, pause("why")).unwrap_err();

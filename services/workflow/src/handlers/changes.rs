@@ -119,7 +119,7 @@ fn ask_again(tx: &Tx, instance: &mut Instance, call: &CapitalCall, content: Call
     instance.subject.keep_to(SubjectKind::CapitalCall, &rules);
     // the steps are those of the rules in force now, as the tier is
     instance.workflow.steps = domain::first_steps(SubjectKind::CapitalCall, &rules, instance.workflow.created_at);
-    domain::ask_again(&mut instance.workflow, instance.subject.tier.as_ref(), tx.now());
+    domain::ask_again(&mut instance.workflow, &instance.subject, tx.now());
     Ok(())
 }
 

@@ -36,7 +36,7 @@ impl Handle<SteerWorkflow> for WorkflowService {
                 instance.subject.asked += 1;
             }
             if body.action == WorkflowAction::Retry {
-                domain::begin_next(&mut instance.workflow, instance.subject.tier.as_ref(), tx.now());
+                domain::begin_next(&mut instance.workflow, &instance.subject, tx.now());
             }
             instance.workflow.version += 1;
             instance.due_at = super::due_at(tx, &instance.workflow);
@@ -147,7 +147,7 @@ async fn go_on(tx: &mut Tx, context: &Context, waited: &mut [Instance]) -> Resul
 pub async fn step_on(tx: &mut Tx, instances: &mut [Instance], context: impl Fn(&Instance) -> Context) -> Result<(), Fault> {
     let mut approvals = Vec::new();
     for instance in instances.iter_mut() {
-        let needs_votes = domain::begin_next(&mut instance.workflow, instance.subject.tier.as_ref(), tx.now());
+        let needs_votes = domain::begin_next(&mut instance.workflow, &instance.subject, tx.now());
         instance.workflow.version += 1;
         instance.workflow.stuck = false;
         let context = context(instance);

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use ::domain::predicate::Predicate;
 use ::domain::rules::{ApprovalTier, RuleLayer, Rules, StepDefinition};
 
 use super::*;
@@ -98,7 +99,7 @@ fn run(kind: SubjectKind, rules: &Rules, faulty: usize, fault: Fault) -> (Instan
         expects: None,
         status: ::domain::messages::workflow::WorkflowStatus::Running,
     };
-    domain::begin_next(&mut workflow, subject.tier.as_ref(), now);
+    domain::begin_next(&mut workflow, &subject, now);
     let mut instance = Instance { workflow, correlation_id: "c".into(), subject, due_at: None, subject_epoch: 1 };
     let mut world = World { holds: true, is_decided: false, asked: vec![] };
     let mut lost = 0;
@@ -133,18 +134,18 @@ fn run(kind: SubjectKind, rules: &Rules, faulty: usize, fault: Fault) -> (Instan
                 conclude(&mut instance, name, outcome, now);
             }
         }
-        domain::begin_next(&mut instance.workflow, instance.subject.tier.as_ref(), now);
+        domain::begin_next(&mut instance.workflow, &instance.subject, now);
     }
     panic!("it does not end: {:?}", instance.workflow);
 }
 
 /// What must be true of a workflow that has ended, or is paused, and of the world.
-fn check_end(instance: &Instance, world: &World, fault: Fault) {
+fn check_end(instance: &Instance, world: &World, fault: Fault, holds: bool) {
     use ::domain::messages::workflow::WorkflowStatus;
     let workflow = &instance.workflow;
     match workflow.status {
         WorkflowStatus::Completed => {
-            assert!(world.holds && world.is_decided, "{workflow:?}");
+            assert!(world.holds && world.is_decided && holds, "{workflow:?}");
             assert!(workflow.steps.iter().all(|step| !step.name.is_compensation()));
             assert!(workflow.error.is_none(), "{workflow:?}");
         }
@@ -152,7 +153,7 @@ fn check_end(instance: &Instance, world: &World, fault: Fault) {
             let gave_back = workflow.steps.iter().any(|step| step.name == StepName::GiveBack && step.status == StepStatus::Done);
             assert!(!world.holds && !world.is_decided && gave_back, "{workflow:?} {world:?}");
             assert!(world.asked.is_empty(), "who agreed was told: {world:?} {workflow:?}");
-            assert!(workflow.error.is_some() && fault != Fault::None && fault != Fault::AnswerLost, "{workflow:?}");
+            assert!(workflow.error.is_some() && (!holds || fault != Fault::None && fault != Fault::AnswerLost), "{workflow:?}");
         }
         WorkflowStatus::Paused => {
             assert!(world.holds && !world.is_decided, "{workflow:?}");
@@ -175,9 +176,21 @@ proptest::proptest! {
         approve_at in 0_usize..6, after in 0_usize..3, needs_votes: bool,
     ) {
         let mut layer = RuleLayer::default();
-        let (mut steps, mut programs) = (vec![], BTreeMap::new());
-        let step = |step, program: Option<&str>, hours| StepDefinition { step, program: program.map(str::to_owned), hours };
+        let (mut steps, mut programs, mut predicates) = (vec![], BTreeMap::new(), BTreeMap::new());
+        let step = |step, program: Option<&str>, hours| StepDefinition {
+            step,
+            program: program.map(str::to_owned),
+            predicate: None,
+            hours,
+        };
         for (place, (what, attempts, absent, advisory, undo)) in before.into_iter().enumerate() {
+            if what == 1 && !undo {
+                let name = format!("condition-{place}");
+                let expression = if attempts < 4 { "amount > 0" } else { "amount < 0" };
+                predicates.insert(name.clone(), Predicate { expression: expression.into(), message: "why".into() });
+                steps.push(StepDefinition { step: StepName::Check, program: None, predicate: Some(name), hours: None });
+                continue;
+            }
             if what == 0 {
                 steps.push(step(StepName::Wait, None, Some(attempts)));
                 continue;
@@ -199,7 +212,9 @@ proptest::proptest! {
             programs.insert(name, program);
         }
         let count = steps.len();
+        let holds = predicates.values().all(|predicate: &Predicate| predicate.expression == "amount > 0");
         layer.programs = Some(programs);
+        layer.predicates = Some(predicates);
         layer.approval_tiers = Some(if needs_votes { vec![ApprovalTier::of("1".parse().unwrap(), 1, "committee")] } else { vec![] });
         layer.refund_tiers.clone_from(&layer.approval_tiers);
         match kind {
@@ -212,7 +227,7 @@ proptest::proptest! {
         for faulty in 0..count {
             for fault in [Fault::None, Fault::AnswerLost, Fault::Refused, Fault::Absent, Fault::Lies] {
                 let (instance, world) = run(kind, &rules, faulty, fault);
-                check_end(&instance, &world, fault);
+                check_end(&instance, &world, fault, holds);
             }
         }
     }

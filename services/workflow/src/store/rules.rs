@@ -174,7 +174,7 @@ pub async fn past_requests(
     limit: i64,
 ) -> Result<Vec<PastRequest>, Fault> {
     let requests = sqlx::query(
-        "select subject_kind, subject_id, fund_id, created_at, subject,
+        "select subject_kind, subject_id, fund_id, requested_by, created_at, subject,
                 (select count(*) from workflows as other
                  where other.subject_kind = 'allocation' and asked.subject_kind = 'allocation' and other.status <> 'failed'
                    and other.subject ->> 'deal_id' = asked.subject ->> 'deal_id'
@@ -195,6 +195,7 @@ pub async fn past_requests(
             kind: row.named("subject_kind")?,
             subject_id: row.try_get("subject_id")?,
             fund_id: row.try_get("fund_id")?,
+            requested_by: row.try_get("requested_by")?,
             asked_at: row.try_get("created_at")?,
             subject: row.json("subject")?,
             of_deal_before: row.try_get("of_deal_before")?,

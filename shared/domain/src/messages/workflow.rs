@@ -97,6 +97,9 @@ pub struct Step {
     /// Of `ask` and `undo`: which program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// Of `check`: which condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicate: Option<String>,
     /// Whether the program is told when what it agreed to is given up.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undo: bool,
@@ -129,6 +132,8 @@ pub enum StepName {
     Release,
     /// A program of somebody else is asked; see the rules, `programs`.
     Ask,
+    /// A condition that the firm has written must hold; see the rules, `predicates`.
+    Check,
     /// So many hours pass.
     Wait,
     /// Compensation: a program is told that what it agreed to is given up.
@@ -148,6 +153,7 @@ impl StepName {
             StepName::Issue => "issue",
             StepName::Release => "release",
             StepName::Ask => "ask",
+            StepName::Check => "check",
             StepName::Wait => "wait",
             StepName::Undo => "undo",
             StepName::GiveBack => "give_back",

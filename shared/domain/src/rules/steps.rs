@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::messages::workflow::{StepName, SubjectKind};
+use crate::predicate::Predicate;
 use crate::rejection::{Reason, Rejection};
 use crate::shape::Shape;
 
@@ -16,7 +17,9 @@ const STEPS_MAX: usize = 20;
 const WAIT_HOURS_MAX: u16 = 2_200;
 /// Most programs that rules register.
 const PROGRAMS_MAX: usize = 50;
-/// Longest name of a program: it is a token of a subject.
+/// Most conditions that rules have.
+const PREDICATES_MAX: usize = 50;
+/// Longest name of a program or a condition: the one is a token of a subject.
 const PROGRAM_NAME_MAX: usize = 60;
 /// Longest time that one answer of a program is waited for: shorter than the time for which a step is kept from other replicas.
 const TIMEOUT_SECONDS_MAX: u16 = 10;
@@ -32,6 +35,9 @@ pub struct StepDefinition {
     /// Of `ask`: which of the registered programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// Of `check`: which of the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicate: Option<String>,
     /// Of `wait`: for so many hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hours: Option<u16>,
@@ -100,28 +106,50 @@ pub(super) fn check(field: &str, kind: SubjectKind, steps: &[StepDefinition]) ->
     if approve > decides {
         return refuse(format!("approve stands after {}", decisive.as_str()));
     }
-    for (place, StepDefinition { step, program, hours }) in steps.iter().enumerate() {
-        let is_repeatable = matches!(step, StepName::Ask | StepName::Wait);
+    for (place, StepDefinition { step, program, predicate, hours }) in steps.iter().enumerate() {
+        let is_repeatable = matches!(step, StepName::Ask | StepName::Check | StepName::Wait);
         let fits = match step {
             StepName::Validate | StepName::Approve | StepName::Ask | StepName::Wait => true,
+            StepName::Check => place < decides,
             StepName::RequestStage => kind == SubjectKind::Allocation && place > decides,
             step => *step == decisive,
         };
         if !fits {
             return refuse(format!("{} is no step of such a workflow, or stands in the wrong place", step.as_str()));
         }
-        if steps[..place]
-            .iter()
-            .any(|before| before.step == *step && (!is_repeatable || *step == StepName::Ask && before.program == *program))
+        let is_it = |before: &&StepDefinition| before.step == *step && before.program == *program && before.predicate == *predicate;
+        if *step != StepName::Wait && steps[..place].iter().any(|before| if is_repeatable { is_it(&before) } else { before.step == *step })
         {
-            return refuse(format!("the step {} stands there twice", program.as_deref().unwrap_or(step.as_str())));
+            let name = program.as_deref().or(predicate.as_deref()).unwrap_or(step.as_str());
+            return refuse(format!("the step {name} stands there twice"));
         }
-        if program.is_some() != (*step == StepName::Ask) || hours.is_some() != (*step == StepName::Wait) {
-            return refuse("a program belongs to ask, and hours to wait".into());
+        let belongs = [(program.is_some(), StepName::Ask), (predicate.is_some(), StepName::Check), (hours.is_some(), StepName::Wait)];
+        if belongs.into_iter().any(|(is_given, of)| is_given != (*step == of)) {
+            return refuse("a program belongs to ask, a predicate to check, and hours to wait".into());
         }
         if hours.is_some_and(|hours| !(1..=WAIT_HOURS_MAX).contains(&hours)) {
             return refuse(format!("wait is for 1 to {WAIT_HOURS_MAX} hours"));
         }
+    }
+    Ok(())
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), Rejection> {
+    let fits = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
+    match fits && (1..=PROGRAM_NAME_MAX).contains(&name.len()) {
+        true => Ok(()),
+        false => Err(Reason::InvalidRules.with(format!("{field}: {name:?} is not 1 to {PROGRAM_NAME_MAX} small letters, digits, - and _"))),
+    }
+}
+
+/// Refuses conditions that cannot be looked at.
+pub(super) fn check_predicates(predicates: &BTreeMap<String, Predicate>) -> Result<(), Rejection> {
+    if predicates.len() > PREDICATES_MAX {
+        return Err(Reason::InvalidRules.with(format!("predicates: more than {PREDICATES_MAX}")));
+    }
+    for (name, predicate) in predicates {
+        check_name("predicates", name)?;
+        predicate.check(&format!("predicates: {name}"))?;
     }
     Ok(())
 }
@@ -133,10 +161,7 @@ pub(super) fn check_programs(programs: &BTreeMap<String, StepProgram>) -> Result
         return refuse(format!("more than {PROGRAMS_MAX}"));
     }
     for (name, program) in programs {
-        let fits = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
-        if name.is_empty() || name.len() > PROGRAM_NAME_MAX || !fits {
-            return refuse(format!("{name:?} is not 1 to {PROGRAM_NAME_MAX} small letters, digits, - and _"));
-        }
+        check_name("programs", name)?;
         if !(1..=TIMEOUT_SECONDS_MAX).contains(&program.timeout_seconds) {
             return refuse(format!("{name}: timeout_seconds is not 1 to {TIMEOUT_SECONDS_MAX}"));
         }
@@ -150,16 +175,20 @@ pub(super) fn check_programs(programs: &BTreeMap<String, StepProgram>) -> Result
     Ok(())
 }
 
-/// Refuses steps that ask a program which is not registered, or one after the decision that could refuse it.
+/// Refuses steps that ask a program or look at a condition which the rules do not have, or a program after the decision that could refuse it.
 pub(super) fn check_asked(
     field: &str,
     kind: SubjectKind,
     steps: &[StepDefinition],
     programs: &BTreeMap<String, StepProgram>,
+    predicates: &BTreeMap<String, Predicate>,
 ) -> Result<(), Rejection> {
     let refuse = |why: String| Err(Reason::InvalidRules.with(format!("{field}: {why}")));
     let mut is_decided = false;
     for step in steps {
+        if let Some(name) = step.predicate.as_ref().filter(|name| !predicates.contains_key(*name)) {
+            return refuse(format!("the condition {name} is not among the predicates"));
+        }
         is_decided |= step.step == decisive(kind);
         let Some(name) = &step.program else { continue };
         match programs.get(name) {

@@ -265,6 +265,45 @@ async fn definitions_that_lead_nowhere_or_could_not_be_unwound_are_refused() {
 }
 
 #[tokio::test]
+async fn conditions_of_a_firm_refuse_with_their_own_message_and_are_checked_when_they_are_saved() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    let steps = json!([{"step": "validate"}, {"step": "check", "predicate": "round"}, {"step": "approve"}, {"step": "activate"}]);
+    let rules = |expression: &str| {
+        let round = json!({"expression": expression, "message": "whole thousands only, in this fund"});
+        json!({"allocation_steps": steps, "predicates": {"round": round}})
+    };
+    let path = format!("/rules/fund:{}", fund.id);
+    for (expression, named) in [("amout > 1", "amout"), ("amount > 1.0", "minor units"), ("amount", "not true or false"), ("(", "")] {
+        let refused = office.admin.put(&path, rules(expression)).await;
+        assert_eq!(refused.refused(422), "invalid_rules");
+        assert!(refused.text("detail").contains(named), "{}", refused.text("detail"));
+    }
+    let without = json!({"allocation_steps": steps});
+    assert_eq!(office.admin.put(&path, without).await.refused(422), "invalid_rules");
+    office.admin.put(&path, rules("amount % 100000 == 0")).await.expect(200);
+    until_rules(&stack, &fund, 1).await;
+    for (amount, status) in [("5000", "completed"), ("5000.01", "failed")] {
+        let proposal = json!({"deal_id": office.deal(&stack).await, "fund_id": fund.id, "amount": amount, "security_type": "equity"});
+        let accepted = office.analyst.post("/allocations", proposal).await.expect(202);
+        let path = format!("/workflows/{}", id(&accepted, "workflow_id"));
+        let workflow = office.manager.until(&path, |workflow| workflow["status"] == status).await;
+        if status == "failed" {
+            let said = (text(&workflow["error"], "code"), text(&workflow["error"], "detail"));
+            assert_eq!(said, ("predicate_refused", "round: whole thousands only, in this fund"));
+            let allocation = format!("/allocations/{}", id(&accepted, "allocation_id"));
+            assert_eq!(office.manager.get(&allocation).await.expect(200)["decision"], "denied");
+        }
+    }
+    // what it would have refused is told before it is put
+    let scope = format!("/rules/fund:{}/simulate", fund.id);
+    let simulated = office.admin.post(&scope, json!({"rules": rules("amount > 600000")})).await.expect(200);
+    let counts = (simulated["newly_refused"].as_u64(), simulated["no_longer_refused"].as_u64());
+    assert_eq!(counts, (Some(1), Some(0)), "{simulated:#}");
+}
+
+#[tokio::test]
 async fn the_example_in_python_keeps_a_fund_from_putting_too_much_into_one_deal() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);

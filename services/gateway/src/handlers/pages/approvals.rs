@@ -63,13 +63,12 @@ fn voters<'a>(actor: &'a Actor, approval: &Approval, delegations: &'a [Delegatio
 fn table(actor: &Actor, approvals: &[(&Approval, Vec<&str>)], key: Option<&dyn Fn() -> Uuid>) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Approvals" { table {
-            thead { tr { th scope="col" { "What" } th scope="col" { "Priority" } th.number scope="col" { "Amount" } th scope="col" { "Asked by" } th scope="col" { "Why a vote is needed" } th scope="col" { "Votes" } th scope="col" { "What is next" } @if key.is_some() { th scope="col" { "My vote" } } } }
+            thead { tr { th scope="col" { "What" } th.number scope="col" { "Amount" } th scope="col" { "Why a vote is needed" } th scope="col" { "What is next" } @if key.is_some() { th scope="col" { "My vote" } } } }
             tbody {
                 @for (approval, voters) in approvals {
                     tr {
-                        td { (subject(approval)) } td { (title(&approval.priority)) } td.number { (grouped(approval.amount)) " " (approval.currency.code()) }
-                        td { (approval.requested_by) div.note { (approval.created_at.format("%Y-%m-%d %H:%M")) } }
-                        td { (rule(approval)) } td { (votes(approval)) } td { (next(approval)) }
+                        td { (subject(approval)) } td.number { (grouped(approval.amount)) " " (approval.currency.code()) div.note { (title(&approval.priority)) } }
+                        td { (rule(approval)) (votes(approval)) } td { (next(approval)) }
                         @if let Some(key) = key {
                             td { form.votes method="post" action={ "/approvals/" (approval.id) "/vote" } {
                                 input type="hidden" name="key" value=(key());
@@ -85,7 +84,7 @@ fn table(actor: &Actor, approvals: &[(&Approval, Vec<&str>)], key: Option<&dyn F
                         }
                     }
                 }
-                @if approvals.is_empty() { tr { td.note colspan="8" { "Nothing." } } }
+                @if approvals.is_empty() { tr { td.note colspan="5" { "Nothing." } } }
             }
         } }
     }
@@ -99,6 +98,7 @@ fn subject(approval: &Approval) -> Markup {
             SubjectKind::Refund => a href="/refunds" { "refund" },
             SubjectKind::Allocation => a href={ "/workflows/" (approval.workflow_id) } { "allocation" },
         }
+        div.note { "by " (approval.requested_by) ", " (approval.created_at.format("%Y-%m-%d %H:%M")) }
         div.note { a href={ "/funds/" (approval.fund_id) } { "fund" } " " span title=(approval.content_hash) { "content " (approval.content_hash.chars().take(8).collect::<String>()) } }
     }
 }
@@ -112,7 +112,7 @@ fn rule(approval: &Approval) -> String {
 
 fn votes(approval: &Approval) -> Markup {
     html! {
-        (approval.votes.len()) " of " (approval.tier.votes_in_all())
+        div.note { (approval.votes.len()) " of " (approval.tier.votes_in_all()) " votes" }
         @for vote in &approval.votes {
             div.note { (title(&vote.decision)) " by " (vote.user) @if let Some(member) = &vote.on_behalf_of { " for " (member) } @if let Some(comment) = &vote.comment { ": " (comment) } }
         }
@@ -123,7 +123,7 @@ fn next(approval: &Approval) -> Markup {
     html! {
         "votes of " (approval.open_roles().collect::<Vec<_>>().join(" or "))
         @if let Some(deadline) = approval.deadline { div.note { (title(&deadline.then)) " at " (deadline.at.format("%Y-%m-%d %H:%M")) } }
-        div.note { "then the next step of the " a href={ "/workflows/" (approval.workflow_id) } { "workflow" } }
+        div.note { "then " a href={ "/workflows/" (approval.workflow_id) } { "the next step" } }
     }
 }
 

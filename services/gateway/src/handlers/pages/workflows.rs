@@ -45,7 +45,7 @@ pub async fn list(State(door): State<Arc<Door>>, Parameters(filter): Parameters<
                     @for workflow in &workflows {
                         tr {
                             td { a href={ "/workflows/" (workflow.id) } { (title(&workflow.subject_kind)) } } td { (workflow.requested_by) } td { (workflow.created_at.format("%Y-%m-%d %H:%M")) }
-                            td.number { (workflow.progress) " %" } td { (waits_for(workflow)) } td { (status(&workflow.status)) @if workflow.stuck { " " (status(&"stuck")) } }
+                            td.number { (workflow.progress) " %" } td.text { (waits_for(workflow)) } td { (status(&workflow.status)) @if workflow.stuck { " " (status(&"stuck")) } }
                         }
                     }
                     @if workflows.is_empty() { tr { td.note colspan="6" { "None." } } }
@@ -102,7 +102,7 @@ fn row(number: usize, step: &Step) -> Markup {
         tr {
             td.number { (number) } td { (title(&step.name)) @if let Some(program) = &step.program { " " (program) } @if let Some(hours) = step.hours { " " (hours) " hours" } }
             td { (status(&step.status)) } td { (time(step.started_at)) } td { (time(step.finished_at)) } td.number { @if step.status != StepStatus::Skipped { (step.attempts) } }
-            td { (step.note.as_deref().unwrap_or("")) @if let Some(answer) = &step.answer { div.note { code { (answer.to_string()) } } } }
+            td.text { (step.note.as_deref().unwrap_or("")) @if let Some(answer) = &step.answer { div.note { code { (answer.to_string()) } } } }
         }
     }
 }
