@@ -9,6 +9,8 @@ alter table approvals
     add column deadline_at  timestamptz;
 update approvals set asked_at = created_at;
 alter table approvals
+    -- the default is for replicas of the version before, which do not write it
+    alter column asked_at set default now(),
     alter column asked_at set not null,
     add constraint approvals_status_check check (status in ('pending', 'approved', 'denied', 'voided', 'expired'));
 create index approvals_overdue on approvals (deadline_at) where deadline_at is not null;

@@ -48,6 +48,7 @@ pub struct Proposal<'a> {
 pub fn propose(proposal: &Proposal<'_>, command: &ProposeAllocation) -> Result<Amount, Rejection> {
     let Proposal { fund, deal, rules, of_deal } = proposal;
     check_text("security_type", &command.security_type, 60)?;
+    rules.check_details(&command.security_type, command.details.as_ref())?;
     same_currency(fund.currency, command.currency.unwrap_or(fund.currency))?;
     let amount = Money::positive(command.amount, fund.currency)?.amount();
     if STAGES_CLOSED_TO_ALLOCATION.contains(&deal.stage.as_str()) {
@@ -108,6 +109,7 @@ pub fn allocation(proposal: &Proposal<'_>, command: &ProposeAllocation, amount: 
         currency: fund.currency,
         amount,
         security_type: command.security_type.clone(),
+        details: command.details.clone(),
         requested_by: made.by,
         workflow_id: ids::workflow_id(made.id),
         rules: made.rules,

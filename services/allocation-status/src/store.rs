@@ -234,6 +234,7 @@ fn allocation(row: &PgRow) -> Result<Allocation, Error> {
         currency,
         amount: row.amount("amount", currency)?,
         security_type: row.try_get("security_type")?,
+        details: row.try_get::<Option<Json<_>>, _>("details")?.map(|Json(details)| details),
         requested_by: row.try_get("requested_by")?,
         workflow_id: ids::workflow_id(id),
         rules: row.json("rules")?,
@@ -261,9 +262,9 @@ pub async fn allocations_of_deals(tx: &mut Tx, deal_ids: &[Uuid]) -> Result<Vec<
 pub async fn insert_allocations(tx: &mut Tx, allocations: &[Allocation]) -> Result<(), Fault> {
     sqlx::query(
         "insert into allocations (id, version, created_at, deal_id, fund_id, fund_type, currency, amount, security_type,
-                                  requested_by, decision, called, paid, rules)
+                                  requested_by, decision, called, paid, rules, details)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
-                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::numeric[], $13::numeric[], $14::jsonb[])",
+                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::numeric[], $13::numeric[], $14::jsonb[], $15::jsonb[])",
     )
     .bind(column(allocations, |allocation| allocation.id))
     .bind(column(allocations, |allocation| allocation.version))
@@ -279,6 +280,7 @@ pub async fn insert_allocations(tx: &mut Tx, allocations: &[Allocation]) -> Resu
     .bind(column(allocations, |allocation| allocation.called.decimal()))
     .bind(column(allocations, |allocation| allocation.paid.decimal()))
     .bind(column(allocations, |allocation| Json(&allocation.rules)))
+    .bind(column(allocations, |allocation| allocation.details.as_ref().map(Json)))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -58,12 +58,21 @@ pub struct Subject {
     /// The conditions that its steps look at, as the rules had them then.
     #[serde(default)]
     pub predicates: BTreeMap<String, Predicate>,
+    /// What an allocation says of itself.
+    #[serde(default)]
+    pub details: Option<serde_json::Value>,
     /// Type of the security of an allocation; empty else.
     #[serde(default)]
     pub security_type: String,
     /// Hours in one step after which it counts as stuck; 0: never.
-    #[serde(default)]
+    #[serde(default = "stuck_after_hours")]
     pub stuck_after_hours: u16,
+}
+
+/// Hours after which a workflow counts as stuck whose rules are not known: it began before they said anything of it, or they contradict
+/// each other.
+const fn stuck_after_hours() -> u16 {
+    24
 }
 
 impl Subject {
@@ -84,7 +93,8 @@ impl Subject {
             programs: BTreeMap::new(),
             predicates: BTreeMap::new(),
             security_type: String::new(),
-            stuck_after_hours: 0,
+            details: None,
+            stuck_after_hours: stuck_after_hours(),
         }
     }
 
@@ -142,6 +152,7 @@ pub fn first_steps(kind: SubjectKind, rules: &Rules, validated_at: DateTime<Utc>
             undo: defined.program.as_ref().and_then(|name| rules.programs.get(name)).is_some_and(|program| program.undo),
             hours: defined.hours,
             until: None,
+            answered_wrongly: false,
             answer: None,
         }
     };
@@ -158,7 +169,7 @@ fn validated_note(kind: SubjectKind) -> &'static str {
 
 /// The step that is next: the first that is neither done nor skipped nor failed.
 pub fn next_step(workflow: &mut Workflow) -> Option<&mut Step> {
-    workflow.steps.iter_mut().find(|step| matches!(step.status, StepStatus::Pending | StepStatus::Running | StepStatus::Waiting))
+    workflow.steps.iter_mut().find(|step| step.status.is_open())
 }
 
 /// Ends the step that is next.
@@ -169,12 +180,15 @@ pub fn finish_step(workflow: &mut Workflow, status: StepStatus, note: Option<Str
         step.finished_at = Some(now);
         step.note = note;
     }
+    workflow.stuck = false;
     derive(workflow);
 }
 
 /// Ends the step that is next as refused: nothing after it is done, and what was done before is given up, the last first.
 pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<Utc>) {
     let was_compensating = is_giving_back(workflow);
+    // what is held is given back without waiting for anybody
+    workflow.paused = None;
     finish_step(workflow, StepStatus::Failed, Some(rejection.to_string()), now);
     if !was_compensating {
         for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending) {
@@ -208,6 +222,7 @@ fn compensation(of: &Step) -> Option<Step> {
         undo: false,
         hours: None,
         until: None,
+        answered_wrongly: false,
         answer: None,
     })
 }
@@ -248,15 +263,28 @@ pub fn begin_next(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>
     needs_votes
 }
 
+/// For how long a program may still be at a question that is given up.
+pub fn time_of_question(workflow: &Workflow, subject: &Subject) -> TimeDelta {
+    let next = workflow.steps.iter().find(|step| step.status.is_open());
+    let told = next.filter(|step| step.name == StepName::Undo && step.attempts == 0).and_then(|step| step.program.as_ref());
+    let seconds = told.and_then(|name| subject.programs.get(name)).map_or(0, |program| program.timeout_seconds);
+    TimeDelta::seconds(i64::from(seconds))
+}
+
 /// Whether votes are what a workflow waits for.
 pub fn waits_for_votes(workflow: &Workflow) -> bool {
     workflow.steps.iter().any(|step| step.name == StepName::Approve && step.status == StepStatus::Waiting)
 }
 
+/// Whether a retry has a program asked again, or may have: then it is asked with another key. A decision is not.
+pub fn asks_anew(workflow: &Workflow) -> bool {
+    let next = workflow.steps.iter().find(|step| step.status.is_open());
+    next.is_some_and(|step| matches!(step.name, StepName::Ask | StepName::Undo | StepName::Wait))
+}
+
 /// Whether the step that is next asks a program of somebody else.
 pub fn asks(workflow: &Workflow) -> bool {
-    let is_open = |step: &&Step| matches!(step.status, StepStatus::Pending | StepStatus::Running | StepStatus::Waiting);
-    workflow.steps.iter().find(is_open).is_some_and(|step| matches!(step.name, StepName::Ask | StepName::Undo))
+    workflow.steps.iter().find(|step| step.status.is_open()).is_some_and(|step| matches!(step.name, StepName::Ask | StepName::Undo))
 }
 
 /// When the time is over that a workflow waits for.
@@ -317,21 +345,22 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
     true
 }
 
-/// Has a workflow wait for votes once more: what it asks for was changed.
-pub fn ask_again(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>) {
-    // a request that failed because it was changed has nothing to give back any more
-    workflow.steps.retain(|step| !step.name.is_compensation());
-    for step in workflow.steps.iter_mut().filter(|step| step.name != StepName::Validate) {
-        anew(step);
+/// Has a workflow go through its steps from the first one: what it asks for was changed. A program that was asked about the old content is
+/// told, too, if the new one is given up.
+pub fn ask_again(workflow: &mut Workflow, mut steps: Vec<Step>, subject: &Subject, now: DateTime<Utc>) {
+    for step in steps.iter_mut().filter(|step| step.name == StepName::Ask) {
+        let was_asked = workflow.steps.iter().any(|old| old.name == StepName::Ask && old.program == step.program && old.attempts > 0);
+        step.attempts = i32::from(was_asked);
     }
-    workflow.error = None;
+    workflow.steps = steps;
+    (workflow.error, workflow.stuck) = (None, false);
     begin_next(workflow, subject, now);
 }
 
 /// Has a step done anew.
 fn anew(step: &mut Step) {
     (step.status, step.started_at, step.finished_at, step.attempts, step.note) = (StepStatus::Pending, None, None, 0, None);
-    (step.until, step.answer) = (None, None);
+    (step.until, step.answer, step.answered_wrongly) = (None, None, false);
 }
 
 /// Whether the runner has something to do.
@@ -427,6 +456,7 @@ pub fn steer(workflow: &mut Workflow, action: WorkflowAction, from_step: Option<
     }
     match action {
         WorkflowAction::Pause if workflow.paused.is_some() => return refuse("it is paused already"),
+        WorkflowAction::Pause if is_giving_back(workflow) => return refuse("what was done is being given up"),
         WorkflowAction::Pause => workflow.paused = Some(pause),
         WorkflowAction::Resume if workflow.paused.is_none() => return refuse("it is not paused"),
         WorkflowAction::Resume => go_on(workflow),
@@ -456,8 +486,7 @@ fn go_on(workflow: &mut Workflow) {
 /// Has the step that is next, or one before it, done anew at once with those after it.
 fn retry(workflow: &mut Workflow, from_step: Option<u8>) -> Result<(), Rejection> {
     let refuse = |why: String| Err(Reason::WorkflowNotSteerable.with(why));
-    let is_open = |step: &Step| matches!(step.status, StepStatus::Pending | StepStatus::Running | StepStatus::Waiting);
-    let Some(present) = workflow.steps.iter().position(is_open) else { return refuse("it has ended".into()) };
+    let Some(present) = workflow.steps.iter().position(|step| step.status.is_open()) else { return refuse("it has ended".into()) };
     let from = from_step.map_or(present, |number| usize::from(number).saturating_sub(1));
     let Some(again) = workflow.steps.get(from..=present) else {
         return refuse(format!("it is at step {}; a later one cannot be done anew", present + 1));

@@ -7,7 +7,7 @@ use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
 use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Purpose, PurposeKind, Refund, RefundDecision};
 use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, CastVotes, GetApproval, GetWorkflow, ListApprovals, ListWorkflows, StepName,
-    StepStatus, SubjectKind, VoteCounted, Workflow, WorkflowChange, WorkflowStatus,
+    StepStatus, SubjectKind, Vote, VoteCounted, Workflow, WorkflowChange, WorkflowStatus,
 };
 use ::domain::rules::{ApprovalTier, RuleLayer, Rules, RulesUsed};
 use ::domain::{Amount, Page, Reason, Rejection, ids};
@@ -48,7 +48,11 @@ impl Follow<Allocation> for WorkflowService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
         let requests = batch.iter().map(|seen| {
             let state = &seen.state;
-            let content = format!("{}/{}/{}/{}/{}", state.deal_id, state.fund_id, state.amount, state.currency.code(), state.security_type);
+            let mut content =
+                format!("{}/{}/{}/{}/{}", state.deal_id, state.fund_id, state.amount, state.currency.code(), state.security_type);
+            if let Some(details) = &state.details {
+                content = format!("{content}/{details}");
+            }
             let request = Request {
                 kind: SubjectKind::Allocation,
                 workflow_id: ids::workflow_id(state.id),
@@ -59,6 +63,7 @@ impl Follow<Allocation> for WorkflowService {
                 subject: Subject {
                     deal_id: Some(state.deal_id),
                     security_type: state.security_type.clone(),
+                    details: state.details.clone(),
                     ..Subject::of(&state.fund_type, state.amount, state.currency, &hash(content.as_bytes()))
                 },
                 epoch: seen.epoch,
@@ -211,9 +216,11 @@ pub fn request_votes(tx: &mut Tx, context: &Context, instance: &Instance, id: Uu
     Ok(Some(approval))
 }
 
-/// When the runner shall act on a workflow: at once, where there is something to do for it.
-pub fn due_at(tx: &Tx, workflow: &Workflow) -> Option<DateTime<Utc>> {
-    domain::is_running(workflow).then(|| tx.system_now())
+/// When the runner shall act on a workflow: at once, where there is something to do for it. Who is told that something is given up may
+/// still be at the question; that has its time first.
+pub fn due_at(tx: &Tx, instance: &Instance) -> Option<DateTime<Utc>> {
+    let until = tx.system_now() + domain::time_of_question(&instance.workflow, &instance.subject);
+    domain::is_running(&instance.workflow).then_some(until)
 }
 
 /// Has subjects decided again that are pending in a newer epoch of their owner although their workflow has ended: the owner's
@@ -231,7 +238,7 @@ async fn decide_again(tx: &mut Tx, requests: &[(&Context, Request)]) -> Result<(
         let Some((context, _)) = requests.iter().filter(of_subject).find(|(_, request)| request.decided.is_none()) else { continue };
         if domain::reopen(&mut instance.workflow) {
             instance.workflow.version += 1;
-            instance.due_at = due_at(tx, &instance.workflow);
+            instance.due_at = due_at(tx, &instance);
             publish(tx, context, &instance.workflow, WorkflowChange::Advanced)?;
             reopened.push(instance);
         }
@@ -293,8 +300,10 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, (rules, used): &In
             workflow
         }
     };
-    let due_at = due_at(tx, &workflow);
-    Ok(Instance { workflow, correlation_id: context.correlation_id.clone(), subject, due_at, subject_epoch: request.epoch })
+    let correlation_id = context.correlation_id.clone();
+    let mut instance = Instance { workflow, correlation_id, subject, due_at: None, subject_epoch: request.epoch };
+    instance.due_at = due_at(tx, &instance);
+    Ok(instance)
 }
 
 fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
@@ -393,7 +402,8 @@ fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &
     if approval.status == ApprovalStatus::Pending || !waits {
         return Ok(());
     }
-    let voters: Vec<&str> = approval.votes.iter().map(|vote| vote.user.as_str()).collect();
+    let voter = |vote: &Vote| vote.on_behalf_of.as_ref().map_or_else(|| vote.user.clone(), |member| format!("{} for {member}", vote.user));
+    let voters: Vec<String> = approval.votes.iter().map(voter).collect();
     if approval.status == ApprovalStatus::Approved {
         domain::finish_step(&mut instance.workflow, StepStatus::Done, Some(format!("approved by {}", voters.join(", "))), now);
         domain::begin_next(&mut instance.workflow, &instance.subject, now);
@@ -402,7 +412,7 @@ fn publish_vote(tx: &mut Tx, context: &Context, approval: &Approval, instance: &
         domain::refuse_step(&mut instance.workflow, denied, now);
     }
     instance.workflow.version += 1;
-    instance.due_at = due_at(tx, &instance.workflow);
+    instance.due_at = due_at(tx, instance);
     publish(tx, context, &instance.workflow, WorkflowChange::Advanced)
 }
 

@@ -165,7 +165,7 @@ impl Errand for Steps {
             let is_done = matches!(outcome, Outcome::Done(_));
             conclude(&mut instance, step, outcome, now);
             let attempts = domain::next_step(&mut instance.workflow).map(|step| step.attempts);
-            instance.due_at = attempts.map(|attempts| system_now + if attempts == 0 { Duration::ZERO } else { pause(attempts) });
+            instance.due_at = attempts.filter(|attempts| *attempts > 0).map(|attempts| system_now + pause(attempts));
             if is_done && step == StepName::RequestStage {
                 request_stage(tx, &instance)?;
             }
@@ -178,7 +178,7 @@ impl Errand for Steps {
 
 /// Writes what came of a step.
 fn conclude(instance: &mut Instance, step: StepName, outcome: Outcome, now: DateTime<Utc>) {
-    let name = program_of(instance, step).filter(|_| step == StepName::Ask).map(str::to_owned);
+    let name = program_of(instance, step).map(str::to_owned);
     let asked = name.and_then(|name| instance.subject.programs.get(&name).cloned().map(|program| (name, program)));
     let workflow = &mut instance.workflow;
     match (outcome, asked) {
@@ -193,16 +193,27 @@ fn conclude(instance: &mut Instance, step: StepName, outcome: Outcome, now: Date
             }
             domain::finish_step(workflow, StepStatus::Done, note, now);
         }
-        (Outcome::Refused(rejection), Some((_, program))) if program.advisory => {
+        (Outcome::Refused(rejection), Some((_, program))) if program.advisory && step == StepName::Ask => {
             workflow.error = None;
             domain::finish_step(workflow, StepStatus::Skipped, Some(format!("noted only: {rejection}")), now);
         }
         (Outcome::Refused(rejection), _) => domain::refuse_step(workflow, rejection, now),
-        (Outcome::Unanswered(why), Some((name, program))) if has_been_asked_enough(workflow, &program) => {
-            give_up_on(workflow, &name, &program, Reason::StepUnanswered, &why, now);
+        // what is held is not held for a program that does not hear
+        (Outcome::Unanswered(why), Some((name, program))) if step == StepName::Undo && has_been_asked_enough(workflow, &program) => {
+            domain::refuse_step(workflow, Reason::StepUnanswered.with(format!("{name} could not be told: {why}")), now);
         }
-        (Outcome::Invalid(why), Some((name, program))) if has_been_asked_enough(workflow, &program) => {
-            give_up_on(workflow, &name, &program, Reason::StepAnswerInvalid, &why, now);
+        (Outcome::Unanswered(why), Some((name, program))) if has_been_asked_enough(workflow, &program) => {
+            give_up_on(workflow, &name, &program, &why, now);
+        }
+        (Outcome::Invalid(why), Some((name, program))) => {
+            let is_enough = has_been_asked_enough(workflow, &program);
+            if let Some(step) = domain::next_step(workflow) {
+                step.answered_wrongly = true;
+            }
+            match is_enough {
+                true => give_up_on(workflow, &name, &program, &why, now),
+                false => hold_up(workflow, step, &format!("the answer is not taken: {why}")),
+            }
         }
         (Outcome::Unanswered(why), _) => hold_up(workflow, step, &why),
         (Outcome::Invalid(why), _) => hold_up(workflow, step, &format!("the answer is not taken: {why}")),
@@ -215,10 +226,12 @@ fn has_been_asked_enough(workflow: &mut Workflow, program: &StepProgram) -> bool
 
 /// Does what the rules say about a program that does not answer, or not as it must. One that answers wrongly is not absent: it is not
 /// passed over where its refusal would count.
-fn give_up_on(workflow: &mut Workflow, name: &str, program: &StepProgram, reason: Reason, why: &str, now: DateTime<Utc>) {
+fn give_up_on(workflow: &mut Workflow, name: &str, program: &StepProgram, why: &str, now: DateTime<Utc>) {
+    let was_wrong = domain::next_step(workflow).is_some_and(|step| step.answered_wrongly);
+    let reason = if was_wrong { Reason::StepAnswerInvalid } else { Reason::StepUnanswered };
     let detail = format!("the program {name} was asked {} times: {why}", program.attempts);
     match program.when_absent {
-        WhenAbsent::GoOn if reason == Reason::StepUnanswered || program.advisory => {
+        WhenAbsent::GoOn if !was_wrong || program.advisory => {
             workflow.error = None;
             domain::finish_step(workflow, StepStatus::Skipped, Some(detail), now);
         }
@@ -253,6 +266,8 @@ async fn ask(courier: &Courier, key: &str, context: &Context, instance: &Instanc
         fund_type: subject.fund_type.clone(),
         amount: subject.amount,
         currency: subject.currency,
+        security_type: subject.security_type.clone(),
+        details: subject.details.clone(),
         priority: subject.priority,
         requested_by: workflow.requested_by.clone(),
         content_hash: subject.content_hash.clone(),
@@ -278,9 +293,9 @@ fn read(name: &str, program: &StepProgram, answer: &[u8]) -> Outcome {
     if answer.len() > ANSWER_BYTES_MAX {
         return Outcome::Invalid(format!("it has more than {ANSWER_BYTES_MAX} bytes"));
     }
-    let mut answer: StepAnswer = match serde_json::from_slice(answer) {
+    let mut answer: StepAnswer = match chassis::parse(answer) {
         Ok(answer) => answer,
-        Err(error) => return Outcome::Invalid(error.to_string()),
+        Err(rejection) => return Outcome::Invalid(rejection.detail),
     };
     let misfit = match (&program.answer, &answer.data) {
         (None, None) => None,

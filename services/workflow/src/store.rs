@@ -409,11 +409,15 @@ pub async fn save_approvals(tx: &mut Tx, approvals: &[&Approval]) -> Result<(), 
     Ok(())
 }
 
-/// The ids of approvals that something happens to by itself now.
+/// The ids of approvals that something happens to by itself now. While a workflow is paused nothing does.
 pub async fn overdue_approvals(tx: &mut Tx, limit: i64) -> Result<Vec<Uuid>, Fault> {
-    let overdue = "select id from approvals where deadline_at <= $1 order by deadline_at limit $2";
     let now = tx.now();
-    Ok(sqlx::query_scalar(overdue).bind(now).bind(limit).fetch_all(&mut **tx).await?)
+    let overdue = sqlx::query_scalar(
+        "select id from approvals
+         where deadline_at <= $1 and not exists (select from workflows where workflows.id = workflow_id and paused is not null)
+         order by deadline_at limit $2",
+    );
+    Ok(overdue.bind(now).bind(limit).fetch_all(&mut **tx).await?)
 }
 
 /// Where an approval stands in lists.

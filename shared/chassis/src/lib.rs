@@ -39,7 +39,7 @@ pub mod summary;
 pub mod telemetry;
 
 pub use batch::{Answers, Batch, Handle, Sent};
-pub use context::Context;
+pub use context::{Context, parse};
 pub use courier::{Courier, Unanswered};
 pub use database::{Database, Tx};
 pub use digest::Copies;

@@ -104,15 +104,14 @@ impl Predicate {
     pub fn holds(&self, facts: &Facts<'_>) -> bool {
         let Ok(expression) = self.compiled() else { return false };
         let Ok(amount) = i64::try_from(facts.amount.minor(facts.currency)) else { return false };
-        let text = |value: &dyn erased::Named| value.name();
         let mut context = Context::default();
         let given = [
-            context.add_variable("kind", text(&facts.kind)).is_ok(),
+            context.add_variable("kind", name(&facts.kind)).is_ok(),
             context.add_variable("amount", amount).is_ok(),
             context.add_variable("currency", facts.currency.code()).is_ok(),
             context.add_variable("fund_type", facts.fund_type).is_ok(),
             context.add_variable("security_type", facts.security_type).is_ok(),
-            context.add_variable("priority", text(&facts.priority)).is_ok(),
+            context.add_variable("priority", name(&facts.priority)).is_ok(),
             context.add_variable("requested_by", facts.requested_by).is_ok(),
             context.add_variable("amendment", i64::from(facts.amendment)).is_ok(),
         ];
@@ -120,20 +119,9 @@ impl Predicate {
     }
 }
 
-mod erased {
-    use serde::Serialize;
-
-    /// What has a name on the wire.
-    pub trait Named {
-        /// The name.
-        fn name(&self) -> String;
-    }
-
-    impl<T: Serialize> Named for T {
-        fn name(&self) -> String {
-            serde_json::to_value(self).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-        }
-    }
+/// The name of a value on the wire.
+fn name(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The type of an expression, or why it has none.

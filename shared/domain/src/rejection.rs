@@ -136,6 +136,7 @@ pub enum Reason {
     NoDelegation,
     UnknownDelegation,
     InvalidDelegation,
+    InvalidDetails,
     Withdrawn,
     PredicateRefused,
     StepRefused,
@@ -355,6 +356,9 @@ impl Reason {
             ),
             R::ApprovalDenied => (409, "approval denied", "talk to those who voted, change the request and submit it again"),
             R::Withdrawn => (409, "withdrawn", "look at what was asked for; submit it again if it is still wanted"),
+            R::InvalidDetails => {
+                (422, "invalid details", "look at investment_types in GET /rules/{scope}: details have the schema of the security_type")
+            }
             R::ApprovalExpired => {
                 (409, "approval expired", "ask those who have not voted why; submit the request again if it is still wanted")
             }
@@ -365,7 +369,7 @@ impl Reason {
             ),
             R::UnknownDelegation => (404, "unknown delegation", "look at the list, GET /delegations"),
             R::InvalidDelegation => {
-                (422, "invalid delegation", "delegate to somebody else, for a period that has not ended and is not longer than a year")
+                (422, "invalid delegation", "delegate to somebody else, for a period that has not ended and is not longer than 92 days")
             }
             R::PredicateRefused => {
                 (409, "a condition of the firm does not hold", "mend the request as the condition named says, and submit it again")

@@ -18,10 +18,12 @@ use crate::predicate::Predicate;
 use crate::rejection::{Reason, Rejection};
 
 mod book;
+mod investments;
 mod steps;
 mod tiers;
 
 pub use book::{RuleBook, RuleOrigin, RuleScope, RulesUsed};
+pub use investments::InvestmentType;
 pub use steps::{StepDefinition, StepProgram, WhenAbsent, decisive};
 pub use tiers::{ApprovalGroup, ApprovalTier};
 
@@ -156,6 +158,8 @@ pub struct RuleLayer {
     pub programs: Option<BTreeMap<String, StepProgram>>,
     /// The conditions that steps look at, by their names.
     pub predicates: Option<BTreeMap<String, Predicate>>,
+    /// The types of investments whose allocations have details, by their names as `security_type`.
+    pub investment_types: Option<BTreeMap<String, InvestmentType>>,
     /// Hours in one step after which a workflow that no vote is missing from counts as stuck; 0: never.
     pub stuck_after_hours: Option<u16>,
 }
@@ -188,6 +192,7 @@ pub struct Rules {
     pub refund_steps: Vec<StepDefinition>,
     pub programs: BTreeMap<String, StepProgram>,
     pub predicates: BTreeMap<String, Predicate>,
+    pub investment_types: BTreeMap<String, InvestmentType>,
     pub stuck_after_hours: u16,
 }
 
@@ -250,6 +255,7 @@ impl RuleLayer {
         over(&mut self.refund_steps, &above.refund_steps);
         over(&mut self.programs, &above.programs);
         over(&mut self.predicates, &above.predicates);
+        over(&mut self.investment_types, &above.investment_types);
         over(&mut self.stuck_after_hours, &above.stuck_after_hours);
         self
     }
@@ -308,6 +314,7 @@ impl RuleLayer {
                 steps::check(field, kind, given)?;
             }
         }
+        investments::check(self.investment_types.as_ref().unwrap_or(&BTreeMap::new()))?;
         steps::check_predicates(self.predicates.as_ref().unwrap_or(&BTreeMap::new()))?;
         steps::check_programs(self.programs.as_ref().unwrap_or(&BTreeMap::new()))?;
         if self.stuck_after_hours.is_some_and(|hours| hours > STUCK_HOURS_MAX) {
@@ -361,6 +368,7 @@ impl RuleLayer {
             refund_steps: full.refund_steps.unwrap_or_default(),
             programs,
             predicates,
+            investment_types: full.investment_types.unwrap_or_default(),
             stuck_after_hours: full.stuck_after_hours.unwrap_or_default(),
         };
         if rules.allocation_min > rules.allocation_max {
@@ -384,6 +392,14 @@ impl Rules {
 
     fn tiers(&self, kind: SubjectKind) -> &[ApprovalTier] {
         if kind == SubjectKind::Refund { &self.refund_tiers } else { &self.approval_tiers }
+    }
+
+    /// Refuses details that are not of the shape which the type of an investment asks for.
+    ///
+    /// # Errors
+    /// `invalid_details`, with the place.
+    pub fn check_details(&self, security_type: &str, details: Option<&serde_json::Value>) -> Result<(), Rejection> {
+        investments::check_details(&self.investment_types, security_type, details)
     }
 
     /// The steps of a kind of workflow, in order.

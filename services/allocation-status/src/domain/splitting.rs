@@ -89,6 +89,7 @@ pub fn split_deal(
         amount,
         currency: Some(currency),
         security_type: query.security_type.clone(),
+        details: query.details.clone(),
     };
     let mut takings = Vec::with_capacity(takers.len());
     for (fund, given, rules) in &takers {

@@ -56,6 +56,7 @@ fn allocation(fund: u128, decision: AllocationDecision) -> Allocation {
         currency: "USD".parse().unwrap(),
         amount: usd(5_000),
         security_type: "equity".into(),
+        details: None,
         requested_by: "mia".into(),
         workflow_id: Uuid::from_u128(4),
         rules: Default::default(),
@@ -99,6 +100,7 @@ fn proposals() {
             amount: amount.parse().unwrap(),
             currency: currency.map(|code| code.parse().unwrap()),
             security_type: "equity".into(),
+            details: None,
         };
         let proposal = Proposal { fund: &fund, deal: &deal, rules: &rules, of_deal: &of_deal };
         assert_eq!(

@@ -61,6 +61,7 @@ fn allocation_of(tx: &Tx, fund: &Fund, deal_id: Uuid) -> Allocation {
         currency: fund.currency,
         amount: usd(500),
         security_type: "equity".into(),
+        details: None,
         requested_by: "mia".into(),
         workflow_id: ids::workflow_id(id),
         rules: Default::default(),

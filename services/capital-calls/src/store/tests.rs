@@ -333,6 +333,7 @@ async fn copies_keep_the_newest_version_and_a_higher_epoch_wins() {
         currency: "USD".parse().unwrap(),
         amount: usd(5_000),
         security_type: "equity".into(),
+        details: None,
         requested_by: "mia".into(),
         workflow_id: Uuid::from_u128(4),
         rules: Default::default(),

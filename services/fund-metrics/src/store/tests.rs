@@ -226,6 +226,7 @@ async fn commitments_and_allocations_count_by_their_newest_version() {
             currency: "USD".parse().unwrap(),
             amount: usd(900),
             security_type: "equity".into(),
+            details: None,
             requested_by: "mia".into(),
             workflow_id: Uuid::from_u128(82),
             rules: Default::default(),

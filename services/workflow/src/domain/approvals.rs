@@ -17,8 +17,9 @@ const ATTACHMENTS_MAX: usize = 10;
 const ATTACHMENT_CHARACTERS_MAX: usize = 200;
 /// Longest name of a person.
 const USER_CHARACTERS_MAX: usize = 200;
-/// Longest period of a delegation.
-const DELEGATION_MAX: TimeDelta = TimeDelta::days(366);
+/// Longest period of a delegation, and longest time until it begins: a quarter of a year. Who delegates keeps the roles of that day for it,
+/// so it must not be long.
+const DELEGATION_MAX: TimeDelta = TimeDelta::days(92);
 
 /// Takes a vote: one a person, of a role whose turn it is, never the requester's own. A vote for somebody else counts as both persons': who
 /// cast it, and whose it is, have voted.
@@ -38,6 +39,9 @@ pub fn vote(
         check_text("comment", comment, COMMENT_CHARACTERS_MAX)?;
     }
     check_attachments(&body.attachments)?;
+    if let Some(member) = &body.on_behalf_of {
+        check_text("on_behalf_of", member, USER_CHARACTERS_MAX)?;
+    }
     let roles = match &body.on_behalf_of {
         None => &actor.roles,
         Some(member) => &delegated(approval, actor, member, delegations, now)?.roles,
@@ -117,7 +121,7 @@ pub fn check_delegation(actor: &Actor, body: &GrantDelegation, now: DateTime<Utc
         return refuse("its end is not after its beginning and now");
     }
     if body.ends_at - body.starts_at > DELEGATION_MAX || body.starts_at > now + DELEGATION_MAX {
-        return refuse("it is for longer than a year, or begins later than in a year");
+        return refuse("it is for longer than 92 days, or begins later than in 92 days");
     }
     Ok(())
 }
@@ -155,27 +159,23 @@ fn deadline(approval: &Approval) -> Option<ApprovalDeadline> {
     }
     let tier = &approval.tier;
     let remind = tier.remind_after_hours.filter(|_| !approval.reminded);
-    let escalate = tier.escalate_after_hours.filter(|_| !approval.escalates_to.is_empty());
+    // a tier whose votes are there already is not asked: it would decide by itself
+    let would_wait =
+        |above: &ApprovalTier| approval_status(&Approval { tier: above.clone(), ..approval.clone() }) == ApprovalStatus::Pending;
+    let escalate = tier.escalate_after_hours.filter(|_| approval.escalates_to.first().is_some_and(would_wait));
     [(remind, WhenOverdue::Remind), (escalate, WhenOverdue::Escalate), (tier.expire_after_hours, WhenOverdue::Expire)]
         .into_iter()
         .filter_map(|(hours, then)| Some(ApprovalDeadline { at: approval.asked_at + TimeDelta::hours(i64::from(hours?)), then }))
         .min()
 }
 
-/// Does what the time has come for, if it has: the first of it. A tier whose votes are there already is not asked for: it would decide by
-/// itself.
+/// Does what the time has come for, if it has: the first of it.
 pub fn pass_deadline(approval: &mut Approval, now: DateTime<Utc>) -> Option<WhenOverdue> {
     let ApprovalDeadline { then, .. } = approval.deadline.filter(|deadline| deadline.at <= now)?;
     match then {
         WhenOverdue::Remind => approval.reminded = true,
         WhenOverdue::Escalate => {
-            let before = approval.tier.clone();
             approval.tier = approval.escalates_to.remove(0);
-            if approval_status(approval) != ApprovalStatus::Pending {
-                approval.tier = before;
-                derive_approval(approval);
-                return pass_deadline(approval, now);
-            }
             (approval.asked_at, approval.reminded) = (now, false);
         }
         WhenOverdue::Expire => approval.expired = true,

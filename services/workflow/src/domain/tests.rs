@@ -124,7 +124,8 @@ fn what_is_changed_while_it_is_given_back_is_asked_again_and_not_issued_when_it_
     let tier = ApprovalTier::of("1".parse().unwrap(), 1, "committee");
     let mut workflow = workflow(SubjectKind::CapitalCall);
     refuse_step(&mut workflow, Reason::CallNotPending.with("changed"), DateTime::UNIX_EPOCH);
-    ask_again(&mut workflow, &subject(Some(tier)), DateTime::UNIX_EPOCH);
+    let steps = self::workflow(SubjectKind::CapitalCall).steps;
+    ask_again(&mut workflow, steps, &subject(Some(tier)), DateTime::UNIX_EPOCH);
     assert_eq!((workflow.status, workflow.error.is_none()), (WorkflowStatus::Waiting, true));
     assert!(workflow.steps.iter().all(|step| step.name != StepName::GiveBack));
     refuse_step(&mut workflow, Reason::ApprovalDenied.with("no"), DateTime::UNIX_EPOCH);

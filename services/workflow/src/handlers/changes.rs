@@ -63,7 +63,7 @@ pub async fn follow(tx: &mut Tx, news: &[&Seen<CapitalCall>]) -> Result<(), Faul
         };
         if has_changed {
             instance.workflow.version += 1;
-            instance.due_at = super::due_at(tx, &instance.workflow);
+            instance.due_at = super::due_at(tx, &instance);
             changed.push((instance, &seen.context));
         }
     }
@@ -94,7 +94,7 @@ pub async fn withdraw(tx: &mut Tx, cancelled: &HashMap<Uuid, &Context>) -> Resul
         let Some(context) = cancelled.get(&instance.workflow.subject_id) else { continue };
         if domain::withdraw(&mut instance.workflow, "the refund was cancelled", tx.now()) {
             instance.workflow.version += 1;
-            instance.due_at = super::due_at(tx, &instance.workflow);
+            instance.due_at = super::due_at(tx, &instance);
             ended.push((instance, context));
         }
     }
@@ -118,8 +118,8 @@ fn ask_again(tx: &Tx, instance: &mut Instance, call: &CapitalCall, content: Call
     instance.workflow.requested_by = requested_by.to_owned();
     instance.subject.keep_to(SubjectKind::CapitalCall, &rules);
     // the steps are those of the rules in force now, as the tier is
-    instance.workflow.steps = domain::first_steps(SubjectKind::CapitalCall, &rules, instance.workflow.created_at);
-    domain::ask_again(&mut instance.workflow, &instance.subject, tx.now());
+    let steps = domain::first_steps(SubjectKind::CapitalCall, &rules, instance.workflow.created_at);
+    domain::ask_again(&mut instance.workflow, steps, &instance.subject, tx.now());
     Ok(())
 }
 

@@ -31,7 +31,7 @@ impl Handle<SteerWorkflow> for WorkflowService {
                 answers.push(Err(rejection));
                 continue;
             }
-            if body.action == WorkflowAction::Retry && domain::asks(&instance.workflow) {
+            if body.action == WorkflowAction::Retry && domain::asks_anew(&instance.workflow) {
                 // a program answers a key once: it is asked with another one
                 instance.subject.asked += 1;
             }
@@ -39,7 +39,7 @@ impl Handle<SteerWorkflow> for WorkflowService {
                 domain::begin_next(&mut instance.workflow, &instance.subject, tx.now());
             }
             instance.workflow.version += 1;
-            instance.due_at = super::due_at(tx, &instance.workflow);
+            instance.due_at = super::due_at(tx, instance);
             let change = WorkflowChange::Steered { action: body.action, reason: body.reason.clone() };
             tx.emit(context, &instance.workflow, change)?;
             if body.action == WorkflowAction::Cancel {
@@ -67,11 +67,13 @@ impl Errand for Deadlines {
 
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<()>, Fault> {
         let context = tx.own_context();
+        // one kind in one transaction: who locks workflows twice may wait in a circle. Everything is done in the claim; an item asks for
+        // another round at once
         let mut waited = store::lock_waited(tx, TOGETHER_MAX).await?;
-        let mut more = waited.len() as i64 == TOGETHER_MAX;
-        go_on(tx, &context, &mut waited).await?;
+        if !waited.is_empty() {
+            return go_on(tx, &context, &mut waited).await.map(|()| vec![()]);
+        }
         let mut stuck = store::lock_stuck(tx, TOGETHER_MAX).await?;
-        more |= stuck.len() as i64 == TOGETHER_MAX;
         for instance in &mut stuck {
             instance.workflow.stuck = true;
             instance.workflow.version += 1;
@@ -79,11 +81,9 @@ impl Errand for Deadlines {
             tx.emit(&context, &instance.workflow, WorkflowChange::Stuck)?;
         }
         if !stuck.is_empty() {
-            store::save(tx, &stuck.iter().collect::<Vec<_>>()).await?;
+            return store::save(tx, &stuck.iter().collect::<Vec<_>>()).await.map(|()| vec![()]);
         }
-        more |= pass_deadlines(tx, &context).await?;
-        // everything is done in the claim; an item asks for another round at once
-        Ok(if more { vec![()] } else { vec![] })
+        Ok(if pass_deadlines(tx, &context).await? { vec![()] } else { vec![] })
     }
 
     async fn run(&self, _: &Courier, (): &()) {}
@@ -93,7 +93,7 @@ impl Errand for Deadlines {
     }
 }
 
-/// Does what the time has come for to approvals; whether there may be more.
+/// Does what the time has come for to approvals; whether there was any.
 async fn pass_deadlines(tx: &mut Tx, context: &Context) -> Result<bool, Fault> {
     let ids = store::overdue_approvals(tx, TOGETHER_MAX).await?;
     if ids.is_empty() {
@@ -123,21 +123,19 @@ async fn pass_deadlines(tx: &mut Tx, context: &Context) -> Result<bool, Fault> {
                 }
             }
             instance.workflow.version += 1;
-            instance.due_at = super::due_at(tx, &instance.workflow);
+            instance.due_at = super::due_at(tx, &*instance);
             super::publish(tx, context, &instance.workflow, WorkflowChange::Advanced)?;
         }
     }
     store::save_approvals(tx, &approvals.values().collect::<Vec<_>>()).await?;
     store::save(tx, &workflows.values().collect::<Vec<_>>()).await?;
-    Ok(ids.len() as i64 == TOGETHER_MAX)
+    Ok(true)
 }
 
 /// Ends the waiting of workflows.
 async fn go_on(tx: &mut Tx, context: &Context, waited: &mut [Instance]) -> Result<(), Fault> {
-    if waited.is_empty() {
-        return Ok(());
-    }
     for instance in waited.iter_mut() {
+        instance.due_at = None;
         domain::finish_step(&mut instance.workflow, StepStatus::Done, Some("the time is over".into()), tx.now());
     }
     step_on(tx, waited, |_| context.clone()).await
@@ -149,14 +147,14 @@ pub async fn step_on(tx: &mut Tx, instances: &mut [Instance], context: impl Fn(&
     for instance in instances.iter_mut() {
         let needs_votes = domain::begin_next(&mut instance.workflow, &instance.subject, tx.now());
         instance.workflow.version += 1;
-        instance.workflow.stuck = false;
         let context = context(instance);
         super::publish(tx, &context, &instance.workflow, WorkflowChange::Advanced)?;
         if needs_votes {
             let name = format!("{} {}", StepName::Approve.as_str(), instance.subject.asked);
             approvals.extend(super::request_votes(tx, &context, instance, ids::derived(&name, instance.workflow.id))?);
         }
-        instance.due_at = instance.due_at.filter(|_| domain::is_running(&instance.workflow)).or(super::due_at(tx, &instance.workflow));
+        let at_once = super::due_at(tx, instance);
+        instance.due_at = at_once.map(|at_once| instance.due_at.map_or(at_once, |due_at| due_at.max(at_once)));
     }
     store::save(tx, &instances.iter().collect::<Vec<_>>()).await?;
     store::insert_approvals(tx, &approvals).await

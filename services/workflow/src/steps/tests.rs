@@ -26,6 +26,8 @@ enum Fault {
     AnswerLost,
     /// It is refused.
     Refused,
+    /// It is refused, and no program hears that it is given up.
+    RefusedAndDeaf,
     /// Whoever does it never answers.
     Absent,
     /// It answers what it must not.
@@ -70,7 +72,7 @@ impl World {
             }
             (Fault::None, _) => Outcome::Done("done".into()),
             (Fault::AnswerLost | Fault::Absent, _) => Outcome::Unanswered("nobody answered".into()),
-            (Fault::Refused, _) => refused(),
+            (Fault::Refused | Fault::RefusedAndDeaf, _) => refused(),
             (Fault::Lies, _) => Outcome::Invalid("it lies".into()),
         }
     }
@@ -113,13 +115,15 @@ fn run(kind: SubjectKind, rules: &Rules, faulty: usize, fault: Fault) -> (Instan
         let step: &mut Step = &mut instance.workflow.steps[place];
         let (name, program, undo) = (step.name, step.program.clone(), step.undo);
         let fault = match fault {
+            Fault::RefusedAndDeaf if name == StepName::Undo => Fault::Absent,
             _ if place != faulty => Fault::None,
+            Fault::RefusedAndDeaf => Fault::Refused,
             Fault::AnswerLost if lost > 0 => Fault::None,
             Fault::AnswerLost => {
                 lost += 1;
                 Fault::AnswerLost
             }
-            // services answer what they must; who never answers is asked for ever, which is no end
+            // services answer what they must; one that never answers is asked for ever, which is no end
             Fault::Absent | Fault::Lies if name != StepName::Ask => Fault::None,
             fault => fault,
         };
@@ -152,7 +156,7 @@ fn check_end(instance: &Instance, world: &World, fault: Fault, holds: bool) {
         WorkflowStatus::Failed => {
             let gave_back = workflow.steps.iter().any(|step| step.name == StepName::GiveBack && step.status == StepStatus::Done);
             assert!(!world.holds && !world.is_decided && gave_back, "{workflow:?} {world:?}");
-            assert!(world.asked.is_empty(), "who agreed was told: {world:?} {workflow:?}");
+            assert!(world.asked.is_empty() || fault == Fault::RefusedAndDeaf, "who agreed was told: {world:?} {workflow:?}");
             assert!(workflow.error.is_some() && (!holds || fault != Fault::None && fault != Fault::AnswerLost), "{workflow:?}");
         }
         WorkflowStatus::Paused => {
@@ -225,7 +229,7 @@ proptest::proptest! {
         proptest::prop_assert_eq!(layer.check(), Ok(()));
         let rules = layer.complete().unwrap();
         for faulty in 0..count {
-            for fault in [Fault::None, Fault::AnswerLost, Fault::Refused, Fault::Absent, Fault::Lies] {
+            for fault in [Fault::None, Fault::AnswerLost, Fault::Refused, Fault::RefusedAndDeaf, Fault::Absent, Fault::Lies] {
                 let (instance, world) = run(kind, &rules, faulty, fault);
                 check_end(&instance, &world, fault, holds);
             }

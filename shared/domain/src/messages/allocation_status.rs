@@ -102,6 +102,9 @@ pub struct Allocation {
     pub amount: Amount,
     /// Security, for example `equity`.
     pub security_type: String,
+    /// What it says of itself, of the shape that the rules have for its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<serde_json::Value>,
     /// Who proposed it.
     pub requested_by: String,
     /// The workflow that carries it through.
@@ -227,6 +230,9 @@ pub struct ProposeAllocation {
     pub currency: Option<Currency>,
     /// Security, for example `equity`.
     pub security_type: String,
+    /// What it says of itself, of the shape that the rules have for its type (`investment_types`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<serde_json::Value>,
 }
 
 /// A request was accepted and goes on as a workflow.
@@ -307,6 +313,9 @@ pub struct PreviewAllocations {
     pub amount: Amount,
     /// Security, for example `equity`.
     pub security_type: String,
+    /// What the allocations say of themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<serde_json::Value>,
     /// By what it is split.
     pub by: SplitBy,
     /// The funds, 1 to 100, all of one currency.

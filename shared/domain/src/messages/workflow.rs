@@ -109,6 +109,9 @@ pub struct Step {
     /// Of `wait`: when it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
+    /// Whether the program has answered what the rules do not allow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub answered_wrongly: bool,
     /// What the program gave as data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<serde_json::Value>,
@@ -182,6 +185,13 @@ pub enum StepStatus {
     Skipped,
     /// Refused.
     Failed,
+}
+
+impl StepStatus {
+    /// Whether it has not ended.
+    pub const fn is_open(self) -> bool {
+        matches!(self, StepStatus::Pending | StepStatus::Running | StepStatus::Waiting)
+    }
 }
 
 /// The derived status of a workflow.
@@ -289,7 +299,7 @@ pub struct Approval {
     /// Since when the tier is asked: since the request, or since it was escalated.
     #[serde(default)]
     pub asked_at: DateTime<Utc>,
-    /// Whether those who have not voted were reminded of this tier.
+    /// Whether it was said that votes of this tier are missing.
     #[serde(default)]
     pub reminded: bool,
     /// The higher tiers that are asked in turn when the tier does not decide in its time.
@@ -318,7 +328,7 @@ pub struct ApprovalDeadline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenOverdue {
-    /// Those who have not voted are reminded.
+    /// It is said, by an event, that votes are missing.
     Remind,
     /// The next higher tier is asked.
     Escalate,
@@ -398,7 +408,7 @@ pub enum ApprovalChange {
     Denied,
     /// The content was changed or withdrawn.
     Voided,
-    /// Those who have not voted are reminded.
+    /// Votes are missing for long: whoever reminds people hears it by this.
     Reminded,
     /// The next higher tier is asked.
     Escalated,
@@ -562,6 +572,10 @@ pub struct StepQuestion {
     pub amount: Amount,
     /// Currency of the amount.
     pub currency: Currency,
+    /// Type of the security of an allocation; empty else.
+    pub security_type: String,
+    /// What an allocation says of itself.
+    pub details: Option<serde_json::Value>,
     /// Urgency.
     pub priority: Priority,
     /// Who asked.

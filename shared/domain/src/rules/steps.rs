@@ -20,7 +20,9 @@ const PROGRAMS_MAX: usize = 50;
 /// Most conditions that rules have.
 const PREDICATES_MAX: usize = 50;
 /// Longest name of a program or a condition: the one is a token of a subject.
-const PROGRAM_NAME_MAX: usize = 60;
+const NAME_MAX: usize = 60;
+/// Most bytes of what a program is told besides the request, written as JSON: each workflow keeps it.
+const PARAMETERS_BYTES_MAX: usize = 4_096;
 /// Longest time that one answer of a program is waited for: shorter than the time for which a step is kept from other replicas.
 const TIMEOUT_SECONDS_MAX: u16 = 10;
 /// Most times that a program is asked: with the pauses in between, some hours.
@@ -49,7 +51,8 @@ pub struct StepDefinition {
 pub struct StepProgram {
     /// Seconds that one answer is waited for.
     pub timeout_seconds: u16,
-    /// Times that it is asked until it counts as absent; the pauses grow from a fifth of a second to half a minute.
+    /// Times that it is asked until it counts as absent, and told until it counts as unable to hear; the pauses grow from a fifth of a second
+    /// to half a minute.
     pub attempts: u16,
     /// What is done when it is absent.
     pub when_absent: WhenAbsent,
@@ -136,9 +139,9 @@ pub(super) fn check(field: &str, kind: SubjectKind, steps: &[StepDefinition]) ->
 
 fn check_name(field: &str, name: &str) -> Result<(), Rejection> {
     let fits = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'));
-    match fits && (1..=PROGRAM_NAME_MAX).contains(&name.len()) {
+    match fits && (1..=NAME_MAX).contains(&name.len()) {
         true => Ok(()),
-        false => Err(Reason::InvalidRules.with(format!("{field}: {name:?} is not 1 to {PROGRAM_NAME_MAX} small letters, digits, - and _"))),
+        false => Err(Reason::InvalidRules.with(format!("{field}: {name:?} is not 1 to {NAME_MAX} small letters, digits, - and _"))),
     }
 }
 
@@ -167,6 +170,9 @@ pub(super) fn check_programs(programs: &BTreeMap<String, StepProgram>) -> Result
         }
         if !(1..=ATTEMPTS_MAX).contains(&program.attempts) {
             return refuse(format!("{name}: attempts is not 1 to {ATTEMPTS_MAX}"));
+        }
+        if program.parameters.as_ref().is_some_and(|parameters| parameters.to_string().len() > PARAMETERS_BYTES_MAX) {
+            return refuse(format!("{name}: parameters have more than {PARAMETERS_BYTES_MAX} bytes"));
         }
         if let Some(shape) = &program.answer {
             shape.check(&format!("programs: {name}: answer"))?;

@@ -42,7 +42,7 @@ pub struct ApprovalTier {
     /// The priorities that it is for; none for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub priorities: Vec<Priority>,
-    /// Hours after which those who have not voted are reminded, once.
+    /// Hours after which an event says, once, that votes are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remind_after_hours: Option<u16>,
     /// Hours after which the next higher tier is asked instead, where there is one; votes that were cast count there for groups of their roles.

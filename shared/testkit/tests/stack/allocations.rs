@@ -71,3 +71,43 @@ async fn a_thousand_allocations_in_one_request_are_each_accepted_or_refused_and_
     assert_eq!(office.analyst.post("/allocations/batch", too_many).await.refused(413), "request_too_large");
     assert_eq!(office.auditor.post("/allocations/batch", json!({"allocations": all})).await.refused(403), "forbidden");
 }
+
+#[tokio::test]
+async fn what_an_allocation_says_of_itself_has_the_shape_of_its_type() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    let deal = office.deal(&stack).await;
+    let propose = |security_type: &str, details: Value| {
+        let mut body = json!({"deal_id": deal, "fund_id": fund.id, "amount": "5000", "security_type": security_type});
+        body["details"] = details;
+        office.analyst.post("/allocations", body)
+    };
+    for (security_type, details, named) in [
+        ("debt", json!({"seniority": "highest"}), "/seniority"),
+        ("debt", json!({"seniority": "senior", "other": 1}), "other"),
+        ("debt", json!({"matures_on": "soon"}), "/matures_on"),
+        ("debt", json!("senior"), "object"),
+        ("royalty", json!({"percent": "2"}), "no such type"),
+    ] {
+        let refused = propose(security_type, details).await;
+        assert_eq!(refused.refused(422), "invalid_details");
+        assert!(refused.text("detail").contains(named), "{}", refused.text("detail"));
+    }
+    let details = json!({"seniority": "senior", "interest_percent": "7.25", "matures_on": "2031-06-30", "is_secured": true});
+    let accepted = propose("debt", details.clone()).await.expect(202);
+    let path = format!("/allocations/{}", id(&accepted, "allocation_id"));
+    let allocation = office.analyst.until(&path, |allocation| allocation["decision"] == "active").await;
+    assert_eq!((&allocation["details"], &allocation["security_type"]), (&details, &json!("debt")));
+    // a firm adds a type of its own
+    let royalty = json!({"type": "object", "required": ["percent"], "properties": {"percent": {"type": "string"}}});
+    let types = json!({"investment_types": {"royalty": {"label": "Royalty", "details": royalty}}});
+    office.admin.put(&format!("/rules/fund:{}", fund.id), types).await.expect(200);
+    let line = format!("rules in force scope=\"fund:{}\" version=1", fund.id);
+    assert!(testkit::wait::until(std::time::Duration::from_secs(10), || async { stack.log("allocation-status").contains(&line) }).await);
+    let other = office.deal(&stack).await;
+    let body =
+        |details: Value| json!({"deal_id": other, "fund_id": fund.id, "amount": "5000", "security_type": "royalty", "details": details});
+    assert_eq!(office.analyst.post("/allocations", body(json!({}))).await.refused(422), "invalid_details");
+    office.analyst.post("/allocations", body(json!({"percent": "2"}))).await.expect(202);
+}

@@ -102,7 +102,7 @@ pub struct GrantDelegation {
     pub granted_to: String,
     /// From when on.
     pub starts_at: DateTime<Utc>,
-    /// Until when, at most a year later.
+    /// Until when, at most 92 days later: the roles are those that the sender has now, also when they are taken away meanwhile.
     pub ends_at: DateTime<Utc>,
     /// Why, at most 500 characters.
     pub reason: String,
