@@ -170,7 +170,14 @@ fn taker(number: u128, size: i64, allocated: i64) -> (Fund, Option<Ratio>, Rules
 }
 
 fn asked(amount: i64, by: SplitBy) -> PreviewAllocations {
-    PreviewAllocations { deal_id: Uuid::from_u128(2), amount: usd(amount), security_type: "equity".into(), by, funds: vec![] }
+    PreviewAllocations {
+        deal_id: Uuid::from_u128(2),
+        amount: usd(amount),
+        security_type: "equity".into(),
+        details: None,
+        by,
+        funds: vec![],
+    }
 }
 
 fn told(preview: &AllocationsPreview) -> Vec<(Amount, Option<Reason>)> {
