@@ -146,6 +146,7 @@ pub fn messages() -> Vec<Entry> {
         query::<w::GetApproval>(),
         query::<w::ListApprovals>(),
         query::<w::ListDelegations>(),
+        query::<w::StepQuestion>(),
         query::<w::GetRules>(),
         query::<w::ListRuleVersions>(),
         query::<w::SimulateRules>(),

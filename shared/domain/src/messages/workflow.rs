@@ -586,6 +586,11 @@ pub struct StepQuestion {
     pub parameters: Option<serde_json::Value>,
 }
 
+impl Query for StepQuestion {
+    const SUBJECT: &'static str = "tranche.step.{name}";
+    type Reply = StepAnswer;
+}
+
 /// What a program answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
