@@ -236,3 +236,37 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_tried_again_stays_stuck_and_who_answered_wrongly_once_is_not_passed_over() {
+    let ask = StepDefinition { step: StepName::Ask, program: Some("kyc".into()), predicate: None, hours: None };
+    let step = |step| StepDefinition { step, program: None, predicate: None, hours: None };
+    let program = StepProgram {
+        timeout_seconds: 1,
+        attempts: 3,
+        when_absent: WhenAbsent::GoOn,
+        advisory: false,
+        undo: false,
+        answer: None,
+        parameters: None,
+    };
+    let rules = RuleLayer {
+        allocation_steps: Some(vec![step(StepName::Validate), ask, step(StepName::Approve), step(StepName::Activate)]),
+        programs: Some(BTreeMap::from([("kyc".to_owned(), program)])),
+        ..RuleLayer::default()
+    };
+    let (mut instance, _) = run(SubjectKind::Allocation, &rules.complete().unwrap(), 1, Fault::None);
+    for (wrong_first, ended) in [(false, StepStatus::Skipped), (true, StepStatus::Failed)] {
+        let again = &mut instance.workflow.steps[1];
+        (again.status, again.attempts, again.answered_wrongly) = (StepStatus::Running, 1, false);
+        instance.workflow.steps[3].status = StepStatus::Pending;
+        instance.workflow.stuck = true;
+        let nobody = || Outcome::Unanswered("nobody answered".into());
+        let first = if wrong_first { Outcome::Invalid("no json".into()) } else { nobody() };
+        conclude(&mut instance, StepName::Ask, first, DateTime::UNIX_EPOCH);
+        assert!(instance.workflow.stuck, "the step has not ended");
+        instance.workflow.steps[1].attempts = 3;
+        conclude(&mut instance, StepName::Ask, nobody(), DateTime::UNIX_EPOCH);
+        assert_eq!((instance.workflow.steps[1].status, instance.workflow.stuck), (ended, false));
+    }
+}
