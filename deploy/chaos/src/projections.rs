@@ -179,7 +179,7 @@ fn sums() -> Vec<(String, Means, String)> {
         sum(
             "a fund has allocated what its allocations hold, and not more than its size",
             "select count(*) from allocation_status.funds as fund
-             left join (select fund_id, sum(amount) as amount from allocation_status.allocations where decision <> 'denied' group by fund_id)
+             left join (select fund_id, sum(amount) as amount from allocation_status.allocations where decision in ('pending_approval', 'active') group by fund_id)
                   as allocation on allocation.fund_id = fund.id
              where allocated <> coalesce(amount, 0) or allocated > size"
                 .into(),
@@ -223,7 +223,7 @@ fn sums() -> Vec<(String, Means, String)> {
                     union all
                     select state->>'fund_id', state->>'currency', 0, 0, 0, 0, 0, 0, 0, 0, (state->>'amount')::numeric,
                            (state->>'decision' = 'active')::int
-                    from allocation where state->>'decision' <> 'denied'
+                    from allocation where state->>'decision' in ('pending_approval', 'active')
                  ), computed as (
                     select holder, holder_id, currency, array[sum(called), sum(paid), sum(impact), sum(unapplied), sum(lines), sum(lines_paid),
                            sum(committed), sum(commitments), sum(allocated), sum(allocations)] as figures

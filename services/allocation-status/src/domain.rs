@@ -1,12 +1,13 @@
 //! The decisions about funds and allocations, as functions of states and nothing else.
 
 use ::domain::messages::allocation_status::{
-    Allocation, AllocationDecision, Fund, FundStatus, FundingStatus, ProposeAllocation, RegisterFund,
+    Allocation, AllocationChange, AllocationDecision, Fund, FundStatus, FundingStatus, ProposeAllocation, RegisterFund, SettleWithdrawal,
+    Withdrawal,
 };
-use ::domain::messages::deals::{Deal, STAGES_CLOSED_TO_ALLOCATION};
+use ::domain::messages::deals::Deal;
 use ::domain::money::same_currency;
 use ::domain::rejection::check_text;
-use ::domain::rules::{Rules, RulesUsed};
+use ::domain::rules::{Rules, RulesUsed, WhenWithdrawn};
 use ::domain::{Amount, Money, Reason, Rejection, calendar, ids};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -51,7 +52,7 @@ pub fn propose(proposal: &Proposal<'_>, command: &ProposeAllocation) -> Result<A
     rules.check_details(&command.security_type, command.details.as_ref())?;
     same_currency(fund.currency, command.currency.unwrap_or(fund.currency))?;
     let amount = Money::positive(command.amount, fund.currency)?.amount();
-    if STAGES_CLOSED_TO_ALLOCATION.contains(&deal.stage.as_str()) {
+    if deal.is_off() {
         return Err(Reason::DealClosedToAllocation.with(format!("deal {} is {}", deal.id, deal.stage)));
     }
     if amount < rules.allocation_min {
@@ -113,6 +114,7 @@ pub fn allocation(proposal: &Proposal<'_>, command: &ProposeAllocation, amount: 
         requested_by: made.by,
         workflow_id: ids::workflow_id(made.id),
         rules: made.rules,
+        withdrawal: None,
         decision: AllocationDecision::PendingApproval,
         called: fund.currency.zero(),
         paid: fund.currency.zero(),
@@ -141,6 +143,86 @@ pub fn decide(allocation: &Allocation, denied: bool) -> Result<AllocationDecisio
         AllocationDecision::PendingApproval => Ok(AllocationDecision::Active),
         _ => Err(Reason::AllocationNotPending.with(format!("allocation {} is {}", allocation.id, allocation.status))),
     }
+}
+
+/// Why an allocation is taken back, and by whom.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What becomes of it.
+    pub then: WhenWithdrawn,
+    /// Who asks.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Who takes allocations back whose deal will not happen.
+const DEAL_SYSTEM: &str = "deal-system";
+
+/// What the rules say of an allocation whose deal will not happen. Where they contradict each other, people decide.
+pub fn deal_is_off(deal_stage: &str, allocation: &Allocation, rules: &Result<Rules, Rejection>, at: DateTime<Utc>) -> Asked {
+    let then = match (rules, allocation.decision) {
+        (Err(_), _) => WhenWithdrawn::Alert,
+        (Ok(rules), AllocationDecision::PendingApproval) => rules.deal_withdrawn.pending,
+        (Ok(rules), _) => rules.deal_withdrawn.active,
+    };
+    Asked { then, by: DEAL_SYSTEM.into(), reason: format!("the deal is {deal_stage}"), at }
+}
+
+/// Takes a pending allocation back, or begins to take back one in force; returns what happened to it.
+///
+/// # Errors
+/// `allocation_not_active` where there is nothing left to take back, or it is being taken back already.
+pub fn withdraw(allocation: &mut Allocation, asked: Asked) -> Result<AllocationChange, Rejection> {
+    let is_underway = allocation.withdrawal.as_ref().is_some_and(|withdrawal| withdrawal.then != WhenWithdrawn::Alert);
+    if is_underway || !allocation.decision.holds_capacity() {
+        let state = if is_underway { "being taken back" } else { allocation.status.as_str() };
+        return Err(Reason::AllocationNotActive.with(format!("allocation {} is {state}", allocation.id)));
+    }
+    let Asked { then, by, reason, at } = asked;
+    if allocation.decision == AllocationDecision::PendingApproval && then != WhenWithdrawn::Alert {
+        allocation.decision = AllocationDecision::Cancelled;
+        allocation.withdrawal = None;
+        derive(allocation);
+        return Ok(AllocationChange::Cancelled { reason });
+    }
+    let workflow_id = ids::derived(&format!("withdrawal {}", allocation.version + 1), allocation.id);
+    allocation.withdrawal = Some(Withdrawal { then, at, by, reason, workflow_id });
+    Ok(AllocationChange::WithdrawalAsked)
+}
+
+/// Reduces an allocation that is taken back to what is called for it, cancels it where nothing is, or leaves it as it is; returns what
+/// happened to it.
+///
+/// # Errors
+/// `allocation_not_withdrawn`, `call_exceeds_allocation`.
+pub fn settle(allocation: &mut Allocation, command: &SettleWithdrawal) -> Result<AllocationChange, Rejection> {
+    let of_workflow = |withdrawal: &Withdrawal| withdrawal.workflow_id == command.workflow_id;
+    let is_underway = allocation.decision == AllocationDecision::Active && allocation.withdrawal.as_ref().is_some_and(of_workflow);
+    let Some(withdrawal) = allocation.withdrawal.take_if(|_| is_underway) else {
+        return Err(Reason::AllocationNotWithdrawn.with(format!("allocation {} is {}", allocation.id, allocation.status)));
+    };
+    if let Some(reason) = &command.kept_because {
+        allocation.withdrawal = Some(Withdrawal { then: WhenWithdrawn::Alert, ..withdrawal });
+        return Ok(AllocationChange::WithdrawalRefused { reason: reason.clone() });
+    }
+    let called = allocation.currency.zero() + command.called;
+    if called > allocation.amount {
+        allocation.withdrawal = Some(withdrawal);
+        return Err(
+            Reason::CallExceedsAllocation.with(format!("{called} are called of {} of allocation {}", allocation.amount, allocation.id))
+        );
+    }
+    if !called.is_positive() {
+        allocation.decision = AllocationDecision::Cancelled;
+        derive(allocation);
+        return Ok(AllocationChange::Cancelled { reason: withdrawal.reason });
+    }
+    let by = allocation.amount - called;
+    allocation.amount = called;
+    Ok(AllocationChange::Reduced { by })
 }
 
 /// Writes the derived parts of an allocation.

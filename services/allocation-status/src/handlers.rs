@@ -16,10 +16,12 @@ use uuid::Uuid;
 use crate::{AllocationStatus, domain, store};
 
 mod proposals;
+mod withdrawals;
 
 impl Follow<Deal> for AllocationStatus {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Deal>]) -> Result<(), Fault> {
-        store::copy_deals(tx, batch).await
+        store::copy_deals(tx, batch).await?;
+        withdrawals::of_deals_that_are_off(tx, batch).await
     }
 }
 

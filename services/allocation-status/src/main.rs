@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::{
     Allocation, DecideAllocation, Fund, GetAllocation, GetDeal, GetFund, ListAllocations, ListDeals, ListFunds, PreviewAllocations,
-    ProposeAllocation, ProposeAllocations, RegisterFund,
+    ProposeAllocation, ProposeAllocations, RegisterFund, SettleWithdrawal, WithdrawAllocation,
 };
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::Deal;
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         .answers::<ProposeAllocation>()
         .answers::<ProposeAllocations>()
         .answers::<DecideAllocation>()
+        .answers::<WithdrawAllocation>()
+        .answers::<SettleWithdrawal>()
         .shows::<GetFund>()
         .shows::<ListFunds>()
         .shows::<GetDeal>()

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund, FundStatus, FundingStatus};
 use ::domain::messages::capital_calls::CallLine;
-use ::domain::messages::deals::{DEAL_SCHEMA_VERSION, Deal};
+use ::domain::messages::deals::{DEAL_SCHEMA_VERSION, Deal, STAGES_CLOSED_TO_ALLOCATION};
 use ::domain::{Amount, ids};
 use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx, row};
@@ -31,7 +31,7 @@ pub const TOTALS: [chassis::Total; 3] = [
     (
         "allocated of funds",
         "select funds.id::text, allocated::text, coalesce(computed, 0)::text
-         from funds left join (select fund_id, sum(amount) as computed from allocations where decision <> 'denied' group by fund_id)
+         from funds left join (select fund_id, sum(amount) as computed from allocations where decision in ('pending_approval', 'active') group by fund_id)
               as allocations on fund_id = funds.id
          where allocated <> coalesce(computed, 0)",
     ),
@@ -91,6 +91,7 @@ fn deal(row: &PgRow) -> Result<Deal, Error> {
         sector: row.try_get("sector")?,
         currency: row.try_get::<Option<String>, _>("currency")?.and_then(|code| code.parse().ok()),
         size: row.try_get::<Option<Decimal>, _>("size")?.map(Amount::from_decimal),
+        stage_reply: None,
         created_at: row.try_get("created_at")?,
     })
 }
@@ -238,6 +239,7 @@ fn allocation(row: &PgRow) -> Result<Allocation, Error> {
         requested_by: row.try_get("requested_by")?,
         workflow_id: ids::workflow_id(id),
         rules: row.json("rules")?,
+        withdrawal: row.try_get::<Option<Json<_>>, _>("withdrawal")?.map(|Json(withdrawal)| withdrawal),
         decision: row.named("decision")?,
         called: row.amount("called", currency)?,
         paid: row.amount("paid", currency)?,
@@ -250,7 +252,7 @@ fn allocation(row: &PgRow) -> Result<Allocation, Error> {
 
 /// The allocations of these deals that are pending or active. The deals are locked.
 pub async fn allocations_of_deals(tx: &mut Tx, deal_ids: &[Uuid]) -> Result<Vec<Allocation>, Fault> {
-    let allocations = sqlx::query("select * from allocations where deal_id = any($1) and decision <> 'denied'")
+    let allocations = sqlx::query("select * from allocations where deal_id = any($1) and decision in ('pending_approval', 'active')")
         .bind(deal_ids)
         .try_map(|row| allocation(&row))
         .fetch_all(&mut **tx)
@@ -299,8 +301,11 @@ pub async fn lock_allocations(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid,
 /// Writes what changed on allocations.
 pub async fn save_allocations(tx: &mut Tx, allocations: &[&Allocation]) -> Result<(), Fault> {
     sqlx::query(
-        "update allocations set version = new.version, decision = new.decision, called = new.called, paid = new.paid
-         from unnest($1::uuid[], $2::bigint[], $3::text[], $4::numeric[], $5::numeric[]) as new (id, version, decision, called, paid)
+        "update allocations
+         set version = new.version, decision = new.decision, called = new.called, paid = new.paid, amount = new.amount,
+             withdrawal = new.withdrawal
+         from unnest($1::uuid[], $2::bigint[], $3::text[], $4::numeric[], $5::numeric[], $6::numeric[], $7::jsonb[])
+              as new (id, version, decision, called, paid, amount, withdrawal)
          where allocations.id = new.id",
     )
     .bind(column(allocations, |allocation| allocation.id))
@@ -308,9 +313,28 @@ pub async fn save_allocations(tx: &mut Tx, allocations: &[&Allocation]) -> Resul
     .bind(column(allocations, |allocation| row::name(&allocation.decision)))
     .bind(column(allocations, |allocation| allocation.called.decimal()))
     .bind(column(allocations, |allocation| allocation.paid.decimal()))
+    .bind(column(allocations, |allocation| allocation.amount.decimal()))
+    .bind(column(allocations, |allocation| allocation.withdrawal.as_ref().map(Json)))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// The allocations that hold capacity for deals of these that will not happen, with the deals' stages; those that are being taken back, or
+/// of which people were told, are left out. Locked.
+pub async fn lock_allocations_of_deals_off(tx: &mut Tx, deal_ids: &[Uuid]) -> Result<Vec<(Allocation, String)>, Fault> {
+    let allocations = sqlx::query(
+        "select allocations.*, deals.stage
+         from allocations join deals on deals.id = deal_id
+         where deal_id = any($1) and deals.stage = any($2) and decision in ('pending_approval', 'active') and withdrawal is null
+         order by allocations.id for no key update of allocations",
+    )
+    .bind(deal_ids)
+    .bind(STAGES_CLOSED_TO_ALLOCATION)
+    .try_map(|row| Ok((allocation(&row)?, row.try_get("stage")?)))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(allocations)
 }
 
 /// One allocation.

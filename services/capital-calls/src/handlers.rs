@@ -27,6 +27,7 @@ mod ledger;
 mod matching;
 mod payments;
 mod refunds;
+mod rescind;
 mod reversals;
 mod show;
 

@@ -14,9 +14,9 @@ use ::domain::messages::capital_calls::{
     GetNotice, GetPayment, GetRefund, HoldClosing, Investor, ListBankAccounts, ListBankDetails, ListBankEntries, ListCallLines,
     ListCapitalCalls, ListColumnMaps, ListCommitments, ListInvestors, ListPayments, ListRefunds, ListRemedies, MatchBankEntry,
     NoticeFailure, PreviewCapitalCall, PreviewClosing, ProposeBankDetails, RecordCommitment, RecordPayment, RecordPayments, RecordPayout,
-    RecordReceipt, RecordRemedy, Refund, RegisterBankAccount, RegisterInvestor, RejectBankDetails, RejectBankEntry, ReleasePayment,
-    RequestInterestPayout, RequestRefund, RescindCapitalCall, RevealBankDetails, ReversePayment, SaveColumnMap, StageBankEntries,
-    SubmitCapitalCall, SubmitDraft, TransferCommitment, UseCredit,
+    RecordReceipt, RecordRemedy, Refund, RegisterBankAccount, RegisterInvestor, RejectBankDetails, RejectBankEntry, ReleaseAllocation,
+    ReleasePayment, RequestInterestPayout, RequestRefund, RescindCapitalCall, RevealBankDetails, ReversePayment, SaveColumnMap,
+    StageBankEntries, SubmitCapitalCall, SubmitDraft, TransferCommitment, UseCredit,
 };
 use chassis::{Card, Copies};
 
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         .answers::<CancelCapitalCall>()
         .answers::<DecideCapitalCall>()
         .answers::<RescindCapitalCall>()
+        .answers::<ReleaseAllocation>()
         .answers::<RecordPayment>()
         .answers::<RecordPayments>()
         .answers::<RecordReceipt>()

@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 
+use ::domain::Amount;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
 use ::domain::messages::capital_calls::Investor;
+use ::domain::rules::WhenWithdrawn;
 use chassis::row::{column, decimals};
 use chassis::{Fault, RowExt, Seen, Tx};
 use sqlx::postgres::PgRow;
@@ -164,10 +166,11 @@ pub async fn copy_funds(tx: &mut Tx, funds: &[Seen<Fund>]) -> Result<(), Fault> 
 /// Keeps the newest version of each allocation.
 pub async fn copy_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>]) -> Result<(), Fault> {
     sqlx::query(
-        "insert into allocations (id, epoch, version, fund_id, amount, active)
-         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::numeric[], $6::bool[])
+        "insert into allocations (id, epoch, version, fund_id, amount, active, withdrawing)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::numeric[], $6::bool[], $7::bool[])
          on conflict (id) do update
-         set epoch = excluded.epoch, version = excluded.version, amount = excluded.amount, active = excluded.active
+         set epoch = excluded.epoch, version = excluded.version, amount = excluded.amount, active = excluded.active,
+             withdrawing = excluded.withdrawing
          where (excluded.epoch, excluded.version) > (allocations.epoch, allocations.version)",
     )
     .bind(column(allocations, |seen| seen.state.id))
@@ -176,6 +179,7 @@ pub async fn copy_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>]) -> 
     .bind(column(allocations, |seen| seen.state.fund_id))
     .bind(decimals(allocations, |seen| seen.state.amount))
     .bind(column(allocations, |seen| seen.state.decision == AllocationDecision::Active))
+    .bind(column(allocations, |seen| seen.state.withdrawal.as_ref().is_some_and(|withdrawal| withdrawal.then != WhenWithdrawn::Alert)))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -230,9 +234,30 @@ fn allocation(row: &PgRow) -> Result<AllocationCopy, Error> {
         id: row.try_get("id")?,
         fund_id: row.try_get("fund_id")?,
         amount: row.number("amount")?,
-        active: row.try_get("active")?,
+        active: row.try_get::<bool, _>("active")? && !is_released(row)?,
         called: row.number("called")?,
     })
+}
+
+/// Whether no more is called for an allocation: it is being taken back, or will be by a version that has not come yet.
+fn is_released(row: &PgRow) -> Result<bool, Error> {
+    let released: Option<i64> = row.try_get("released_version")?;
+    Ok(row.try_get("withdrawing")? || released.is_some_and(|released| row.try_get("version").is_ok_and(|version: i64| version < released)))
+}
+
+/// Has no more called for allocations from a version of theirs on; returns what is called for them.
+pub async fn release_allocations(tx: &mut Tx, released: &[(Uuid, i64)]) -> Result<HashMap<Uuid, Amount>, Fault> {
+    let called: Vec<PgRow> = sqlx::query(
+        "update allocations set released_version = new.version
+         from (select id, max(version) as version from unnest($1::uuid[], $2::bigint[]) as new (id, version) group by id) as new
+         where allocations.id = new.id
+         returning allocations.id, called",
+    )
+    .bind(column(released, |(id, _)| *id))
+    .bind(column(released, |(_, version)| *version))
+    .fetch_all(&mut **tx)
+    .await?;
+    called.iter().map(|row| Ok((row.try_get("id")?, row.number("called")?))).collect()
 }
 
 /// The allocations with these ids.

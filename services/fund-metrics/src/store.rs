@@ -96,7 +96,7 @@ pub async fn keep_commitments(tx: &mut Tx, commitments: &[Seen<Commitment>], cha
 /// Keeps the newest version of each allocation and adds the differences.
 pub async fn keep_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>], changes: &mut Changes) -> Result<(), Fault> {
     let holds = |seen: &Seen<Allocation>| match seen.state.decision {
-        AllocationDecision::Denied => rust_decimal::Decimal::ZERO,
+        AllocationDecision::Denied | AllocationDecision::Cancelled => rust_decimal::Decimal::ZERO,
         AllocationDecision::PendingApproval | AllocationDecision::Active => seen.state.amount.decimal(),
     };
     let rows = sqlx::query(

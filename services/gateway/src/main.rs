@@ -61,6 +61,7 @@ pub fn routes() -> Vec<Route> {
         query::<allocation::PreviewAllocations>("POST", "/deals/{deal_id}/allocations/preview", PROPOSERS),
         query::<allocation::ListAllocations>("GET", "/allocations", READERS),
         query::<allocation::GetAllocation>("GET", "/allocations/{allocation_id}", READERS),
+        command::<allocation::WithdrawAllocation>("POST", "/allocations/{allocation_id}/withdraw", CALLERS).gives(202),
         query::<flow::ListWorkflows>("GET", "/workflows", READERS),
         query::<flow::GetWorkflow>("GET", "/workflows/{workflow_id}", READERS),
         command::<flow::SteerWorkflow>("POST", "/workflows/{workflow_id}/actions", REQUESTERS),

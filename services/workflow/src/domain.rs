@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use ::domain::messages::capital_calls::Priority;
+use ::domain::messages::deals::{Deal, STAGES_CLOSED_TO_ALLOCATION, StageReply};
 use ::domain::messages::workflow::{Pause, Step, StepName, StepStatus, SubjectKind, Workflow, WorkflowAction, WorkflowStatus};
 use ::domain::predicate::{Facts, Predicate};
 use ::domain::rejection::check_text;
-use ::domain::rules::{ApprovalTier, Rules, StepDefinition, StepProgram, decisive};
+use ::domain::rules::{ApprovalTier, Rules, StageAsked, StepDefinition, StepProgram, decisive};
 use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,26 @@ pub struct Subject {
     /// Hours in one step after which it counts as stuck; 0: never.
     #[serde(default = "stuck_after_hours")]
     pub stuck_after_hours: u16,
+    /// How the deal system is asked to move the deal on.
+    #[serde(default)]
+    pub stage: StageAsked,
+    /// How often the deal system was asked.
+    #[serde(default)]
+    pub stage_attempts: i64,
+    /// How an allocation is taken back.
+    #[serde(default)]
+    pub take_back: Option<TakeBack>,
+}
+
+/// How an allocation is taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeBack {
+    /// The version of the allocation that is taken back.
+    pub version: i64,
+    /// Whether calls that were issued for it and nothing else are rescinded.
+    pub rescind: bool,
+    /// Why.
+    pub reason: String,
 }
 
 /// Hours after which a workflow counts as stuck whose rules are not known: it began before they said anything of it, or they contradict
@@ -95,6 +116,9 @@ impl Subject {
             security_type: String::new(),
             details: None,
             stuck_after_hours: stuck_after_hours(),
+            stage: StageAsked::default(),
+            stage_attempts: 0,
+            take_back: None,
         }
     }
 
@@ -109,6 +133,7 @@ impl Subject {
         self.predicates =
             rules.predicates.iter().filter(|(name, _)| looked_at.contains(name)).map(|(name, of)| (name.clone(), of.clone())).collect();
         self.stuck_after_hours = rules.stuck_after_hours;
+        self.stage = rules.stage_request.clone();
     }
 
     /// What conditions see of it.
@@ -164,6 +189,7 @@ fn validated_note(kind: SubjectKind) -> &'static str {
         SubjectKind::Allocation => "deal selected, fund assigned, amount validated; limits, duplicates and capacity checked",
         SubjectKind::CapitalCall => "purposes, allocations and unfunded commitments checked",
         SubjectKind::Refund => "credit checked and kept for the refund",
+        SubjectKind::Withdrawal => "to be taken back, as the rules or a person decided",
     }
 }
 
@@ -190,7 +216,10 @@ pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<
     // what is held is given back without waiting for anybody
     workflow.paused = None;
     finish_step(workflow, StepStatus::Failed, Some(rejection.to_string()), now);
-    if !was_compensating {
+    if is_decided(workflow) {
+        // what is decided is not given back
+        workflow.error = Some(Problem::from(rejection));
+    } else if !was_compensating {
         for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending) {
             (step.status, step.until) = (StepStatus::Skipped, None);
         }
@@ -289,8 +318,83 @@ pub fn asks(workflow: &Workflow) -> bool {
 
 /// When the time is over that a workflow waits for.
 pub fn waits_until(workflow: &Workflow) -> Option<DateTime<Utc>> {
-    let waits = |step: &&Step| step.name == StepName::Wait && step.status == StepStatus::Waiting;
+    let waits = |step: &&Step| matches!(step.name, StepName::Wait | StepName::RequestStage) && step.status == StepStatus::Waiting;
     workflow.steps.iter().find(waits).filter(|_| workflow.paused.is_none())?.until
+}
+
+/// The deal whose next stage a workflow waits for.
+pub fn awaited_deal(workflow: &Workflow, subject: &Subject) -> Option<Uuid> {
+    let waits = |step: &Step| step.name == StepName::RequestStage && step.status == StepStatus::Waiting;
+    subject.deal_id.filter(|_| workflow.steps.iter().any(waits))
+}
+
+/// What the deal system says of a deal.
+#[derive(Clone, Debug, Default)]
+pub struct DealHeard {
+    /// The stage that it is in; empty where nothing was heard of it.
+    pub stage: String,
+    /// What it said last to a request of ours.
+    pub reply: Option<StageReply>,
+}
+
+impl DealHeard {
+    /// What a deal's newest state says.
+    pub fn of(deal: &Deal) -> DealHeard {
+        DealHeard { stage: deal.stage.clone(), reply: deal.stage_reply.clone() }
+    }
+}
+
+/// Ends the step in which the deal system is asked for a stage, where that is answered; whether it is.
+pub fn hear_of_deal(workflow: &mut Workflow, subject: &Subject, request_id: Uuid, heard: &DealHeard, now: DateTime<Utc>) -> bool {
+    let asked = &subject.stage.stage;
+    let reply = heard.reply.as_ref().filter(|reply| reply.request_id == request_id);
+    let (status, note, error) = match reply {
+        _ if heard.stage == *asked => (StepStatus::Done, format!("the deal is in stage {asked}"), None),
+        Some(reply) if reply.accepted => (StepStatus::Done, format!("the deal system moves the deal to {asked}"), None),
+        Some(reply) => {
+            let why = reply.reason.as_deref().unwrap_or("it gives no reason");
+            (StepStatus::Skipped, format!("the deal system refused: {why}"), Some(Reason::StageRequestRefused.with(why)))
+        }
+        None if STAGES_CLOSED_TO_ALLOCATION.contains(&heard.stage.as_str()) => {
+            (StepStatus::Skipped, format!("the deal is {}", heard.stage), None)
+        }
+        None => return false,
+    };
+    finish_step(workflow, status, Some(note), now);
+    workflow.error = error.map(Problem::from);
+    true
+}
+
+/// Notes that the deal system was asked once more. The step has its answer waited for, unless the rules do without.
+pub fn asked_for_stage(workflow: &mut Workflow, subject: &mut Subject, now: DateTime<Utc>) {
+    subject.stage_attempts += 1;
+    let StageAsked { stage, answer_within_hours, attempts } = &subject.stage;
+    let note = format!("the deal system was asked for stage {stage}, {} of {attempts} times", subject.stage_attempts);
+    workflow.error = None;
+    if *answer_within_hours == 0 {
+        return finish_step(workflow, StepStatus::Done, Some(note), now);
+    }
+    if let Some(step) = next_step(workflow) {
+        (step.status, step.note) = (StepStatus::Waiting, Some(note));
+        step.until = Some(now + TimeDelta::hours(i64::from(*answer_within_hours)));
+    }
+    derive(workflow);
+}
+
+/// Ends the waiting of a workflow whose time is over: it goes on, or the deal system is asked again, until it has been asked often enough.
+pub fn go_on_after_waiting(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>) {
+    match next_step(workflow) {
+        Some(step) if step.name == StepName::RequestStage && subject.stage_attempts < i64::from(subject.stage.attempts) => {
+            (step.status, step.until) = (StepStatus::Pending, None);
+            derive(workflow);
+        }
+        Some(step) if step.name == StepName::RequestStage => {
+            let why = format!("the deal system did not move the deal to {} in {} requests", subject.stage.stage, subject.stage_attempts);
+            finish_step(workflow, StepStatus::Skipped, Some(why.clone()), now);
+            workflow.error = Some(Problem::from(Reason::StageRequestUnanswered.with(why)));
+        }
+        _ => finish_step(workflow, StepStatus::Done, Some("the time is over".into()), now),
+    }
 }
 
 /// When a workflow begins to count as stuck; none while votes or a time are waited for, and once it has ended.
@@ -334,7 +438,8 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
         return false;
     }
     let decides = |step: &&mut Step| {
-        matches!(step.name, StepName::Activate | StepName::Issue | StepName::Release | StepName::GiveBack)
+        // of a withdrawal the last word is its allocation's
+        matches!(step.name, StepName::Activate | StepName::Issue | StepName::Release | StepName::Reduce | StepName::GiveBack)
             && matches!(step.status, StepStatus::Done | StepStatus::Failed)
     };
     // what was given back was not activated: the last one decided
@@ -374,6 +479,13 @@ pub fn withdraw(workflow: &mut Workflow, why: &str, now: DateTime<Utc>) -> bool 
         return false;
     }
     workflow.paused = None;
+    if is_decided(workflow) {
+        // as many steps as there are: each round ends one
+        for _ in 0..workflow.steps.len() {
+            finish_step(workflow, StepStatus::Skipped, Some(why.to_owned()), now);
+        }
+        return true;
+    }
     refuse_step(workflow, Reason::Withdrawn.with(why), now);
     for step in workflow.steps.iter_mut().filter(|step| step.name == StepName::GiveBack) {
         (step.status, step.started_at, step.finished_at) = (StepStatus::Skipped, Some(now), Some(now));
@@ -381,6 +493,12 @@ pub fn withdraw(workflow: &mut Workflow, why: &str, now: DateTime<Utc>) -> bool 
     }
     derive(workflow);
     true
+}
+
+/// Whether its subject is decided as it was asked for.
+fn is_decided(workflow: &Workflow) -> bool {
+    let decides = decisive(workflow.subject_kind);
+    workflow.steps.iter().any(|step| step.name == decides && step.status == StepStatus::Done)
 }
 
 fn is_giving_back(workflow: &Workflow) -> bool {
@@ -414,11 +532,15 @@ fn expects(workflow: &Workflow, step: &Step) -> String {
         return format!("an admin has it go on: {} paused it, {}", pause.by, pause.reason);
     }
     let owner = match workflow.subject_kind {
-        SubjectKind::Allocation => "allocation-status",
+        SubjectKind::Withdrawal if step.name == StepName::TakeBack => "capital-calls",
+        SubjectKind::Allocation | SubjectKind::Withdrawal => "allocation-status",
         SubjectKind::CapitalCall | SubjectKind::Refund => "capital-calls",
     };
     match (step.name, step.until, &step.program) {
         (StepName::Approve, ..) => step.note.clone().unwrap_or_else(|| "votes".into()),
+        (StepName::RequestStage, Some(until), _) => {
+            format!("the deal system moves the deal, until {}", until.to_rfc3339_opts(SecondsFormat::Secs, true))
+        }
         (StepName::Wait, Some(until), _) => format!("it is {}", until.to_rfc3339_opts(SecondsFormat::Secs, true)),
         (StepName::Ask | StepName::Undo, _, Some(program)) => format!("the answer of the program {program}"),
         _ => format!("the answer of {owner}"),

@@ -9,7 +9,7 @@ use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, CastVotes, GetApproval, GetWorkflow, ListApprovals, ListWorkflows, StepName,
     StepStatus, SubjectKind, Vote, VoteCounted, Workflow, WorkflowChange, WorkflowStatus,
 };
-use ::domain::rules::{ApprovalTier, RuleLayer, Rules, RulesUsed};
+use ::domain::rules::{ApprovalTier, RuleLayer, Rules, RulesUsed, WhenWithdrawn};
 use ::domain::{Amount, Page, Reason, Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Show, Tx, cursor};
@@ -17,15 +17,17 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::domain::{Decided, Subject};
+use crate::domain::{Decided, Subject, TakeBack};
 use crate::store::Instance;
 use crate::{WorkflowService, domain, store};
 
 mod changes;
+mod deals;
 mod delegations;
 mod rules;
 mod steering;
 
+pub use deals::request_stages;
 pub use rules::RulesInTime;
 pub use steering::{Deadlines, step_on};
 
@@ -70,12 +72,16 @@ impl Follow<Allocation> for WorkflowService {
                 decided: match state.decision {
                     AllocationDecision::PendingApproval => None,
                     AllocationDecision::Active => Some(Decided::Granted),
-                    AllocationDecision::Denied => Some(Decided::Denied),
+                    AllocationDecision::Denied | AllocationDecision::Cancelled => Some(Decided::Denied),
                 },
             };
             (&seen.context, request)
         });
-        start(tx, requests.collect()).await
+        let withdrawals = batch.iter().filter_map(|seen| Some((&seen.context, withdrawal_of(seen)?)));
+        start(tx, requests.chain(withdrawals).collect()).await?;
+        let cancelled = batch.iter().filter(|seen| seen.state.decision == AllocationDecision::Cancelled);
+        let cancelled = cancelled.map(|seen| (seen.state.id, &seen.context)).collect();
+        changes::withdraw(tx, SubjectKind::Allocation, &cancelled).await
     }
 }
 
@@ -115,8 +121,31 @@ impl Follow<Refund> for WorkflowService {
         });
         start(tx, requests.collect()).await?;
         let cancelled = batch.iter().filter(|seen| seen.state.decision == RefundDecision::Cancelled);
-        changes::withdraw(tx, &cancelled.map(|seen| (seen.state.id, &seen.context)).collect()).await
+        changes::withdraw(tx, SubjectKind::Refund, &cancelled.map(|seen| (seen.state.id, &seen.context)).collect()).await
     }
+}
+
+/// What is to be done about an allocation that is taken back. Where people decide first, there is nothing.
+fn withdrawal_of(seen: &Seen<Allocation>) -> Option<Request> {
+    let state = &seen.state;
+    let withdrawal = state.withdrawal.as_ref().filter(|withdrawal| withdrawal.then != WhenWithdrawn::Alert)?;
+    let rescind = withdrawal.then == WhenWithdrawn::Rescind;
+    let content = format!("{}/{}/{}/{rescind}", state.id, state.amount, state.currency.code());
+    Some(Request {
+        kind: SubjectKind::Withdrawal,
+        workflow_id: withdrawal.workflow_id,
+        subject_id: state.id,
+        fund_id: state.fund_id,
+        requested_by: withdrawal.by.clone(),
+        created_at: withdrawal.at,
+        subject: Subject {
+            deal_id: Some(state.deal_id),
+            take_back: Some(TakeBack { version: state.version, rescind, reason: withdrawal.reason.clone() }),
+            ..Subject::of(&state.fund_type, state.amount, state.currency, &hash(content.as_bytes()))
+        },
+        epoch: seen.epoch,
+        decided: None,
+    })
 }
 
 /// What is called before a return is netted: that is what is approved.

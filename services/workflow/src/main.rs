@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::capital_calls::{CapitalCall, Refund};
+use ::domain::messages::deals::Deal;
 use ::domain::messages::workflow::{
     CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, GrantDelegation, ListApprovals,
     ListDelegations, ListRuleChanges, ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RevokeDelegation, RollBackRules,
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         .follows::<Allocation>(Copies::Ids(store::ALLOCATIONS))
         .follows::<CapitalCall>(Copies::Versions(store::CALLS))
         .follows::<Refund>(Copies::Ids(store::REFUNDS))
+        .follows::<Deal>(Copies::OfOutsider)
         .runs(steps::Steps { asks: false })
         .runs(steps::Steps { asks: true })
         .runs(handlers::Deadlines)

@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ::domain::messages::allocation_status::DecideAllocation;
-use ::domain::messages::capital_calls::{DecideCapitalCall, DecideRefund};
-use ::domain::messages::deals::{StageRequest, StageRequestChange};
+use ::domain::messages::allocation_status::{DecideAllocation, SettleWithdrawal};
+use ::domain::messages::capital_calls::{AllocationReleased, DecideCapitalCall, DecideRefund, ReleaseAllocation};
 use ::domain::messages::workflow::{Pause, Step, StepAnswer, StepDecision, StepName, StepQuestion, StepStatus, SubjectKind, Workflow};
 use ::domain::rules::{StepProgram, WhenAbsent};
 use ::domain::{Actor, Problem, Reason, Rejection, ids, shape};
@@ -17,7 +16,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::domain;
-use crate::handlers::step_on;
+use crate::handlers::{request_stages, step_on};
 use crate::store::{self, Instance};
 
 /// A claimed step is left alone by other replicas for so long.
@@ -29,8 +28,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// What a step's owner does not know it may not know yet: its copies are compared within a minute. A step that was refused for so many
 /// attempts, more than a minute in all, names something that was forgotten, because a database was set back.
 const COPY_ATTEMPTS: i32 = 10;
-/// The stage that we ask the deal system for after an allocation.
-const STAGE_AFTER_ALLOCATION: &str = "committed";
 
 /// Most characters of a program's note that are kept.
 const NOTE_CHARACTERS_MAX: usize = 500;
@@ -58,7 +55,9 @@ pub enum Outcome {
 fn outcome(kind: SubjectKind, step: StepName, attempts: i32, answer: Result<Result<(), Rejection>, Unanswered>) -> Outcome {
     // the subject's owner made it before the workflow began: it has forgotten it, its database was set back
     let forgotten = match kind {
-        SubjectKind::Allocation => Reason::UnknownAllocation,
+        // capital-calls may not have heard of it yet
+        SubjectKind::Withdrawal if step == StepName::TakeBack => Reason::UnknownWorkflow,
+        SubjectKind::Allocation | SubjectKind::Withdrawal => Reason::UnknownAllocation,
         SubjectKind::CapitalCall => Reason::UnknownCapitalCall,
         SubjectKind::Refund => Reason::UnknownRefund,
     };
@@ -126,8 +125,18 @@ impl Errand for Steps {
             // begun where nobody is asked for it
             (StepName::Wait, _) => Outcome::Done("nothing to do".into()),
             // written into the log when the outcome is recorded
-            (StepName::RequestStage, _) => Outcome::Done(format!("deal system asked for stage {STAGE_AFTER_ALLOCATION}")),
+            (StepName::RequestStage, _) => Outcome::Done("the deal system is asked".into()),
             (StepName::Validate | StepName::Approve, _) => Outcome::Done("nothing to do".into()),
+            (StepName::TakeBack, _) => release(courier, &key, &context, instance, attempts).await,
+            (_, SubjectKind::Withdrawal) => {
+                let command = SettleWithdrawal {
+                    allocation_id: workflow.subject_id,
+                    workflow_id: workflow.id,
+                    called: released(workflow).map_or(instance.subject.amount, |released| released.called),
+                    kept_because: denied,
+                };
+                decided(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
+            }
             (_, SubjectKind::Allocation) => {
                 let command = DecideAllocation { allocation_id: workflow.subject_id, denied_because: denied };
                 decided(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
@@ -156,21 +165,27 @@ impl Errand for Steps {
         let ids: Vec<Uuid> = done.iter().map(|((instance, _), _)| instance.workflow.id).collect();
         let stored = store::lock(tx, &ids).await?;
         let mut saved = Vec::with_capacity(done.len());
+        let mut for_stages = Vec::new();
         let mut steps = HashMap::new();
         for ((mut instance, step), outcome) in done {
             // a step that took longer than its lease was taken over, and one that somebody stopped is done again; the other's record stands
             if stored.get(&instance.workflow.id).is_none_or(|stored| stored.workflow.version != instance.workflow.version) {
                 continue;
             }
-            let is_done = matches!(outcome, Outcome::Done(_));
+            steps.insert(instance.workflow.id, step);
+            if step == StepName::RequestStage && instance.subject.deal_id.is_some() {
+                instance.due_at = None;
+                for_stages.push(instance);
+                continue;
+            }
             conclude(&mut instance, step, outcome, now);
             let attempts = domain::next_step(&mut instance.workflow).map(|step| step.attempts);
             instance.due_at = attempts.filter(|attempts| *attempts > 0).map(|attempts| system_now + pause(attempts));
-            if is_done && step == StepName::RequestStage {
-                request_stage(tx, &instance)?;
-            }
-            steps.insert(instance.workflow.id, step);
             saved.push(instance);
+        }
+        if !for_stages.is_empty() {
+            request_stages(tx, &mut for_stages, |instance| own_context(instance, StepName::RequestStage)).await?;
+            saved.append(&mut for_stages);
         }
         step_on(tx, &mut saved, |instance| own_context(instance, steps[&instance.workflow.id])).await
     }
@@ -327,18 +342,30 @@ fn pause(attempts: i32) -> Duration {
     Duration::from_millis(100 << attempts.clamp(0, 9)).min(PAUSE_MAX)
 }
 
-fn request_stage(tx: &mut Tx, instance: &Instance) -> Result<(), Fault> {
-    let Some(deal_id) = instance.subject.deal_id else { return Ok(()) };
-    let request = StageRequest {
-        id: ids::derived("stage-request", instance.workflow.id),
-        deal_id,
-        stage: STAGE_AFTER_ALLOCATION.into(),
-        allocation_id: instance.workflow.subject_id,
-        fund_id: instance.workflow.fund_id,
-        amount: instance.subject.amount,
-        currency: instance.subject.currency,
+/// Has no more called for an allocation; what stays called, and why, stays with the step.
+async fn release(courier: &Courier, key: &str, context: &Context, instance: &Instance, attempts: i32) -> Outcome {
+    let Some(take_back) = &instance.subject.take_back else {
+        return Outcome::Refused(Reason::AllocationNotWithdrawn.with("it is not known how it is taken back"));
     };
-    tx.emit(&own_context(instance, StepName::RequestStage), &request, StageRequestChange::Requested)
+    let command = ReleaseAllocation {
+        allocation_id: instance.workflow.subject_id,
+        version: take_back.version,
+        rescind_because: take_back.rescind.then(|| take_back.reason.clone()),
+    };
+    match courier.command(key, context, &command).await {
+        Ok(Ok(released)) => {
+            let kept = released.kept.iter().map(|kept| format!("; {} stays: {}", kept.call_id, kept.because)).collect::<String>();
+            let note = format!("{} stay called, {} calls rescinded{kept}", released.called, released.rescinded.len());
+            Outcome::Agreed(StepAnswer { decision: StepDecision::Agreed, note: Some(note), data: serde_json::to_value(released).ok() })
+        }
+        answer => outcome(SubjectKind::Withdrawal, StepName::TakeBack, attempts, answer.map(|answer| answer.map(drop))),
+    }
+}
+
+/// What stays called for an allocation that is taken back.
+fn released(workflow: &Workflow) -> Option<AllocationReleased> {
+    let step = workflow.steps.iter().find(|step| step.name == StepName::TakeBack)?;
+    serde_json::from_value(step.answer.clone()?).ok()
 }
 
 #[cfg(test)]

@@ -17,9 +17,11 @@ use uuid::Uuid;
 
 use crate::domain::{self, Subject};
 
+mod deals;
 mod delegations;
 mod rules;
 
+pub use deals::*;
 pub use delegations::*;
 pub use rules::*;
 
@@ -79,10 +81,10 @@ fn instance(row: &PgRow) -> Result<Instance, Error> {
 pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fault> {
     let added = sqlx::query_scalar(
         "insert into workflows (id, version, created_at, subject_kind, subject_id, fund_id, requested_by, correlation_id, subject, steps, error, status, due_at,
-                                subject_epoch, rules, stuck_at, wait_until, asks)
+                                subject_epoch, rules, stuck_at, wait_until, asks, awaits_deal)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
                               $9::jsonb[], $10::jsonb[], $11::jsonb[], $12::text[], $13::timestamptz[], $14::int[], $15::jsonb[],
-                              $16::timestamptz[], $17::timestamptz[], $18::boolean[])
+                              $16::timestamptz[], $17::timestamptz[], $18::boolean[], $19::uuid[])
          on conflict do nothing
          returning id",
     )
@@ -104,6 +106,7 @@ pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fa
     .bind(column(instances, stuck_at))
     .bind(column(instances, |instance| domain::waits_until(&instance.workflow)))
     .bind(column(instances, |instance| domain::asks(&instance.workflow)))
+    .bind(column(instances, |instance| domain::awaited_deal(&instance.workflow, &instance.subject)))
     .fetch_all(&mut **tx)
     .await?;
     Ok(added)
@@ -222,10 +225,11 @@ pub async fn save(tx: &mut Tx, instances: &[&Instance]) -> Result<(), Fault> {
     sqlx::query(
         "update workflows
          set version = new.version, steps = new.steps, error = new.error, status = new.status, due_at = new.due_at,
-             paused = new.paused, stuck = new.stuck, stuck_at = new.stuck_at, wait_until = new.wait_until, asks = new.asks
+             paused = new.paused, stuck = new.stuck, stuck_at = new.stuck_at, wait_until = new.wait_until, asks = new.asks,
+             awaits_deal = new.awaits_deal
          from unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::jsonb[], $5::text[], $6::timestamptz[], $7::jsonb[], $8::boolean[],
-                     $9::timestamptz[], $10::timestamptz[], $11::boolean[])
-              as new (id, version, steps, error, status, due_at, paused, stuck, stuck_at, wait_until, asks)
+                     $9::timestamptz[], $10::timestamptz[], $11::boolean[], $12::uuid[])
+              as new (id, version, steps, error, status, due_at, paused, stuck, stuck_at, wait_until, asks, awaits_deal)
          where workflows.id = new.id",
     )
     .bind(column(instances, |instance| instance.workflow.id))
@@ -239,6 +243,7 @@ pub async fn save(tx: &mut Tx, instances: &[&Instance]) -> Result<(), Fault> {
     .bind(column(instances, |instance| stuck_at(instance)))
     .bind(column(instances, |instance| domain::waits_until(&instance.workflow)))
     .bind(column(instances, |instance| domain::asks(&instance.workflow)))
+    .bind(column(instances, |instance| domain::awaited_deal(&instance.workflow, &instance.subject)))
     .execute(&mut **tx)
     .await?;
     Ok(())

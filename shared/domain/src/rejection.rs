@@ -65,6 +65,7 @@ pub enum Reason {
     OverCapacity,
     AllocationNotPending,
     AllocationNotActive,
+    AllocationNotWithdrawn,
     DuplicateFund,
     // capital calls and payments
     CommitmentExists,
@@ -143,6 +144,8 @@ pub enum Reason {
     StepUnanswered,
     StepAnswerInvalid,
     WorkflowPaused,
+    StageRequestUnanswered,
+    StageRequestRefused,
     WorkflowNotSteerable,
     NotYourRequest,
     // the system
@@ -230,6 +233,9 @@ impl Reason {
             R::OverCapacity => (409, "fund capacity exceeded", "lower the amount to what the fund has left, or choose another fund"),
             R::AllocationNotPending => (409, "allocation not pending", "look at the allocation; it has been decided already"),
             R::AllocationNotActive => (409, "allocation not active", "wait for the allocation's approval before calling capital for it"),
+            R::AllocationNotWithdrawn => {
+                (409, "allocation not taken back", "look at the allocation; it is not being taken back, or has been by another workflow")
+            }
             R::DuplicateFund => (409, "fund exists", "use the fund there is, or register it under another name"),
             R::CommitmentExists => (409, "commitment exists", "the investor has a commitment to this fund; record a change to it instead"),
             R::CommitmentDrawn => (
@@ -378,6 +384,16 @@ impl Reason {
             R::StepUnanswered => {
                 (409, "a program did not answer", "ask those who run the program named to start it, then have the request submitted again")
             }
+            R::StageRequestUnanswered => (
+                409,
+                "the deal system did not answer",
+                "ask those who run the deal system to move the deal, or whether our requests on deals.cmd.stage-change reach it",
+            ),
+            R::StageRequestRefused => (
+                409,
+                "the deal system refused the stage",
+                "ask the deal's owner in the deal system why; the allocation is in force all the same",
+            ),
             R::StepAnswerInvalid => (
                 409,
                 "a program answered wrongly",

@@ -18,11 +18,13 @@ use crate::predicate::Predicate;
 use crate::rejection::{Reason, Rejection};
 
 mod book;
+mod deals;
 mod investments;
 mod steps;
 mod tiers;
 
 pub use book::{RuleBook, RuleOrigin, RuleScope, RulesUsed};
+pub use deals::{DealWithdrawn, StageAsked, WhenWithdrawn};
 pub use investments::InvestmentType;
 pub use steps::{StepDefinition, StepProgram, WhenAbsent, decisive};
 pub use tiers::{ApprovalGroup, ApprovalTier};
@@ -154,6 +156,12 @@ pub struct RuleLayer {
     pub capital_call_steps: Option<Vec<StepDefinition>>,
     /// The steps of a refund.
     pub refund_steps: Option<Vec<StepDefinition>>,
+    /// The steps of an allocation that is taken back.
+    pub withdrawal_steps: Option<Vec<StepDefinition>>,
+    /// What becomes of allocations whose deal will not happen.
+    pub deal_withdrawn: Option<DealWithdrawn>,
+    /// How the deal system is asked to move a deal on.
+    pub stage_request: Option<StageAsked>,
     /// The programs that steps may ask, by their names.
     pub programs: Option<BTreeMap<String, StepProgram>>,
     /// The conditions that steps look at, by their names.
@@ -190,6 +198,9 @@ pub struct Rules {
     pub allocation_steps: Vec<StepDefinition>,
     pub capital_call_steps: Vec<StepDefinition>,
     pub refund_steps: Vec<StepDefinition>,
+    pub withdrawal_steps: Vec<StepDefinition>,
+    pub deal_withdrawn: DealWithdrawn,
+    pub stage_request: StageAsked,
     pub programs: BTreeMap<String, StepProgram>,
     pub predicates: BTreeMap<String, Predicate>,
     pub investment_types: BTreeMap<String, InvestmentType>,
@@ -253,6 +264,9 @@ impl RuleLayer {
         over(&mut self.allocation_steps, &above.allocation_steps);
         over(&mut self.capital_call_steps, &above.capital_call_steps);
         over(&mut self.refund_steps, &above.refund_steps);
+        over(&mut self.withdrawal_steps, &above.withdrawal_steps);
+        over(&mut self.deal_withdrawn, &above.deal_withdrawn);
+        over(&mut self.stage_request, &above.stage_request);
         over(&mut self.programs, &above.programs);
         over(&mut self.predicates, &above.predicates);
         over(&mut self.investment_types, &above.investment_types);
@@ -314,6 +328,12 @@ impl RuleLayer {
                 steps::check(field, kind, given)?;
             }
         }
+        if let Some(then) = self.deal_withdrawn {
+            then.check()?;
+        }
+        if let Some(asked) = &self.stage_request {
+            asked.check()?;
+        }
         investments::check(self.investment_types.as_ref().unwrap_or(&BTreeMap::new()))?;
         steps::check_predicates(self.predicates.as_ref().unwrap_or(&BTreeMap::new()))?;
         steps::check_programs(self.programs.as_ref().unwrap_or(&BTreeMap::new()))?;
@@ -327,11 +347,12 @@ impl RuleLayer {
     }
 
     /// The steps of each kind of workflow, with the names of their fields.
-    fn steps(&self) -> [(SubjectKind, &'static str, Option<&[StepDefinition]>); 3] {
+    fn steps(&self) -> [(SubjectKind, &'static str, Option<&[StepDefinition]>); 4] {
         [
             (SubjectKind::Allocation, "allocation_steps", self.allocation_steps.as_deref()),
             (SubjectKind::CapitalCall, "capital_call_steps", self.capital_call_steps.as_deref()),
             (SubjectKind::Refund, "refund_steps", self.refund_steps.as_deref()),
+            (SubjectKind::Withdrawal, "withdrawal_steps", self.withdrawal_steps.as_deref()),
         ]
     }
 
@@ -366,6 +387,9 @@ impl RuleLayer {
             allocation_steps: full.allocation_steps.unwrap_or_default(),
             capital_call_steps: full.capital_call_steps.unwrap_or_default(),
             refund_steps: full.refund_steps.unwrap_or_default(),
+            withdrawal_steps: full.withdrawal_steps.unwrap_or_default(),
+            deal_withdrawn: full.deal_withdrawn.unwrap_or(DealWithdrawn::ALERT),
+            stage_request: full.stage_request.unwrap_or_default(),
             programs,
             predicates,
             investment_types: full.investment_types.unwrap_or_default(),
@@ -408,6 +432,7 @@ impl Rules {
             SubjectKind::Allocation => &self.allocation_steps,
             SubjectKind::CapitalCall => &self.capital_call_steps,
             SubjectKind::Refund => &self.refund_steps,
+            SubjectKind::Withdrawal => &self.withdrawal_steps,
         }
     }
 }

@@ -41,6 +41,7 @@ fn deal(stage: &str) -> Deal {
         sector: None,
         currency: None,
         size: None,
+        stage_reply: None,
         created_at: None,
     }
 }
@@ -63,6 +64,7 @@ fn allocation(fund: u128, decision: AllocationDecision) -> Allocation {
         decision,
         called: usd(0),
         paid: usd(0),
+        withdrawal: None,
         funding_status: FundingStatus::Committed,
         status: String::new(),
     };

@@ -27,6 +27,7 @@ fn deal_event(id: u128, version: i64, stage: &str, epoch: i32) -> Seen<Deal> {
         sector: None,
         currency: Some("EUR".parse().unwrap()),
         size: Some("12.50".parse().unwrap()),
+        stage_reply: None,
         created_at: None,
     };
     Seen { state, change: DealChange::Registered, epoch, context: Context::default() }
@@ -68,6 +69,7 @@ fn allocation_of(tx: &Tx, fund: &Fund, deal_id: Uuid) -> Allocation {
         decision: AllocationDecision::PendingApproval,
         called: usd(0),
         paid: usd(0),
+        withdrawal: None,
         funding_status: FundingStatus::Committed,
         status: String::new(),
     };

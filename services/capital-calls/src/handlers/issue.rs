@@ -7,18 +7,15 @@ use std::collections::{HashMap, HashSet};
 
 use ::domain::messages::capital_calls::{
     CallDecision, CallLine, CallLineChange, CapitalCall, CapitalCallChange, Commitment, CommitmentChange, DecideCapitalCall, Disposition,
-    LineEntry, LinePreview, LineStatus, LineTiming, Payment, PaymentChange, RescindCapitalCall,
+    LineEntry, LinePreview, LineStatus, LineTiming, Payment, PaymentChange,
 };
-use ::domain::rejection::check_text;
 use ::domain::{Amount, CreditorReference, Reason, Rejection};
-use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::amendments::{Issued, amend};
-use super::calls::{Firm, REASON_CHARACTERS_MAX, allocation_ids, give_back, planned, take, today};
-use super::covers::check_no_cover;
+use super::calls::{Firm, allocation_ids, planned, take, today};
 use super::today_of;
 use crate::domain::{self, FundCopy, LineTerms, Moved};
 use crate::{CapitalCalls, store};
@@ -114,7 +111,7 @@ impl Books {
     }
 
     /// The commitment that a line draws on.
-    fn commitment_of(&self, line: &CallLine) -> Option<&Commitment> {
+    pub fn commitment_of(&self, line: &CallLine) -> Option<&Commitment> {
         self.places.get(&(line.fund_id, line.investor_id)).map(|place| &self.firm.commitments[*place])
     }
 
@@ -307,95 +304,4 @@ pub fn new_line(tx: &Tx, call: &CapitalCall, fund: &FundCopy, preview: &LinePrev
     };
     domain::derive_line(&mut line, issued_on);
     line
-}
-
-impl Handle<RescindCapitalCall> for CapitalCalls {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<RescindCapitalCall>) -> Result<Answers<CapitalCall>, Fault> {
-        let ids = batch.ids(|command| command.call_id);
-        let fund_ids = store::funds_of_calls(tx, &ids).await?;
-        store::lock_funds(tx, &fund_ids).await?;
-        let covers = store::cover_calls(tx, &ids).await?;
-        let (mut calls, mut books) = Books::lock_in_funds(tx, &fund_ids, &sorted_ids(ids.into_iter().chain(covers))).await?;
-        let mut answers = Answers::new();
-        for Sent { context, body, .. } in batch.iter() {
-            let may = match calls.get(&body.call_id) {
-                None => Err(Reason::UnknownCapitalCall.with(format!("capital call {}", body.call_id))),
-                Some(call) => may_rescind(tx, context, body, call, &books),
-            };
-            answers.push(match may {
-                Ok(fund) => {
-                    // what others were asked for in place of one of its investors goes with it
-                    for id in with_covers(body.call_id, &calls, &books).into_iter().rev() {
-                        if let Some(call) = calls.get_mut(&id) {
-                            rescind(tx, context, body, call, &mut books, &fund)?;
-                        }
-                    }
-                    Ok(calls[&body.call_id].clone())
-                }
-                Err(rejection) => Err(rejection),
-            });
-        }
-        books.save(tx, &calls.values().collect::<Vec<_>>()).await?;
-        Ok(answers)
-    }
-}
-
-/// A call, and the calls that ask others for what an investor of one before them has not paid.
-fn with_covers(id: Uuid, calls: &HashMap<Uuid, CapitalCall>, books: &Books) -> Vec<Uuid> {
-    let mut ids = vec![id];
-    let mut place = 0;
-    while let Some(id) = ids.get(place).copied() {
-        let lines: HashSet<Uuid> = books.issued.lines.get(&id).into_iter().flatten().map(|line| line.id).collect();
-        let covers =
-            |call: &&CapitalCall| call.decision == CallDecision::Issued && call.covers_line_id.is_some_and(|id| lines.contains(&id));
-        ids.extend(sorted_ids(calls.values().filter(covers).map(|call| call.id)));
-        place += 1;
-    }
-    ids
-}
-
-fn may_rescind(tx: &Tx, context: &Context, body: &RescindCapitalCall, call: &CapitalCall, books: &Books) -> Result<FundCopy, Rejection> {
-    context.actor.check_fund(call.fund_id)?;
-    check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
-    check_no_cover(call)?;
-    match call.decision {
-        CallDecision::Issued => {
-            let fund = books.firm.fund(call.fund_id)?;
-            let today = today(tx, fund)?;
-            for (investor_id, lines) in domain::by_investor(books.issued.lines(call.id)) {
-                let impact: Amount = lines.iter().map(|line| line.impact_on_unfunded).sum();
-                if let Some(commitment) = lines.first().and_then(|line| books.commitment_of(line)) {
-                    domain::check_unfunded(investor_id, books.firm.least_unfunded(commitment, today) - impact)?;
-                }
-            }
-            Ok(fund.clone())
-        }
-        CallDecision::Rescinded => Err(Reason::CallRescinded.with(format!("capital call {}", call.id))),
-        _ => Err(Reason::CallNotIssued.with(format!("capital call {} is {}", call.id, chassis::row::name(&call.status)))),
-    }
-}
-
-fn rescind(
-    tx: &mut Tx,
-    context: &Context,
-    body: &RescindCapitalCall,
-    call: &mut CapitalCall,
-    books: &mut Books,
-    fund: &FundCopy,
-) -> Result<(), Fault> {
-    let today = today(tx, fund).map_err(|rejection| Fault::Fatal(rejection.to_string()))?;
-    for mut line in books.issued.lines.get(&call.id).cloned().unwrap_or_default() {
-        let moved = domain::rescind_line(&mut line, today);
-        let change =
-            CallLineChange::Rescinded { amount: -moved.amount, impact_on_unfunded: -moved.impact_on_unfunded, credited: -moved.paid };
-        books.follow(tx, context, line, moved, change, (&body.reason, today))?;
-    }
-    give_back(call, &mut books.firm.allocations);
-    call.decision = CallDecision::Rescinded;
-    call.decided_because = Some(body.reason.clone());
-    call.amending = None;
-    call.paid = call.currency.zero();
-    call.version += 1;
-    call.status = domain::call_status(call);
-    tx.emit(context, call, CapitalCallChange::Rescinded { reason: body.reason.clone() })
 }

@@ -110,6 +110,20 @@ pub async fn issued_calls_of_fund(tx: &mut Tx, fund_id: Uuid) -> Result<Vec<Uuid
     Ok(sqlx::query_scalar(issued).bind(fund_id).fetch_all(&mut **tx).await?)
 }
 
+/// The calls of these funds that were issued, are in force, and call for one of these allocations.
+pub async fn issued_calls_for(tx: &mut Tx, fund_ids: &[Uuid], allocation_ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
+    let calls = sqlx::query_scalar(
+        "select id from capital_calls
+         where fund_id = any($1) and decision = 'issued'
+           and exists (select from jsonb_array_elements(purposes) as purpose where (purpose ->> 'allocation_id')::uuid = any($2))",
+    )
+    .bind(fund_ids)
+    .bind(allocation_ids)
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(calls)
+}
+
 /// The calls of a fund that were issued before a call and are in force.
 pub async fn earlier_calls(tx: &mut Tx, than: &CapitalCall) -> Result<Vec<CapitalCall>, Fault> {
     let calls = sqlx::query("select * from capital_calls where fund_id = $1 and decision = 'issued' and (issued_on, id) < ($2, $3)")

@@ -340,6 +340,7 @@ async fn copies_keep_the_newest_version_and_a_higher_epoch_wins() {
         decision,
         called: usd(0),
         paid: usd(0),
+        withdrawal: None,
         funding_status: FundingStatus::Committed,
         status: "committed".into(),
     };

@@ -84,15 +84,16 @@ pub async fn follow(tx: &mut Tx, news: &[&Seen<CapitalCall>]) -> Result<(), Faul
     store::insert_approvals(tx, &approvals).await
 }
 
-/// Ends the workflows of refunds that were taken back while they waited.
-pub async fn withdraw(tx: &mut Tx, cancelled: &HashMap<Uuid, &Context>) -> Result<(), Fault> {
+/// Ends the workflows of allocations or refunds that were taken back while they waited.
+pub async fn withdraw(tx: &mut Tx, kind: SubjectKind, cancelled: &HashMap<Uuid, &Context>) -> Result<(), Fault> {
     if cancelled.is_empty() {
         return Ok(());
     }
     let mut ended: Vec<(Instance, &Context)> = Vec::new();
     for mut instance in store::lock_incomplete(tx, &sorted_ids(cancelled.keys().copied())).await? {
         let Some(context) = cancelled.get(&instance.workflow.subject_id) else { continue };
-        if domain::withdraw(&mut instance.workflow, "the refund was cancelled", tx.now()) {
+        let why = format!("the {} was cancelled", chassis::row::name(&kind));
+        if instance.workflow.subject_kind == kind && domain::withdraw(&mut instance.workflow, &why, tx.now()) {
             instance.workflow.version += 1;
             instance.due_at = super::due_at(tx, &instance);
             ended.push((instance, context));

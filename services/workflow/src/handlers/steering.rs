@@ -1,8 +1,6 @@
 //! Workflows that somebody has stop, go on or end, that wait for a time, or that are stuck.
 
-use ::domain::messages::workflow::{
-    ApprovalChange, Pause, SteerWorkflow, StepName, StepStatus, WhenOverdue, Workflow, WorkflowAction, WorkflowChange,
-};
+use ::domain::messages::workflow::{ApprovalChange, Pause, SteerWorkflow, StepName, WhenOverdue, Workflow, WorkflowAction, WorkflowChange};
 use ::domain::{Reason, ids};
 use chassis::{Answers, Batch, Context, Courier, Errand, Fault, Handle, Sent, Tx};
 
@@ -136,7 +134,7 @@ async fn pass_deadlines(tx: &mut Tx, context: &Context) -> Result<bool, Fault> {
 async fn go_on(tx: &mut Tx, context: &Context, waited: &mut [Instance]) -> Result<(), Fault> {
     for instance in waited.iter_mut() {
         instance.due_at = None;
-        domain::finish_step(&mut instance.workflow, StepStatus::Done, Some("the time is over".into()), tx.now());
+        domain::go_on_after_waiting(&mut instance.workflow, &instance.subject, tx.now());
     }
     step_on(tx, waited, |_| context.clone()).await
 }

@@ -9,7 +9,7 @@ use crate::message::{Aggregate, Command, Outcomes, Page, Query, Several};
 use crate::messages::deals::Deal;
 use crate::money::{Amount, Currency, Ratio};
 use crate::rejection::Problem;
-use crate::rules::RulesUsed;
+use crate::rules::{RulesUsed, WhenWithdrawn};
 
 /// A fund and how much of it is allocated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -112,6 +112,9 @@ pub struct Allocation {
     /// The rules in force when it was proposed: its limits were checked by them.
     #[serde(default)]
     pub rules: RulesUsed,
+    /// That it is to be taken back: its deal will not happen, or somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawal: Option<Withdrawal>,
     /// What was decided.
     pub decision: AllocationDecision,
     /// Called from investors for it: its share of issued calls.
@@ -124,6 +127,21 @@ pub struct Allocation {
     pub status: String,
 }
 
+/// That an allocation is to be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Withdrawal {
+    /// What becomes of it. With `alert` nothing happens until a person decides.
+    pub then: WhenWithdrawn,
+    /// When it was asked for.
+    pub at: DateTime<Utc>,
+    /// Who asked: a person, or `deal-system`.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// The workflow that takes it back; of `alert` there is none.
+    pub workflow_id: Uuid,
+}
+
 /// The decided part of an allocation's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -134,6 +152,15 @@ pub enum AllocationDecision {
     Active,
     /// Not approved; the capacity is given back.
     Denied,
+    /// Taken back before anything was called for it, or after all of that was rescinded; the capacity is given back.
+    Cancelled,
+}
+
+impl AllocationDecision {
+    /// Whether it takes capacity of its fund.
+    pub const fn holds_capacity(self) -> bool {
+        matches!(self, AllocationDecision::PendingApproval | AllocationDecision::Active)
+    }
 }
 
 /// The derived part of an allocation's state.
@@ -165,6 +192,23 @@ pub enum AllocationChange {
     },
     /// Called or paid changed.
     FundingChanged,
+    /// It is to be taken back, or a person must decide whether it is.
+    WithdrawalAsked,
+    /// It is not taken back after all.
+    WithdrawalRefused {
+        /// Why.
+        reason: String,
+    },
+    /// It was reduced to what is called for it.
+    Reduced {
+        /// By how much.
+        by: Amount,
+    },
+    /// It was taken back.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Aggregate for Allocation {
@@ -186,6 +230,10 @@ impl Aggregate for Allocation {
             AllocationChange::Activated => "activated",
             AllocationChange::Denied { .. } => "denied",
             AllocationChange::FundingChanged => "funding_changed",
+            AllocationChange::WithdrawalAsked => "withdrawal_asked",
+            AllocationChange::WithdrawalRefused { .. } => "withdrawal_refused",
+            AllocationChange::Reduced { .. } => "reduced",
+            AllocationChange::Cancelled { .. } => "cancelled",
         }
     }
 }
@@ -367,6 +415,44 @@ pub struct DecideAllocation {
 
 impl Command for DecideAllocation {
     const SUBJECT: &'static str = "tranche.cmd.allocation-status.decide-allocation";
+    type Reply = Allocation;
+}
+
+/// Takes an allocation back. One that is pending is cancelled at once; of an active one a workflow takes back what is not called, and what
+/// is called too where that is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawAllocation {
+    /// The allocation.
+    pub allocation_id: Uuid,
+    /// Why, at most 500 characters.
+    pub reason: String,
+    /// Whether calls that were issued for it and nothing else are rescinded.
+    #[serde(default)]
+    pub rescind: bool,
+}
+
+impl Command for WithdrawAllocation {
+    const SUBJECT: &'static str = "tranche.cmd.allocation-status.withdraw-allocation";
+    type Reply = Allocation;
+}
+
+/// Reduces an allocation that is taken back to what is called for it, or leaves it as it is. Sent by the workflow.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettleWithdrawal {
+    /// The allocation.
+    pub allocation_id: Uuid,
+    /// The workflow that takes it back.
+    pub workflow_id: Uuid,
+    /// What stays called for it.
+    pub called: Amount,
+    /// Why it is not taken back; none takes it back.
+    pub kept_because: Option<String>,
+}
+
+impl Command for SettleWithdrawal {
+    const SUBJECT: &'static str = "tranche.cmd.allocation-status.settle-withdrawal";
     type Reply = Allocation;
 }
 

@@ -39,9 +39,25 @@ pub struct Deal {
     /// Size of the deal in its currency.
     #[serde(default)]
     pub size: Option<Amount>,
+    /// What was said last to a request of ours to move the deal to another stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_reply: Option<StageReply>,
     /// When the deal was first copied here; set by us.
     #[serde(default)]
     pub created_at: Option<DateTime<Utc>>,
+}
+
+/// The deal system's answer to a [`StageRequest`]. Where the deal is in the stage that was asked for, that is the answer, and this may be
+/// left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StageReply {
+    /// Id of the request.
+    pub request_id: Uuid,
+    /// Whether the deal is moved.
+    pub accepted: bool,
+    /// Why not, at most 500 characters.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 fn deal_schema_version() -> u16 {
@@ -50,6 +66,13 @@ fn deal_schema_version() -> u16 {
 
 /// Stages in which a deal takes no further allocation.
 pub const STAGES_CLOSED_TO_ALLOCATION: [&str; 3] = ["withdrawn", "rejected", "lost"];
+
+impl Deal {
+    /// Whether it will not happen.
+    pub fn is_off(&self) -> bool {
+        STAGES_CLOSED_TO_ALLOCATION.contains(&self.stage.as_str())
+    }
+}
 
 /// What happened to the deal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +86,8 @@ pub enum DealChange {
     StageChanged,
     /// The deal will not happen.
     Withdrawn,
+    /// A request of ours to move it to another stage was answered.
+    StageReplied,
 }
 
 impl Aggregate for Deal {
@@ -84,7 +109,12 @@ impl Aggregate for Deal {
             return Err(Reason::InvalidAmount.with(format!("size {size} is not above zero")));
         }
         check_text("name", &self.name, 300)?;
-        check_text("stage", &self.stage, 60)
+        check_text("stage", &self.stage, 60)?;
+        let reason = self.stage_reply.as_ref().and_then(|reply| reply.reason.as_ref());
+        for (field, text, longest) in [("company", &self.company, 300), ("sector", &self.sector, 100)] {
+            text.as_ref().map_or(Ok(()), |text| check_text(field, text, longest))?;
+        }
+        reason.map_or(Ok(()), |reason| check_text("stage_reply.reason", reason, 500))
     }
     fn id(&self) -> Uuid {
         self.id
@@ -101,6 +131,7 @@ impl Aggregate for Deal {
             DealChange::Updated => "updated",
             DealChange::StageChanged => "stage_changed",
             DealChange::Withdrawn => "withdrawn",
+            DealChange::StageReplied => "stage_replied",
         }
     }
     fn subject(&self, change: &DealChange) -> String {
@@ -113,6 +144,9 @@ impl Aggregate for Deal {
 pub struct StageRequest {
     /// Id of the request; the same whenever it is repeated.
     pub id: Uuid,
+    /// How often it has been asked, from 1; nothing else of it changes.
+    #[serde(default = "first_attempt")]
+    pub attempt: i64,
     /// The deal.
     pub deal_id: Uuid,
     /// The stage asked for.
@@ -125,6 +159,10 @@ pub struct StageRequest {
     pub amount: Amount,
     /// Currency of the amount.
     pub currency: Currency,
+}
+
+const fn first_attempt() -> i64 {
+    1
 }
 
 /// The one event of a stage request.
@@ -143,7 +181,7 @@ impl Aggregate for StageRequest {
         self.id
     }
     fn version(&self) -> i64 {
-        1
+        self.attempt
     }
     fn fund_id(&self) -> Option<Uuid> {
         Some(self.fund_id)

@@ -29,6 +29,8 @@ pub enum SubjectKind {
     CapitalCall,
     /// A refund to an investor.
     Refund,
+    /// An allocation that is taken back.
+    Withdrawal,
 }
 
 /// A request on its way through its steps.
@@ -135,6 +137,10 @@ pub enum StepName {
     Issue,
     /// The refund may be paid out.
     Release,
+    /// No more is called for the allocation; what was called for it alone is rescinded, where that was asked for.
+    TakeBack,
+    /// The allocation is reduced to what is called for it, or cancelled where nothing is.
+    Reduce,
     /// A program of somebody else is asked; see the rules, `programs`.
     Ask,
     /// A condition that the firm has written must hold; see the rules, `predicates`.
@@ -157,6 +163,8 @@ impl StepName {
             StepName::RequestStage => "request_stage",
             StepName::Issue => "issue",
             StepName::Release => "release",
+            StepName::TakeBack => "take_back",
+            StepName::Reduce => "reduce",
             StepName::Ask => "ask",
             StepName::Check => "check",
             StepName::Wait => "wait",

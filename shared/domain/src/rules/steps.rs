@@ -89,6 +89,7 @@ pub fn decisive(kind: SubjectKind) -> StepName {
         SubjectKind::Allocation => StepName::Activate,
         SubjectKind::CapitalCall => StepName::Issue,
         SubjectKind::Refund => StepName::Release,
+        SubjectKind::Withdrawal => StepName::TakeBack,
     }
 }
 
@@ -109,12 +110,16 @@ pub(super) fn check(field: &str, kind: SubjectKind, steps: &[StepDefinition]) ->
     if approve > decides {
         return refuse(format!("approve stands after {}", decisive.as_str()));
     }
+    if kind == SubjectKind::Withdrawal && place(StepName::Reduce) != Some(decides + 1) {
+        return refuse("reduce does not follow take_back".into());
+    }
     for (place, StepDefinition { step, program, predicate, hours }) in steps.iter().enumerate() {
         let is_repeatable = matches!(step, StepName::Ask | StepName::Check | StepName::Wait);
         let fits = match step {
             StepName::Validate | StepName::Approve | StepName::Ask | StepName::Wait => true,
             StepName::Check => place < decides,
             StepName::RequestStage => kind == SubjectKind::Allocation && place > decides,
+            StepName::Reduce => kind == SubjectKind::Withdrawal && place == decides + 1,
             step => *step == decisive,
         };
         if !fits {

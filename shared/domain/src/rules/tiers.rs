@@ -36,7 +36,7 @@ pub struct ApprovalTier {
     /// Votes against it that end it.
     #[serde(default = "one")]
     pub denials: u16,
-    /// The kinds of requests that it is for; none for all.
+    /// The kinds of requests that it is for; none for all but withdrawals, which the rules have decided already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<SubjectKind>,
     /// The priorities that it is for; none for all.
@@ -97,7 +97,11 @@ impl ApprovalTier {
     }
 
     fn is_for(&self, kind: SubjectKind, priority: Priority) -> bool {
-        (self.kinds.is_empty() || self.kinds.contains(&kind)) && (self.priorities.is_empty() || self.priorities.contains(&priority))
+        self.is_for_kind(kind) && (self.priorities.is_empty() || self.priorities.contains(&priority))
+    }
+
+    fn is_for_kind(&self, kind: SubjectKind) -> bool {
+        if self.kinds.is_empty() { kind != SubjectKind::Withdrawal } else { self.kinds.contains(&kind) }
     }
 
     /// Whether there is a request that both are for.
@@ -105,7 +109,9 @@ impl ApprovalTier {
         fn share<T: PartialEq>(one: &[T], other: &[T]) -> bool {
             one.is_empty() || other.is_empty() || one.iter().any(|value| other.contains(value))
         }
-        self.from_amount == other.from_amount && share(&self.kinds, &other.kinds) && share(&self.priorities, &other.priorities)
+        let kinds = [SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund, SubjectKind::Withdrawal];
+        let share_a_kind = kinds.into_iter().any(|kind| self.is_for_kind(kind) && other.is_for_kind(kind));
+        self.from_amount == other.from_amount && share_a_kind && share(&self.priorities, &other.priorities)
     }
 }
 

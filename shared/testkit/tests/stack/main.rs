@@ -28,3 +28,4 @@ mod rule_changes;
 mod rules;
 mod services;
 mod statements;
+mod withdrawals;

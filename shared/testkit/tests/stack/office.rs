@@ -150,6 +150,7 @@ pub fn deal(id: Uuid, version: i64) -> Event<Deal, DealChange> {
         sector: None,
         currency,
         size: None,
+        stage_reply: None,
         created_at: None,
     };
     Event { state, change: DealChange::Registered }

@@ -454,6 +454,46 @@ impl Command for RescindCapitalCall {
     type Reply = CapitalCall;
 }
 
+/// Has no more called for an allocation that is taken back, and rescinds the calls that were issued for it and nothing else where that is
+/// asked for. Sent by the workflow.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseAllocation {
+    /// The allocation.
+    pub allocation_id: Uuid,
+    /// The version of the allocation that is taken back.
+    pub version: i64,
+    /// Why its calls are rescinded; none leaves them as they are.
+    pub rescind_because: Option<String>,
+}
+
+/// What stays called for an allocation that no more is called for.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct AllocationReleased {
+    /// The allocation.
+    pub allocation_id: Uuid,
+    /// What stays called for it.
+    pub called: Amount,
+    /// The calls that were rescinded.
+    pub rescinded: Vec<Uuid>,
+    /// The calls that stay, at most 20 of them, and why: a person decides about them.
+    pub kept: Vec<CallKept>,
+}
+
+/// A call for an allocation that was not rescinded.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CallKept {
+    /// The call.
+    pub call_id: Uuid,
+    /// Why it stays.
+    pub because: String,
+}
+
+impl Command for ReleaseAllocation {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.release-allocation";
+    type Reply = AllocationReleased;
+}
+
 /// Issues a pending call, or cancels it; or the same with an amendment. Sent by the workflow.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

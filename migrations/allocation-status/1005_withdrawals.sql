@@ -1,0 +1,9 @@
+-- Allocations are taken back: because their deal will not happen, or because somebody asks for it.
+alter table allocations
+    drop constraint allocations_decision_check,
+    add column withdrawal jsonb;
+alter table allocations
+    add constraint allocations_decision_check check (decision in ('pending_approval', 'active', 'denied', 'cancelled'));
+-- a fund has one allocation to a deal that is pending or in force
+drop index allocation_once;
+create unique index allocation_once on allocations (fund_id, deal_id) where decision in ('pending_approval', 'active');
