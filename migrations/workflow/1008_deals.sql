@@ -8,5 +8,7 @@ create table deals_heard (
 );
 alter table workflows add column awaits_deal uuid;
 create index workflows_awaiting_deals on workflows (awaits_deal) where awaits_deal is not null;
--- the allocations of a deal that came before one, when changes of rules are simulated
-create index workflows_of_deal on workflows ((subject ->> 'deal_id'), created_at) where subject_kind = 'allocation';
+-- Allocations are taken back by workflows of their own.
+alter table workflows
+    drop constraint workflows_subject_kind_check,
+    add constraint workflows_subject_kind_check check (subject_kind in ('allocation', 'capital_call', 'refund', 'withdrawal'));

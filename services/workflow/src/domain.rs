@@ -216,15 +216,15 @@ pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<
     // what is held is given back without waiting for anybody
     workflow.paused = None;
     finish_step(workflow, StepStatus::Failed, Some(rejection.to_string()), now);
-    if is_decided(workflow) {
-        // what is decided is not given back
-        workflow.error = Some(Problem::from(rejection));
-    } else if !was_compensating {
+    if !was_compensating {
         for step in workflow.steps.iter_mut().filter(|step| step.status == StepStatus::Pending) {
             (step.status, step.until) = (StepStatus::Skipped, None);
         }
-        let compensations: Vec<Step> = workflow.steps.iter().rev().filter_map(compensation).collect();
-        workflow.steps.extend(compensations);
+        // what is decided is not given back
+        if !is_decided(workflow) {
+            let compensations: Vec<Step> = workflow.steps.iter().rev().filter_map(compensation).collect();
+            workflow.steps.extend(compensations);
+        }
         workflow.error = Some(Problem::from(rejection));
     }
     derive(workflow);

@@ -129,7 +129,7 @@ async fn where_the_rules_say_alert_a_person_takes_an_allocation_back_after_votes
     put_rules(&stack, &office, &fund, tiers).await;
     let ask = json!({"reason": "the deal fell through", "rescind": true});
     assert_eq!(office.analyst.post(&format!("{path}/withdraw"), ask.clone()).await.refused(403), "forbidden");
-    assert_eq!(office.manager.post(&format!("{path}/withdraw"), json!({"reason": ""})).await.refused(400), "invalid_text");
+    assert_eq!(office.manager.post(&format!("{path}/withdraw"), json!({"reason": ""})).await.refused(422), "invalid_text");
     office.manager.post(&format!("{path}/withdraw"), ask.clone()).await.expect(202);
     assert_eq!(office.manager.post(&format!("{path}/withdraw"), ask.clone()).await.refused(409), "allocation_not_active");
     let approvals = format!("/approvals?status=pending&subject_id={allocation}");
