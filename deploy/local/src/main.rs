@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 mod bench;
 mod chaos;
+mod deals;
 mod demo;
 mod run;
 mod schemas;
@@ -57,6 +58,8 @@ enum Sub {
         #[arg(long)]
         rows: Option<usize>,
     },
+    /// Play a deal system for the local stack: deals come, move through their stages, end, and our requests are answered
+    DealSystem(deals::DealSystemLine),
     /// Move the clock of the local stack, in days from now (0: back to the system's)
     Clock {
         /// Days from now
@@ -127,6 +130,7 @@ fn main() -> ExitCode {
             Sub::Exec { service, words } => supervise::exec(&service, &words),
             Sub::Token(line) => token(&line),
             Sub::Demo { rows } => demo::run(&state::State::read()?, rows).await,
+            Sub::DealSystem(line) => deals::play(line).await,
             Sub::Clock { days } => set_clock(days).await,
             Sub::Bench { words } => bench::run(&words),
             Sub::Chaos { words } => chaos::run(&words),

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod database;
+pub mod deal_system;
 pub mod nats;
 pub mod postgres;
 pub mod process;

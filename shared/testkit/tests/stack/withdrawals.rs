@@ -5,6 +5,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use testkit::Stack;
+use testkit::deal_system::{DealSystem, Habits};
 use uuid::Uuid;
 
 use crate::office::{Fund, Office, assert_no_deadlocks, assert_sums, deal, id, items, lines, publish_deal};
@@ -274,4 +275,63 @@ async fn the_deal_system_is_asked_again_until_it_answers_and_people_are_told_whe
     let accepted = office.analyst.post("/allocations", body).await.expect(202);
     office.analyst.until(&format!("/workflows/{}", id(&accepted, "workflow_id")), |workflow| workflow["status"] == "completed").await;
     assert_eq!(asked().await, (2, silent.0.to_string()));
+}
+
+#[tokio::test]
+async fn a_pipeline_of_deals_with_repetitions_and_late_news_ends_as_the_deal_system_has_it() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund_of("100000000000", 1, "1000000").await;
+    let rules = json!({"deal_withdrawn": {"pending": "cancel", "active": "cancel"}, "allocations_per_deal_max": 1,
+        "stage_request": {"stage": "committed", "answer_within_hours": 1, "attempts": 3}});
+    put_rules(&stack, &office, &fund, rules).await;
+    let habits = Habits { deals: 15, repeats: 30, late: 30, silent: 40, ends: 10, ..Habits::default() };
+    let mut system = DealSystem::start(stack.nats_as("deals").await, 7, habits).await.unwrap();
+    let (mut allocated, mut hours) = (vec![], 0);
+    for step in 0..600 {
+        system.step().await.unwrap();
+        if system.is_at_rest() && step % 10 == 0 {
+            // whoever was not answered asks again
+            hours += 2;
+            stack.set_clock(hours * 3_600).await;
+            if hours > 8 {
+                break;
+            }
+        }
+        let due: Vec<Uuid> =
+            system.deals().filter(|deal| deal.stage == "term_sheet" || deal.stage == "due_diligence").map(|deal| deal.id).collect();
+        for deal_id in due {
+            if allocated.iter().any(|(known, _)| *known == deal_id) {
+                continue;
+            }
+            let body = json!({"deal_id": deal_id, "fund_id": fund.id, "amount": "5000", "security_type": "equity"});
+            let reply = office.analyst.post("/allocations", body).await;
+            // the news of the deal may not have come, or it has ended meanwhile
+            if reply.status == 202 {
+                allocated.push((deal_id, id(&reply.body, "workflow_id")));
+            }
+        }
+    }
+    system.finish().await.unwrap();
+    assert!(allocated.len() >= 5, "{} allocations were made", allocated.len());
+    // one that starts anew knows what there is
+    let again = DealSystem::start(stack.nats_as("deals").await, 7, habits).await.unwrap();
+    assert!(again.deals().eq(system.deals()));
+    office.analyst.until(&format!("/workflows?fund_id={}&status=waiting", fund.id), |page| items(page).is_empty()).await;
+    for deal in system.deals() {
+        office
+            .analyst
+            .until(&format!("/deals/{}", deal.id), |copy| copy["version"] == deal.version && copy["stage"] == deal.stage.as_str())
+            .await;
+    }
+    for (deal_id, workflow) in allocated {
+        // one that was proposed just before its deal ended may have been taken back before it was in force
+        let has_ended = |workflow: &Value| workflow["status"] == "completed" || workflow["status"] == "failed";
+        let workflow = office.analyst.until(&format!("/workflows/{workflow}"), has_ended).await;
+        let path = format!("/allocations/{}", id(&workflow, "subject_id"));
+        let is_off = system.deals().any(|deal| deal.id == deal_id && deal.is_off());
+        assert!(is_off || workflow["status"] == "completed", "{workflow:#}");
+        let decision = if is_off { "cancelled" } else { "active" };
+        office.analyst.until(&path, |allocation| allocation["decision"] == decision).await;
+    }
 }
