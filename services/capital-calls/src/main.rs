@@ -10,13 +10,13 @@ use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
     AmendCapitalCall, BankDetails, BankEntry, CallLine, CancelCapitalCall, CancelRefund, CapitalCall, ChangeCommitment, CloseBankAccount,
     Closing, Commitment, CompleteBankImport, ConfirmBankDetails, CoverShortfall, DecideCapitalCall, DecideRefund, DeclareDefault,
-    ExcuseInvestor, FindInvestors, GetBankDetails, GetBankEntry, GetBankImport, GetCallLine, GetCapitalCall, GetClosing, GetCommitment,
-    GetNotice, GetPayment, GetRefund, HoldClosing, Investor, ListBankAccounts, ListBankDetails, ListBankEntries, ListCallLines,
-    ListCapitalCalls, ListColumnMaps, ListCommitments, ListInvestors, ListPayments, ListRefunds, ListRemedies, MatchBankEntry,
-    NoticeFailure, PreviewCapitalCall, PreviewClosing, ProposeBankDetails, RecordCommitment, RecordPayment, RecordPayments, RecordPayout,
-    RecordReceipt, RecordRemedy, Refund, RegisterBankAccount, RegisterInvestor, RejectBankDetails, RejectBankEntry, ReleaseAllocation,
-    ReleasePayment, RequestInterestPayout, RequestRefund, RescindCapitalCall, RevealBankDetails, ReversePayment, SaveColumnMap,
-    StageBankEntries, SubmitCapitalCall, SubmitDraft, TransferCommitment, UseCredit,
+    ExcuseInvestor, FindInvestors, FindPayments, GetBankDetails, GetBankEntry, GetBankImport, GetCallLine, GetCapitalCall, GetClosing,
+    GetCommitment, GetNotice, GetPayment, GetRefund, HoldClosing, Investor, ListBankAccounts, ListBankDetails, ListBankEntries,
+    ListCallLines, ListCapitalCalls, ListColumnMaps, ListCommitments, ListInvestors, ListPayments, ListRefunds, ListRemedies,
+    MatchBankEntry, NoticeFailure, PreviewCapitalCall, PreviewClosing, ProposeBankDetails, RecordCommitment, RecordPayment, RecordPayments,
+    RecordPayout, RecordReceipt, RecordRemedy, Refund, RegisterBankAccount, RegisterInvestor, RejectBankDetails, RejectBankEntry,
+    ReleaseAllocation, ReleasePayment, RequestInterestPayout, RequestRefund, RescindCapitalCall, RevealBankDetails, ReversePayment,
+    SaveColumnMap, StageBankEntries, SubmitCapitalCall, SubmitDraft, TransferCommitment, UseCredit,
 };
 use chassis::{Card, Copies};
 
@@ -85,6 +85,7 @@ fn main() -> ExitCode {
         .shows::<ListCallLines>()
         .shows::<GetNotice>()
         .shows::<GetPayment>()
+        .shows::<FindPayments>()
         .shows::<ListPayments>()
         .shows::<GetRefund>()
         .shows::<ListRefunds>()

@@ -27,6 +27,7 @@ pub mod events;
 pub mod notices;
 pub mod openapi;
 pub mod pages;
+pub mod parallel_run;
 pub mod statements;
 
 /// The cookie of a person who signed in on the page.
@@ -71,7 +72,7 @@ impl Door {
         let correlation_id =
             text("x-correlation-id").filter(|id| !id.is_empty() && id.len() <= 100).unwrap_or_else(|| message_id.to_string());
         let traceparent = text("traceparent").and_then(|text| chassis::context::trace_context(&text));
-        Context { message_id, correlation_id, actor, traceparent }
+        Context { message_id, correlation_id, actor, traceparent, is_dry_run: false }
     }
 
     /// Sends a request until it is answered, with the same key, for as long as the caller may wait.
@@ -127,6 +128,7 @@ pub fn router(gateway: Arc<Gateway>, shell: Arc<Shell>) -> Router {
     api::router()
         .merge(events::router())
         .merge(statements::router())
+        .merge(parallel_run::router())
         .merge(notices::router())
         .merge(openapi::router())
         .merge(pages::router())

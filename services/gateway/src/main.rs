@@ -86,6 +86,7 @@ pub fn routes() -> Vec<Route> {
         command::<calls::RecordPayment>("POST", "/call-lines/{line_id}/payments", TREASURY).gives(201),
         command::<calls::RecordPayments>("POST", "/payments/batch", TREASURY),
         query::<calls::ListPayments>("GET", "/payments", READERS),
+        query::<calls::FindPayments>("POST", "/payments/find", READERS),
         query::<calls::GetPayment>("GET", "/payments/{payment_id}", READERS),
         command::<calls::RegisterBankAccount>("POST", "/funds/{fund_id}/bank-accounts", ADMIN).gives(201),
         command::<calls::CloseBankAccount>("POST", "/funds/{fund_id}/bank-accounts/close", ADMIN),

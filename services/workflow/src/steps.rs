@@ -77,7 +77,7 @@ fn own_context(instance: &Instance, step: StepName) -> Context {
         message_id: ids::derived(&format!("{step:?}"), instance.workflow.id),
         correlation_id: instance.correlation_id.clone(),
         actor: Actor::service("workflow"),
-        traceparent: None,
+        ..Context::default()
     }
 }
 

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR, SERVICE_ERROR_CODE, parse};
+use crate::context::{Context, DRY_RUN, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR, SERVICE_ERROR_CODE, parse};
 use crate::crash;
 use crate::database::{Committed, Database, Tx};
 use crate::fault::Fault;
@@ -175,8 +175,44 @@ fn arrived(mut waiting: Vec<Waiting>, chunk: Vec<Request>) -> Vec<Waiting> {
     waiting
 }
 
+fn is_dry_run(waiting: &Waiting) -> bool {
+    waiting.request.message.headers.as_ref().is_some_and(|headers| headers.get(DRY_RUN).is_some())
+}
+
+/// Decides a command by itself, in a transaction that is rolled back: its answer is what it would be, and nothing is kept, not even
+/// under its key. A copy that may be behind is not waited for.
+async fn try_out<C: Command, S: Handle<C>>(service: &S, database: &Database, request: &Request) -> Reply {
+    let sent = match read::<C>(0, request) {
+        Ok(Read { sent, .. }) => sent,
+        Err(rejection) => return Reply::refused(rejection),
+    };
+    let decided = database.within(async {
+        let mut tx = database.begin().await?;
+        let mut answers = service.handle(&mut tx, &Batch(vec![sent])).await?;
+        let answer = answers.pop().ok_or_else(|| Fault::Fatal("no answer to a command".into()))?;
+        Ok(answer.map(|answer| serde_json::to_vec(&answer)))
+    });
+    match decided.await {
+        Ok(Ok(Ok(body))) => Reply::accepted(body.into()),
+        Ok(Err(rejection)) => Reply::refused(rejection),
+        Ok(Ok(Err(error))) => Reply::refused(Reason::Internal.with(error.to_string())),
+        Err(Fault::Transient(why)) => Reply::refused(Reason::ServiceUnavailable.with(why)),
+        Err(Fault::Fatal(why)) => {
+            tracing::error!(subject = C::SUBJECT, %why, "dry run failed");
+            Reply::refused(Reason::Internal.with("the command could not be decided"))
+        }
+    }
+}
+
 /// Decides and answers what waits; returns what shall be decided again.
 async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: &Database, waiting: Vec<Waiting>) -> Vec<Waiting> {
+    if waiting.iter().any(is_dry_run) {
+        let (dry, waiting): (Vec<Waiting>, Vec<Waiting>) = waiting.into_iter().partition(is_dry_run);
+        for Waiting { request, .. } in &dry {
+            respond(request, try_out::<C, S>(service, database, request).await).await;
+        }
+        return if waiting.is_empty() { waiting } else { Box::pin(answer::<C, S>(service, shell, database, waiting)).await };
+    }
     metrics::histogram!("tranche_batch_size", "subject" => C::SUBJECT).record(waiting.len() as f64);
     let mut attempt = 0;
     let mut keys = Keys::Fresh;

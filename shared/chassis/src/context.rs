@@ -18,6 +18,9 @@ pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// The code beside [`SERVICE_ERROR`]: an HTTP status.
 pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 
+/// Header of a command that is decided and not carried out.
+pub const DRY_RUN: &str = "Dry-Run";
+
 /// What CloudEvents asks to be percent-encoded in a header value.
 const HEADER_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
@@ -32,6 +35,8 @@ pub struct Context {
     pub actor: Actor,
     /// W3C trace context of the caller.
     pub traceparent: Option<String>,
+    /// Whether a command is decided only: its answer is what it would be, and nothing changes.
+    pub is_dry_run: bool,
 }
 
 /// Longest name or id that is read from a header; a longer one is cut. JetStream refuses messages
@@ -94,7 +99,7 @@ pub fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Rejection> {
 impl Context {
     /// A context for what a service does by itself.
     pub fn of_service(name: &str, message_id: Uuid) -> Context {
-        Context { message_id, correlation_id: message_id.to_string(), actor: Actor::service(name), traceparent: None }
+        Context { message_id, correlation_id: message_id.to_string(), actor: Actor::service(name), ..Context::default() }
     }
 
     /// Writes the context of a request.
@@ -105,6 +110,9 @@ impl Context {
         put(headers, "ce-actorroles", &self.actor.roles.join(","));
         if let Some(funds) = self.actor.scope.funds() {
             put(headers, "ce-actorfunds", &funds.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
+        }
+        if self.is_dry_run {
+            headers.insert(DRY_RUN, "true");
         }
         if let Some(traceparent) = &self.traceparent {
             headers.insert("traceparent", traceparent.as_str());
@@ -150,6 +158,7 @@ mod tests {
                 roles: vec!["analyst".into(), "committee".into()],
                 scope: Scope::Funds(vec![Uuid::from_u128(1)]),
             },
+            is_dry_run: false,
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
         };
         let mut headers = HeaderMap::new();

@@ -132,6 +132,7 @@ pub fn messages() -> Vec<Entry> {
         query::<c::ListCallLines>(),
         query::<c::GetNotice>(),
         query::<c::GetPayment>(),
+        query::<c::FindPayments>(),
         query::<c::ListPayments>(),
         query::<c::GetRefund>(),
         query::<c::ListRefunds>(),

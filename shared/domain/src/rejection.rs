@@ -68,6 +68,7 @@ pub enum Reason {
     AllocationNotWithdrawn,
     DuplicateFund,
     // capital calls and payments
+    DuplicateCapitalCall,
     CommitmentExists,
     CommitmentDrawn,
     TransferMismatch,
@@ -237,6 +238,9 @@ impl Reason {
                 (409, "allocation not taken back", "look at the allocation; it is not being taken back, or has been by another workflow")
             }
             R::DuplicateFund => (409, "fund exists", "use the fund there is, or register it under another name"),
+            R::DuplicateCapitalCall => {
+                (409, "capital call exists", "look at the fund's call with this external_reference; amend it instead, or give another one")
+            }
             R::CommitmentExists => (409, "commitment exists", "the investor has a commitment to this fund; record a change to it instead"),
             R::CommitmentDrawn => (
                 409,

@@ -18,6 +18,8 @@ use crate::{CapitalCalls, store};
 
 /// Longest reason of an amendment, a cancellation or a rescission.
 pub const REASON_CHARACTERS_MAX: usize = 500;
+/// Longest number of a call in another system.
+const EXTERNAL_REFERENCE_CHARACTERS_MAX: usize = 140;
 
 /// Most bytes of what a call says, so that its events hold it and an amendment beside it.
 const CONTENT_BYTES_MAX: usize = 20 << 10;
@@ -118,10 +120,15 @@ impl Handle<SubmitCapitalCall> for CapitalCalls {
         let allocations = allocation_ids(batch.iter().flat_map(|sent| &sent.body.purposes));
         let due = batch.iter().map(|sent| sent.body.due_on);
         let firm = Firm::load(tx, &batch.ids(|command| command.fund_id), &allocations, due, &[]).await?;
+        let named = batch.iter().filter_map(|sent| Some((sent.body.fund_id, sent.body.external_reference.as_deref()?)));
+        let mut known = store::lock_references(tx, &named.collect::<Vec<_>>()).await?;
         let mut added = Vec::new();
         let mut answers = Answers::new();
         for sent in batch.iter() {
-            let submitted = submit(tx, sent, &firm);
+            let submitted = submit(tx, sent, &firm, &known);
+            if let Ok(CapitalCall { id, fund_id, external_reference: Some(reference), .. }) = &submitted {
+                known.insert((*fund_id, reference.clone()), *id);
+            }
             answers.push(match submitted {
                 Ok(call) => {
                     let change = if sent.body.draft { CapitalCallChange::Drafted } else { CapitalCallChange::Submitted };
@@ -138,8 +145,19 @@ impl Handle<SubmitCapitalCall> for CapitalCalls {
     }
 }
 
-fn submit(tx: &Tx, Sent { context, body, .. }: &Sent<SubmitCapitalCall>, firm: &Firm) -> Result<CapitalCall, Rejection> {
+fn submit(
+    tx: &Tx,
+    Sent { context, body, .. }: &Sent<SubmitCapitalCall>,
+    firm: &Firm,
+    known: &HashMap<(Uuid, String), Uuid>,
+) -> Result<CapitalCall, Rejection> {
     context.actor.check_fund(body.fund_id)?;
+    if let Some(reference) = &body.external_reference {
+        check_text("external_reference", reference, EXTERNAL_REFERENCE_CHARACTERS_MAX)?;
+        if let Some(id) = known.get(&(body.fund_id, reference.clone())) {
+            return Err(Reason::DuplicateCapitalCall.with(format!("capital call {id} has the external_reference {reference:?}")));
+        }
+    }
     let fund = firm.fund(body.fund_id)?;
     let content = CallContent {
         purposes: body.purposes.clone(),
@@ -156,6 +174,7 @@ fn submit(tx: &Tx, Sent { context, body, .. }: &Sent<SubmitCapitalCall>, firm: &
         planned(tx, fund, &content, firm)?;
     }
     let mut call = new_call(tx, context, fund, tx.new_id(), content);
+    call.external_reference.clone_from(&body.external_reference);
     if !body.draft {
         call.decision = CallDecision::PendingApproval;
         call.submitted_at = Some(tx.now());
@@ -180,6 +199,7 @@ pub fn new_call(tx: &Tx, context: &Context, fund: &FundCopy, id: Uuid, content: 
         requested_by: context.actor.user.clone(),
         authors: vec![context.actor.user.clone()],
         workflow_id: ids::workflow_id(id),
+        external_reference: None,
         adjustments: vec![],
         rounding: content.rounding,
         content_hash: String::new(),

@@ -162,7 +162,7 @@ async fn take_in(
         message_id: ids::derived(&format!("bank import {}", import.left), import.id),
         correlation_id: import.id.to_string(),
         actor,
-        traceparent: None,
+        ..Context::default()
     };
     let accounts: Vec<String> = staged.iter().filter_map(|entry| entry.account_key.clone()).collect();
     store::lock_accounts(tx, &accounts).await?;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{
     BankAccount, BankEntry, BankImport, CallContent, CallLine, CallLineView, CallNotice, CallPreview, CapitalCall, CapitalCallView,
-    ClosingView, ColumnMapSaved, Commitment, CommitmentEntry, CommitmentView, FindInvestors, GetBankEntry, GetBankImport, GetCallLine,
-    GetCapitalCall, GetClosing, GetCommitment, GetNotice, GetPayment, GetRefund, INVESTORS_MAX, Investor, InvestorsFound, ListBankAccounts,
-    ListBankEntries, ListCallLines, ListCapitalCalls, ListColumnMaps, ListCommitments, ListInvestors, ListPayments, ListRefunds,
-    ListRemedies, Payment, PreviewCapitalCall, Refund, Remedy,
+    ClosingView, ColumnMapSaved, Commitment, CommitmentEntry, CommitmentView, FIND_PAYMENTS_MAX, FindInvestors, FindPayments, GetBankEntry,
+    GetBankImport, GetCallLine, GetCapitalCall, GetClosing, GetCommitment, GetNotice, GetPayment, GetRefund, INVESTORS_MAX, Investor,
+    InvestorsFound, ListBankAccounts, ListBankEntries, ListCallLines, ListCapitalCalls, ListColumnMaps, ListCommitments, ListInvestors,
+    ListPayments, ListRefunds, ListRemedies, Payment, PaymentsFound, PreviewCapitalCall, Refund, Remedy,
 };
 use ::domain::{Amount, Page, Reason};
 use chassis::row::sorted_ids;
@@ -59,6 +59,18 @@ impl Show<FindInvestors> for CapitalCalls {
             return Err(Reason::RequestTooLarge.with(format!("there are {count} ids, expected 1 to {INVESTORS_MAX}")).into());
         }
         Ok(InvestorsFound { items: store::find_investors(tx, context.actor.scope.funds(), &investor_ids).await? })
+    }
+}
+
+impl Show<FindPayments> for CapitalCalls {
+    async fn show(&self, tx: &mut Tx, context: &Context, query: FindPayments) -> Answer<PaymentsFound> {
+        let count = query.external_references.len();
+        if count == 0 || count > FIND_PAYMENTS_MAX {
+            let refused = format!("there are {count} external_references, expected 1 to {FIND_PAYMENTS_MAX}");
+            return Err(Reason::RequestTooLarge.with(refused).into());
+        }
+        let items = store::find_reported(tx, context.actor.scope.funds(), &query.source, &query.external_references).await?;
+        Ok(PaymentsFound { items })
     }
 }
 
@@ -191,7 +203,7 @@ impl Show<ListCapitalCalls> for CapitalCalls {
     async fn show(&self, tx: &mut Tx, context: &Context, query: ListCapitalCalls) -> Answer<Page<CapitalCall>> {
         let limit = cursor::limit(query.limit)?;
         let before = cursor::read::<Uuid>(query.cursor.as_deref())?.unwrap_or(Uuid::max());
-        let calls = store::list_calls(tx, context.actor.scope.funds(), query.fund_id, before, limit + 1).await?;
+        let calls = store::list_calls(tx, context.actor.scope.funds(), &query, before, limit + 1).await?;
         Ok(Page::cut(calls, limit, |last| cursor::write(&last.id)))
     }
 }

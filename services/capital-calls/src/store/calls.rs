@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ::domain::ids;
-use ::domain::messages::capital_calls::{CallStatus, CapitalCall};
+use ::domain::messages::capital_calls::{CallStatus, CapitalCall, ListCapitalCalls};
 use chassis::row::{column, decimals};
 use chassis::{Fault, RowExt, Tx, row};
 use sqlx::postgres::PgRow;
@@ -29,6 +29,7 @@ fn call(row: &PgRow) -> Result<CapitalCall, Error> {
         priority: row.named("priority")?,
         requested_by: row.try_get("requested_by")?,
         workflow_id: ids::workflow_id(id),
+        external_reference: row.try_get("external_reference")?,
         adjustments: row.json("adjustments")?,
         rounding: row.named("rounding")?,
         content_hash: row.try_get("content_hash")?,
@@ -55,15 +56,16 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     sqlx::query(
         "insert into capital_calls (id, version, created_at, fund_id, fund_type, currency, amount, purposes,
                                     due_on, priority, requested_by, content_hash, decision, paid, adjustments, rounding,
-                                    submitted_at, authors, issued_on, line_count, covers_line_id, rules)
+                                    submitted_at, authors, issued_on, line_count, covers_line_id, rules, external_reference)
          select id, version, created_at, fund_id, fund_type, currency, amount, purposes, due_on, priority, requested_by, content_hash, decision,
                 paid, adjustments, rounding, submitted_at, array(select jsonb_array_elements_text(authors)), issued_on, line_count,
-                covers_line_id, rules
+                covers_line_id, rules, external_reference
          from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::numeric[],
                               $8::jsonb[], $9::date[], $10::text[], $11::text[], $12::text[], $13::text[], $14::numeric[], $15::jsonb[],
-                              $16::text[], $17::timestamptz[], $18::jsonb[], $19::date[], $20::int[], $21::uuid[], $22::jsonb[])
+                              $16::text[], $17::timestamptz[], $18::jsonb[], $19::date[], $20::int[], $21::uuid[], $22::jsonb[], $23::text[])
               as new (id, version, created_at, fund_id, fund_type, currency, amount, purposes, due_on, priority, requested_by, content_hash,
-                      decision, paid, adjustments, rounding, submitted_at, authors, issued_on, line_count, covers_line_id, rules)",
+                      decision, paid, adjustments, rounding, submitted_at, authors, issued_on, line_count, covers_line_id, rules,
+                      external_reference)",
     )
     .bind(column(calls, |call| call.id))
     .bind(column(calls, |call| call.version))
@@ -87,9 +89,27 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     .bind(column(calls, |call| call.line_count))
     .bind(column(calls, |call| call.covers_line_id))
     .bind(column(calls, |call| Json(&call.rules)))
+    .bind(column(calls, |call| call.external_reference.as_deref()))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// The calls with these numbers in other systems, by fund and number. Nobody else adds one of them until the transaction ends.
+pub async fn lock_references(tx: &mut Tx, named: &[(Uuid, &str)]) -> Result<HashMap<(Uuid, String), Uuid>, Fault> {
+    if named.is_empty() {
+        return Ok(HashMap::new());
+    }
+    super::lock_names(tx, "call reference", &column(named, |(fund_id, reference)| format!("{fund_id} {reference}"))).await?;
+    let known: Vec<(Uuid, String, Uuid)> = sqlx::query_as(
+        "select fund_id, external_reference, id
+         from unnest($1::uuid[], $2::text[]) as named (fund_id, external_reference) join capital_calls using (fund_id, external_reference)",
+    )
+    .bind(column(named, |(fund_id, _)| *fund_id))
+    .bind(column(named, |(_, reference)| *reference))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(known.into_iter().map(|(fund_id, reference, id)| ((fund_id, reference), id)).collect())
 }
 
 /// Keeps others from issuing, changing or taking back calls of these funds, from closing them and from changing what is promised, until
@@ -227,20 +247,22 @@ pub async fn find_call(tx: &mut Tx, id: Uuid) -> Result<Option<CapitalCall>, Fau
 pub async fn list_calls(
     tx: &mut Tx,
     scope: Option<&[Uuid]>,
-    fund_id: Option<Uuid>,
+    query: &ListCapitalCalls,
     before: Uuid,
     limit: i64,
 ) -> Result<Vec<CapitalCall>, Fault> {
     let calls = sqlx::query(
         "select * from capital_calls
          where ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or fund_id = $2) and id < $3
+           and ($5::text is null or external_reference = $5)
          order by id desc limit $4",
     )
     .persistent(false)
     .bind(scope)
-    .bind(fund_id)
+    .bind(query.fund_id)
     .bind(before)
     .bind(limit)
+    .bind(&query.external_reference)
     .try_map(|row| call(&row))
     .fetch_all(&mut **tx)
     .await?;

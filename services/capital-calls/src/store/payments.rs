@@ -163,6 +163,12 @@ pub async fn lock_reported(tx: &mut Tx, reported: &[(&str, &str)]) -> Result<Vec
     Ok(payments)
 }
 
+/// The payments that a system has reported under these names.
+pub async fn find_reported(tx: &mut Tx, scope: Option<&[Uuid]>, source: &str, references: &[String]) -> Result<Vec<Payment>, Fault> {
+    let found = "select * from payments where source = $1 and external_reference = any($2) and ($3::uuid[] is null or fund_id = any($3))";
+    Ok(sqlx::query(found).bind(source).bind(references).bind(scope).try_map(|row| payment(&row)).fetch_all(&mut **tx).await?)
+}
+
 /// The parts of a receipt, in the order in which they were recorded.
 pub async fn payments_of_receipt(tx: &mut Tx, receipt_id: Uuid) -> Result<Vec<Payment>, Fault> {
     let payments = sqlx::query("select * from payments where receipt_id = $1 and moved_from is null order by id")

@@ -1,3 +1,4 @@
+use ::domain::messages::capital_calls::ListCapitalCalls;
 use ::domain::messages::capital_calls::{
     CallDecision, CallLine, CallStatus, CapitalCall, Clearing, Commitment, CommitmentStatus, LinePurpose, LineStatus, LineTiming, Payment,
     PaymentMethod, PaymentStatus, Priority, Purpose, PurposeKind, Reversal,
@@ -71,6 +72,7 @@ fn call_of(tx: &Tx, fund_id: Uuid) -> CapitalCall {
         requested_by: "mia".into(),
         authors: vec!["mia".into(), "max".into()],
         workflow_id: ids::workflow_id(id),
+        external_reference: Some("CC-1".into()),
         adjustments: vec![],
         rounding: ::domain::messages::capital_calls::Rounding::Cumulative,
         submitted_at: Some(tx.now()),
@@ -237,9 +239,13 @@ async fn calls_and_lines_read_back_as_written() {
     let (call, mut line) = issued(&mut tx).await;
     assert_eq!(find_call(&mut tx, call.id).await.unwrap(), Some(call.clone()));
     assert_eq!(lock_calls(&mut tx, &[call.id]).await.unwrap()[&call.id], call);
-    let listed = list_calls(&mut tx, None, Some(call.fund_id), Uuid::max(), 5).await.unwrap();
+    let of_fund = ListCapitalCalls { fund_id: Some(call.fund_id), external_reference: Some("CC-1".into()), ..ListCapitalCalls::default() };
+    let listed = list_calls(&mut tx, None, &of_fund, Uuid::max(), 5).await.unwrap();
     assert_eq!(listed, std::slice::from_ref(&call));
-    assert!(list_calls(&mut tx, Some(&[Uuid::nil()]), None, Uuid::max(), 5).await.unwrap().is_empty(), "other funds only");
+    assert!(
+        list_calls(&mut tx, Some(&[Uuid::nil()]), &ListCapitalCalls::default(), Uuid::max(), 5).await.unwrap().is_empty(),
+        "other funds only"
+    );
     domain::settle(&mut line, domain::Cash { applied: usd(400), ..domain::Cash::default() }, date("2026-06-01"));
     let moved = Moved { lines: vec![&line], paid: [(call.id, usd(400))].into() };
     save_moved(&mut tx, &[], &moved).await.unwrap();

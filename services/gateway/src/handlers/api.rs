@@ -30,6 +30,8 @@ use crate::domain::{Role, check_role};
 const BODY_BYTES_MAX: usize = 4 << 20;
 /// A larger body is read and thrown away up to this size, so that the caller gets the answer.
 const DRAIN_BYTES_MAX: usize = 64 << 20;
+/// The one query parameter of commands: they are decided and not carried out.
+const DRY_RUN: &str = "dry_run=true";
 /// The header of an idempotency key.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -199,7 +201,12 @@ async fn serve(door: &Door, route: &Route, path: Vec<(String, String)>, request:
     let attempt = |status, refusal| Attempt { context: &context, method: route.method, resource: &resource, status, refusal };
     let (mut response, at_the_door) = match prepared {
         Err(rejection) => (Err(rejection), true),
-        Ok(prepared) => (carry_out(door, route, &context, prepared, &parts.headers).await, !route.is_command),
+        Ok(prepared) => {
+            let context = Context { is_dry_run: prepared.is_dry_run, ..context.clone() };
+            // what a service only tries out it does not record
+            let is_recorded_here = !route.is_command || prepared.is_dry_run;
+            (carry_out(door, route, &context, prepared, &parts.headers).await, is_recorded_here)
+        }
     };
     // a command that a service refused is recorded by that service, beside its answer
     let unanswered = matches!(&response, Err(rejection) if rejection.reason.entry().0 >= 500);
@@ -216,7 +223,8 @@ async fn serve(door: &Door, route: &Route, path: Vec<(String, String)>, request:
     response.unwrap_or_else(refuse)
 }
 
-async fn read_body(body: Body) -> Result<Bytes, Rejection> {
+/// Reads a body to its end.
+pub async fn read_body(body: Body) -> Result<Bytes, Rejection> {
     let mut stream = body.into_data_stream();
     let mut read = Vec::new();
     let mut length = 0;
@@ -240,6 +248,7 @@ struct Prepared {
     subject: String,
     key: Option<String>,
     message: Vec<u8>,
+    is_dry_run: bool,
 }
 
 fn prepare(
@@ -256,10 +265,11 @@ fn prepare(
         }
         key => key,
     };
+    let is_dry_run = route.is_command && query == Some(DRY_RUN);
     let mut fields = match route.method {
         "GET" => query_fields(route, query)?,
-        _ if query.is_some_and(|query| !query.is_empty()) => {
-            return Err(Reason::MalformedRequest.with("this path takes no query parameters"));
+        _ if !is_dry_run && query.is_some_and(|query| !query.is_empty()) => {
+            return Err(Reason::MalformedRequest.with("this path takes no query parameters, but a command dry_run=true"));
         }
         _ => body_fields(route, headers, &body)?,
     };
@@ -277,7 +287,7 @@ fn prepare(
             fields.insert(name, Value::String(value));
         }
     }
-    Ok(Prepared { subject, key, message: (route.read)(Value::Object(fields))? })
+    Ok(Prepared { subject, key, message: (route.read)(Value::Object(fields))?, is_dry_run })
 }
 
 /// The message of a route, from its fields.
@@ -432,7 +442,7 @@ async fn carry_out(
     door: &Door,
     route: &Route,
     context: &Context,
-    Prepared { subject, key, message }: Prepared,
+    Prepared { subject, key, message, is_dry_run }: Prepared,
     headers: &HeaderMap,
 ) -> Result<Response, Rejection> {
     // a PUT may come without a key: its own id is one, and repeating it is harmless
@@ -449,12 +459,15 @@ async fn carry_out(
         Err(rejection) => return Err(rejection),
     };
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::from_u16(route.status).unwrap_or(StatusCode::OK);
+    let status = if is_dry_run { StatusCode::OK } else { StatusCode::from_u16(route.status).unwrap_or(StatusCode::OK) };
+    *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if answered.replayed {
         response.headers_mut().insert(HeaderName::from_static("idempotent-replayed"), replayed);
     }
-    if route.status == 202 {
+    if is_dry_run {
+        response.headers_mut().insert(HeaderName::from_static("dry-run"), HeaderValue::from_static("true"));
+    } else if route.status == 202 {
         show_workflow_first(door, context, &body, &mut response).await;
     }
     if route.method == Method::GET.as_str() {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Door;
 use super::api::Route;
+use crate::domain::parallel_run::{Comparison, Imported};
 
 /// The document's route.
 pub fn router() -> Router<Arc<Door>> {
@@ -39,6 +40,10 @@ pub fn document() -> Value {
         json!({"post": super::statements::operation(&import.to_value(), &problem.clone().to_value())}),
     );
     paths.insert("/api/v1/call-lines/{line_id}/notice.csv".into(), json!({"get": super::notices::operation(&problem.clone().to_value())}));
+    let (imported, comparison) = (generator.subschema_for::<Imported>(), generator.subschema_for::<Comparison>());
+    let (take_in, compare) = super::parallel_run::operations(&imported.to_value(), &comparison.to_value(), &problem.clone().to_value());
+    paths.insert("/api/v1/imports/{kind}".into(), json!({"post": take_in}));
+    paths.insert("/api/v1/imports/{kind}/compare".into(), json!({"post": compare}));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -87,6 +92,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator, problem: &Schema) -
         parameters.push(json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "enum": crate::SERVICES}}));
     }
     if route.is_command {
+        parameters.push(json!({
+            "name": "dry_run", "in": "query", "required": false,
+            "description": "true: the answer is what it would be (with 200), and nothing is changed or kept",
+            "schema": {"const": true},
+        }));
         parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": route.method == "POST",
             "description": "a new one for each new intent; the same key and body give the first answer again",

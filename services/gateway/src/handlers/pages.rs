@@ -220,7 +220,7 @@ async fn fund(State(door): State<Arc<Door>>, Path(fund_id): Path<String>, uri: U
 
 /// What those see of a fund who see more than its figures.
 async fn fund_business(visit: &Visit<'_>, fund_id: Uuid) -> Result<Markup, Rejection> {
-    let calls = visit.ask(&ListCapitalCalls { fund_id: Some(fund_id), limit: Some(ROWS), cursor: None }).await?;
+    let calls = visit.ask(&ListCapitalCalls { fund_id: Some(fund_id), limit: Some(ROWS), ..Default::default() }).await?;
     let lines = visit.ask(&ListCallLines { fund_id: Some(fund_id), limit: Some(ROWS), ..Default::default() }).await?;
     let investors = investors(visit, lines.items.iter().map(|line| line.investor_id)).await?;
     Ok(html! {

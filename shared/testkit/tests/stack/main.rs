@@ -19,6 +19,7 @@ mod mock_bank;
 mod notices;
 mod office;
 mod page;
+mod parallel_run;
 mod payments;
 mod programs;
 mod python;

@@ -154,6 +154,7 @@ pub fn issued(id: u128, purposes: Vec<Purpose>, rounding: Rounding, due_on: &str
         requested_by: "mia".into(),
         authors: vec!["mia".into()],
         workflow_id: Uuid::from_u128(id),
+        external_reference: None,
         adjustments: vec![],
         rounding,
         content_hash: "h".into(),

@@ -155,6 +155,9 @@ pub struct CapitalCall {
     pub authors: Vec<String>,
     /// The workflow that carries it through.
     pub workflow_id: Uuid,
+    /// Its number in another system; a fund has one call of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_reference: Option<String>,
     /// Lines that are not what their share would be.
     #[serde(default)]
     pub adjustments: Vec<LineAdjustment>,
@@ -352,6 +355,9 @@ pub struct SubmitCapitalCall {
     /// How shares are rounded.
     #[serde(default)]
     pub rounding: Rounding,
+    /// Its number in another system, at most 140 characters; a fund has one call of it.
+    #[serde(default)]
+    pub external_reference: Option<String>,
     /// Whether it is only written down; it is submitted later.
     #[serde(default)]
     pub draft: bool,
@@ -631,6 +637,9 @@ pub struct ListCapitalCalls {
     /// Of this fund only.
     #[serde(default)]
     pub fund_id: Option<Uuid>,
+    /// With this number in another system only.
+    #[serde(default)]
+    pub external_reference: Option<String>,
     /// Where the page starts.
     #[serde(default)]
     pub cursor: Option<String>,

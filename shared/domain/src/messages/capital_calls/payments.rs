@@ -436,3 +436,28 @@ impl Query for ListPayments {
     const SUBJECT: &'static str = "tranche.query.capital-calls.list-payments";
     type Reply = Page<Payment>;
 }
+
+/// Most payments of one [`FindPayments`].
+pub const FIND_PAYMENTS_MAX: usize = 1_000;
+
+/// The payments that another system has reported under these names. What is not known, or not for the sender to see, is left out.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FindPayments {
+    /// The system that reported them.
+    pub source: String,
+    /// Their names there, 1 to 1,000.
+    pub external_references: Vec<String>,
+}
+
+/// The payments that are known.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PaymentsFound {
+    /// The payments.
+    pub items: Vec<Payment>,
+}
+
+impl Query for FindPayments {
+    const SUBJECT: &'static str = "tranche.query.capital-calls.find-payments";
+    type Reply = PaymentsFound;
+}

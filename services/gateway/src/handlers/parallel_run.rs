@@ -1,0 +1,639 @@
+//! A parallel run with the system that came before: its files are taken in row by row, as if each were a request of whoever sends the
+//! file, and its figures are put beside ours.
+//!
+//! Nothing is kept here. A row that was taken in before is found by what names it: deal and fund of an allocation, number of a call, source
+//! and number of a payment. So a file may be sent again, whatever broke off.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ::domain::message::{Outcome as Part, Outcomes};
+use ::domain::messages::allocation_status::{
+    Allocation, AllocationAccepted, AllocationDecision, ListAllocations, ListFunds, ProposeAllocation, ProposeAllocations,
+};
+use ::domain::messages::capital_calls::{
+    CallDecision, CallLine, CapitalCallAccepted, CapitalCallView, FIND_PAYMENTS_MAX, FindPayments, GetCapitalCall, ListCapitalCalls,
+    ListInvestors, ListPayments, Payment, PaymentAccepted, Purpose, PurposeKind, RecordPayment, RecordPayments, SubmitCapitalCall,
+};
+use ::domain::rejection::check_text;
+use ::domain::{Command, Page, Query, Reason, Rejection};
+use axum::body::Bytes;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query as Parameters, Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use chassis::Context;
+use chassis::limits::REQUEST_TIMEOUT;
+use futures::future::join_all;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::Door;
+use super::access::Attempt;
+use super::api::{idempotency_key, read_body, refuse};
+use crate::domain::parallel_run::{
+    Compared, Comparison, Flag, Imported, Kind, Row, Taken, TheirAllocation, TheirLine, TheirPayment, TheirPurpose, read,
+};
+use crate::domain::{CALLERS, PROPOSERS, READERS, TREASURY, check_role};
+
+/// Requests that are under way for one file.
+const AT_ONCE: usize = 4;
+/// Allocations or payments that are sent in one request.
+const TOGETHER: usize = 500;
+/// Items of one page of a list.
+const PAGE: u16 = 500;
+/// Most pages of funds, investors, or what only we have that are read: names beyond are given as ids.
+const PAGES_MAX: usize = 40;
+/// Longest name of the system that came before, as payments have it.
+const SOURCE_CHARACTERS_MAX: usize = 100;
+
+/// The routes.
+pub fn router() -> Router<Arc<Door>> {
+    Router::new().route("/api/v1/imports/{kind}", post(import)).route("/api/v1/imports/{kind}/compare", post(compare))
+}
+
+/// What is said beside a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    /// The system that came before.
+    source: String,
+    /// Whether nothing is to be changed.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A file with what is said beside it.
+struct File {
+    kind: Kind,
+    about: About,
+    bytes: Bytes,
+}
+
+type Asked<T> = Result<Parameters<T>, QueryRejection>;
+
+async fn import(State(door): State<Arc<Door>>, kind: Result<Path<Kind>, PathRejection>, about: Asked<About>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = read_body(body).await;
+    let imported = async {
+        let file = opened(kind, about, body)?;
+        let actor = door.actor(&parts.headers)?;
+        let roles = match file.kind {
+            Kind::Allocations => PROPOSERS,
+            Kind::Calls => CALLERS,
+            Kind::Payments => TREASURY,
+            Kind::Lines => return Err(Reason::UnknownPath.with("lines are made by calls; they are compared only")),
+        };
+        check_role(&actor, roles)?;
+        let missing = || Reason::IdempotencyKeyMissing.with("the request has no Idempotency-Key header");
+        let key = idempotency_key(&parts.headers)?.ok_or_else(missing)?;
+        let mut desk = Desk::at(&door, Context { is_dry_run: file.about.dry_run, ..door.context(&parts.headers, actor) }, key);
+        let results = match file.kind {
+            Kind::Allocations => desk.take_allocations(read(file.kind, &file.bytes)?).await?,
+            Kind::Payments => desk.take_payments(&file.about.source, read(file.kind, &file.bytes)?).await?,
+            Kind::Calls | Kind::Lines => desk.take_calls(read(file.kind, &file.bytes)?).await?,
+        };
+        Ok(Imported::of(file.about.dry_run, results))
+    };
+    match imported.await {
+        Ok(imported) => Json(imported).into_response(),
+        Err(rejection) => refuse(rejection),
+    }
+}
+
+async fn compare(
+    State(door): State<Arc<Door>>,
+    kind: Result<Path<Kind>, PathRejection>,
+    about: Asked<About>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = read_body(body).await;
+    let anonymous = || ::domain::Actor { user: "anonymous".into(), ..Default::default() };
+    let actor = door.actor(&parts.headers);
+    let context = door.context(&parts.headers, actor.as_ref().map_or_else(|_| anonymous(), Clone::clone));
+    let compared = async {
+        check_role(&actor?, READERS)?;
+        let file = opened(kind, about, body)?;
+        let mut desk = Desk::at(&door, context.clone(), String::new());
+        Ok(Comparison::of(match file.kind {
+            Kind::Allocations => desk.compare_allocations(read(file.kind, &file.bytes)?).await?,
+            Kind::Calls => desk.compare_calls(read(file.kind, &file.bytes)?).await?,
+            Kind::Lines => desk.compare_lines(read(file.kind, &file.bytes)?).await?,
+            Kind::Payments => desk.compare_payments(&file.about.source, read(file.kind, &file.bytes)?).await?,
+        }))
+    };
+    let compared: Result<Comparison, Rejection> = compared.await;
+    let status = compared.as_ref().err().map_or(200, |rejection| rejection.reason.entry().0);
+    let resource = parts.uri.to_string();
+    let attempt = Attempt { context: &context, method: "POST", resource: &resource, status, refusal: compared.as_ref().err() };
+    door.access.record(attempt).await;
+    match compared {
+        Ok(compared) if wants_csv(&parts.headers) => match compared.csv() {
+            Ok(csv) => ([(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"))], csv).into_response(),
+            Err(error) => refuse(Reason::Internal.with(error.to_string())),
+        },
+        Ok(compared) => Json(compared).into_response(),
+        Err(rejection) => refuse(rejection),
+    }
+}
+
+fn wants_csv(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains("text/csv"))
+}
+
+fn opened(kind: Result<Path<Kind>, PathRejection>, about: Asked<About>, body: Result<Bytes, Rejection>) -> Result<File, Rejection> {
+    let Path(kind) = kind.map_err(|_| Reason::UnknownPath.with("there are allocations, calls, lines and payments"))?;
+    let Parameters(about) = about.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+    check_text("source", &about.source, SOURCE_CHARACTERS_MAX)?;
+    Ok(File { kind, about, bytes: body? })
+}
+
+/// A call, by its fund and its number there.
+type Named = (Uuid, String);
+
+/// What is looked up while a file is worked on.
+struct Desk<'a> {
+    door: &'a Door,
+    context: Context,
+    key: String,
+    funds: Option<HashMap<String, Uuid>>,
+    investors: Option<HashMap<String, Vec<Uuid>>>,
+    calls: HashMap<Named, Option<CapitalCallView>>,
+}
+
+impl<'a> Desk<'a> {
+    fn at(door: &'a Door, context: Context, key: String) -> Desk<'a> {
+        Desk { door, context, key, funds: None, investors: None, calls: HashMap::new() }
+    }
+
+    async fn ask<M: Query>(&self, question: &M) -> Result<M::Reply, Rejection> {
+        let context = Context { is_dry_run: false, ..self.context.clone() };
+        self.send(M::SUBJECT, None, &context, question).await
+    }
+
+    /// Sends a command. Its key is made of the file's and of what it says, so that a part of the file which was changed is another one.
+    async fn tell<C: Command>(&self, command: &C) -> Result<C::Reply, Rejection> {
+        let said = serde_json::to_vec(command).map_err(|error| Reason::Internal.with(error.to_string()))?;
+        let key = hex::encode(Sha256::digest([self.key.as_bytes(), &said].concat()));
+        self.send(C::SUBJECT, Some(&key), &self.context, command).await
+    }
+
+    async fn send<M: serde::Serialize, R: serde::de::DeserializeOwned>(
+        &self,
+        subject: &str,
+        key: Option<&str>,
+        context: &Context,
+        message: &M,
+    ) -> Result<R, Rejection> {
+        let unreadable = |error: serde_json::Error| Reason::Internal.with(error.to_string());
+        let body = serde_json::to_vec(message).map_err(unreadable)?;
+        let reply = self.door.ask(subject, key, context, body.into(), REQUEST_TIMEOUT).await?.result?;
+        serde_json::from_slice(&reply).map_err(unreadable)
+    }
+
+    /// The fund of an id or a name.
+    async fn fund(&mut self, named: &str) -> Result<Uuid, Rejection> {
+        if let Ok(id) = named.parse() {
+            return Ok(id);
+        }
+        if self.funds.is_none() {
+            let mut funds = HashMap::new();
+            let mut cursor = None;
+            for _ in 0..PAGES_MAX {
+                let page = self.ask(&ListFunds { cursor, limit: Some(PAGE) }).await?;
+                funds.extend(page.items.into_iter().map(|fund| (fund.name, fund.id)));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            self.funds = Some(funds);
+        }
+        let found = self.funds.as_ref().and_then(|funds| funds.get(named)).copied();
+        found.ok_or_else(|| Reason::UnknownFund.with(format!("fund {named:?}")))
+    }
+
+    /// The investor of an id, or of a name that only one has.
+    async fn investor(&mut self, named: &str) -> Result<Uuid, Rejection> {
+        if let Ok(id) = named.parse() {
+            return Ok(id);
+        }
+        if self.investors.is_none() {
+            let mut investors: HashMap<String, Vec<Uuid>> = HashMap::new();
+            let mut cursor = None;
+            for _ in 0..PAGES_MAX {
+                let page = self.ask(&ListInvestors { cursor, limit: Some(PAGE) }).await?;
+                for investor in page.items {
+                    investors.entry(investor.name).or_default().push(investor.id);
+                }
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            self.investors = Some(investors);
+        }
+        match self.investors.as_ref().and_then(|investors| investors.get(named)).map(Vec::as_slice) {
+            Some([id]) => Ok(*id),
+            Some(several) => Err(Reason::UnknownInvestor.with(format!("{} investors are called {named:?}; give the id", several.len()))),
+            None => Err(Reason::UnknownInvestor.with(format!("investor {named:?}"))),
+        }
+    }
+
+    /// The allocation of a fund to a deal that is in force; else the newest that there is.
+    async fn allocation(&self, fund_id: Uuid, deal_id: Uuid) -> Result<Allocation, Rejection> {
+        let of = ListAllocations { fund_id: Some(fund_id), deal_id: Some(deal_id), ..ListAllocations::default() };
+        let known = self.ask(&of).await?.items;
+        let found = known.iter().find(|allocation| allocation.decision.holds_capacity()).or(known.first());
+        found.cloned().ok_or_else(|| Reason::UnknownAllocation.with(format!("fund {fund_id} has no allocation to deal {deal_id}")))
+    }
+
+    /// The call of a fund with a number, and its lines.
+    async fn call(&mut self, fund_id: Uuid, number: &str) -> Result<CapitalCallView, Rejection> {
+        let named = (fund_id, number.to_owned());
+        if !self.calls.contains_key(&named) {
+            let of = ListCapitalCalls {
+                fund_id: Some(fund_id),
+                external_reference: Some(number.to_owned()),
+                limit: Some(1),
+                ..ListCapitalCalls::default()
+            };
+            let found = match self.ask(&of).await?.items.first() {
+                Some(call) => Some(self.ask(&GetCapitalCall { call_id: call.id }).await?),
+                None => None,
+            };
+            self.calls.insert(named.clone(), found);
+        }
+        let found = self.calls.get(&named).cloned().flatten();
+        found.ok_or_else(|| {
+            Reason::UnknownCapitalCall.with(format!("fund {fund_id} has no capital call with the external_reference {number:?}"))
+        })
+    }
+
+    // ---- taking in
+
+    async fn take_allocations(&mut self, rows: Vec<Row<TheirAllocation>>) -> Result<Vec<Taken>, Rejection> {
+        let mut taken = Vec::with_capacity(rows.len());
+        let mut wanted: Vec<(u64, String, ProposeAllocation)> = Vec::new();
+        for row in rows {
+            match self.wanted_allocation(row.said).await {
+                Ok(allocation) => wanted.push((row.line, allocation.deal_id.to_string(), allocation)),
+                Err(rejection) => taken.push(Taken::of(row.line, "", Err(rejection))),
+            }
+        }
+        for part in wanted.chunks(TOGETHER) {
+            let command = ProposeAllocations { allocations: part.iter().map(|(_, _, allocation)| allocation.clone()).collect() };
+            let outcomes: Outcomes<AllocationAccepted> = self.tell(&command).await?;
+            let became = outcomes.outcomes.into_iter().map(|outcome| match outcome {
+                Part::Accepted(accepted) => Ok((accepted.allocation_id, Some(accepted.workflow_id))),
+                Part::Refused { problem } => Err(Rejection::from(problem)),
+            });
+            taken.extend(part.iter().zip(became).map(|((line, reference, _), became)| Taken::of(*line, reference, became)));
+        }
+        Ok(taken)
+    }
+
+    async fn wanted_allocation(&mut self, said: Result<TheirAllocation, Rejection>) -> Result<ProposeAllocation, Rejection> {
+        let theirs = said?;
+        let missing = || Reason::MalformedRequest.with("column security_type: it is needed to take an allocation in");
+        Ok(ProposeAllocation {
+            deal_id: theirs.deal_id,
+            fund_id: self.fund(&theirs.fund).await?,
+            amount: theirs.amount,
+            currency: theirs.currency,
+            security_type: theirs.security_type.ok_or_else(missing)?,
+            details: None,
+        })
+    }
+
+    async fn take_calls(&mut self, rows: Vec<Row<TheirPurpose>>) -> Result<Vec<Taken>, Rejection> {
+        let (calls, mut taken) = grouped(rows);
+        let mut wanted = Vec::with_capacity(calls.len());
+        for (line, purposes) in calls {
+            match self.wanted_call(&purposes).await {
+                Ok(command) => wanted.push((line, purposes[0].call.clone(), command)),
+                Err(rejection) => taken.push(Taken::of(line, &purposes[0].call, Err(rejection))),
+            }
+        }
+        for part in wanted.chunks(AT_ONCE) {
+            let told: Vec<_> = part.iter().map(|(_, _, command)| self.tell(command)).collect();
+            for ((line, number, _), accepted) in part.iter().zip(join_all(told).await) {
+                if let Err(rejection) = &accepted
+                    && rejection.reason.entry().0 >= 500
+                {
+                    return Err(rejection.clone());
+                }
+                let became = accepted.map(|CapitalCallAccepted { capital_call_id, workflow_id }| (capital_call_id, Some(workflow_id)));
+                taken.push(Taken::of(*line, number, became));
+            }
+        }
+        Ok(taken)
+    }
+
+    async fn wanted_call(&mut self, purposes: &[TheirPurpose]) -> Result<SubmitCapitalCall, Rejection> {
+        let first = &purposes[0];
+        let fund_id = self.fund(&first.fund).await?;
+        let mut asked = Vec::with_capacity(purposes.len());
+        for purpose in purposes {
+            if (purpose.due_on, purpose.priority) != (first.due_on, first.priority) {
+                return Err(Reason::MalformedRequest.with(format!("the rows of call {} have several due_on or priority", first.call)));
+            }
+            let allocation_id = match (purpose.purpose, purpose.deal_id) {
+                (PurposeKind::Investment, Some(deal_id)) => Some(self.allocation(fund_id, deal_id).await?.id),
+                (PurposeKind::Investment, None) => return Err(Reason::PurposeMismatch.with("column deal_id: an investment has a deal")),
+                (_, Some(_)) => return Err(Reason::PurposeMismatch.with("column deal_id: only an investment has a deal")),
+                (_, None) => None,
+            };
+            let inside_commitment = purpose.inside_commitment != Some(Flag::False);
+            asked.push(Purpose { kind: purpose.purpose, allocation_id, amount: purpose.amount, inside_commitment });
+        }
+        Ok(SubmitCapitalCall {
+            fund_id,
+            purposes: asked,
+            due_on: first.due_on,
+            priority: first.priority.unwrap_or_default(),
+            adjustments: vec![],
+            rounding: Default::default(),
+            external_reference: Some(first.call.clone()),
+            draft: false,
+            currency: None,
+        })
+    }
+
+    async fn take_payments(&mut self, source: &str, rows: Vec<Row<TheirPayment>>) -> Result<Vec<Taken>, Rejection> {
+        let mut taken = Vec::with_capacity(rows.len());
+        let mut wanted: Vec<(u64, String, RecordPayment)> = Vec::new();
+        for row in rows {
+            match self.wanted_payment(source, row.said).await {
+                Ok((number, payment)) => wanted.push((row.line, number, payment)),
+                Err(rejection) => taken.push(Taken::of(row.line, "", Err(rejection))),
+            }
+        }
+        for part in wanted.chunks(TOGETHER) {
+            let command = RecordPayments { payments: part.iter().map(|(_, _, payment)| payment.clone()).collect() };
+            let outcomes: Outcomes<PaymentAccepted> = self.tell(&command).await?;
+            let became = outcomes.outcomes.into_iter().map(|outcome| match outcome {
+                Part::Accepted(accepted) => Ok((accepted.payment_id, None)),
+                Part::Refused { problem } => Err(Rejection::from(problem)),
+            });
+            taken.extend(part.iter().zip(became).map(|((line, number, _), became)| Taken::of(*line, number, became)));
+        }
+        Ok(taken)
+    }
+
+    async fn wanted_payment(&mut self, source: &str, said: Result<TheirPayment, Rejection>) -> Result<(String, RecordPayment), Rejection> {
+        let theirs = said?;
+        let fund_id = self.fund(&theirs.fund).await?;
+        let investor_id = self.investor(&theirs.investor).await?;
+        let call = self.call(fund_id, &theirs.call).await?;
+        let mut lines = call.lines.iter().filter(|line| line.investor_id == investor_id);
+        // of several, as after a closing, the first that is open
+        let first = lines.clone().find(|line| line.outstanding.is_positive()).or_else(|| lines.next());
+        let line = first.ok_or_else(|| {
+            Reason::UnknownCallLine.with(format!(
+                "call {} is {} and has no line of {}",
+                theirs.call,
+                chassis::row::name(&call.call.status),
+                theirs.investor
+            ))
+        })?;
+        let payment = RecordPayment {
+            line_id: line.id,
+            amount: theirs.amount,
+            currency: theirs.currency,
+            method: theirs.method,
+            reference: theirs.reference.unwrap_or_else(|| theirs.payment.clone()),
+            received_on: theirs.received_on,
+            source: Some(source.to_owned()),
+            external_reference: Some(theirs.payment.clone()),
+        };
+        Ok((theirs.payment, payment))
+    }
+
+    // ---- comparing
+
+    async fn compare_allocations(&mut self, rows: Vec<Row<TheirAllocation>>) -> Result<Vec<Compared>, Rejection> {
+        let (mut compared, mut funds, mut met) = (Vec::with_capacity(rows.len()), BTreeSet::new(), BTreeSet::new());
+        for Row { line, said } in rows {
+            let found = match &said {
+                Ok(theirs) => match self.fund(&theirs.fund).await {
+                    Ok(fund_id) => {
+                        funds.insert(fund_id);
+                        self.allocation(fund_id, theirs.deal_id).await
+                    }
+                    Err(rejection) => Err(rejection),
+                },
+                Err(rejection) => Err(rejection.clone()),
+            };
+            compared.push(match (&said, found) {
+                (Ok(theirs), Ok(ours)) => {
+                    met.insert(ours.id);
+                    Compared::allocation(line, theirs, &ours)
+                }
+                (Ok(theirs), Err(rejection)) => Compared::only_theirs(line, &theirs.deal_id.to_string(), rejection),
+                (Err(_), found) => Compared::only_theirs(line, "", found.err().unwrap_or_else(unread)),
+            });
+        }
+        for fund_id in funds {
+            let mut cursor = None;
+            for _ in 0..PAGES_MAX {
+                let of = ListAllocations { fund_id: Some(fund_id), cursor, limit: Some(PAGE), ..ListAllocations::default() };
+                let page: Page<Allocation> = self.ask(&of).await?;
+                let ours = page.items.into_iter().filter(|ours| ours.decision == AllocationDecision::Active && !met.contains(&ours.id));
+                compared.extend(ours.map(|ours| Compared::only_ours(ours.deal_id.to_string(), ours.id, ours.amount)));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(compared)
+    }
+
+    async fn compare_calls(&mut self, rows: Vec<Row<TheirPurpose>>) -> Result<Vec<Compared>, Rejection> {
+        let (calls, unreadable) = grouped(rows);
+        let mut compared: Vec<Compared> = unreadable.into_iter().map(not_read).collect();
+        let (mut funds, mut met) = (BTreeSet::new(), BTreeSet::new());
+        for (line, purposes) in calls {
+            let number = &purposes[0].call;
+            let found = match self.fund(&purposes[0].fund).await {
+                Ok(fund_id) => {
+                    funds.insert(fund_id);
+                    self.call(fund_id, number).await
+                }
+                Err(rejection) => Err(rejection),
+            };
+            compared.push(match found {
+                Ok(ours) => {
+                    met.insert(ours.call.id);
+                    Compared::call(line, &purposes, &ours.call)
+                }
+                Err(rejection) => Compared::only_theirs(line, number, rejection),
+            });
+        }
+        for fund_id in funds {
+            let mut cursor = None;
+            for _ in 0..PAGES_MAX {
+                let of = ListCapitalCalls { fund_id: Some(fund_id), cursor, limit: Some(PAGE), ..ListCapitalCalls::default() };
+                let page = self.ask(&of).await?;
+                let ours = page.items.into_iter().filter(|ours| ours.decision == CallDecision::Issued && !met.contains(&ours.id));
+                compared.extend(ours.map(|ours| Compared::only_ours(ours.external_reference.unwrap_or_default(), ours.id, ours.amount)));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(compared)
+    }
+
+    async fn compare_lines(&mut self, rows: Vec<Row<TheirLine>>) -> Result<Vec<Compared>, Rejection> {
+        let mut compared = Vec::with_capacity(rows.len());
+        let mut met: BTreeMap<Named, BTreeSet<Uuid>> = BTreeMap::new();
+        for Row { line, said } in rows {
+            let theirs = match said {
+                Ok(theirs) => theirs,
+                Err(rejection) => {
+                    compared.push(Compared::only_theirs(line, "", rejection));
+                    continue;
+                }
+            };
+            let reference = format!("{} {}", theirs.call, theirs.investor);
+            let found = async {
+                let (fund_id, investor_id) = (self.fund(&theirs.fund).await?, self.investor(&theirs.investor).await?);
+                Ok::<_, Rejection>((fund_id, investor_id, self.call(fund_id, &theirs.call).await?))
+            };
+            compared.push(match found.await {
+                Ok((fund_id, investor_id, call)) => {
+                    met.entry((fund_id, theirs.call.clone())).or_default().insert(investor_id);
+                    let ours: Vec<&CallLine> = call.lines.iter().filter(|line| line.investor_id == investor_id).collect();
+                    match ours.is_empty() {
+                        true => {
+                            Compared::only_theirs(line, &reference, Reason::UnknownCallLine.with("the call has no line of this investor"))
+                        }
+                        false => Compared::line(line, &theirs, &ours),
+                    }
+                }
+                Err(rejection) => Compared::only_theirs(line, &reference, rejection),
+            });
+        }
+        for (named, investors) in met {
+            let ours = self.calls.get(&named).into_iter().flatten().flat_map(|call| &call.lines);
+            let ours = ours.filter(|line| !investors.contains(&line.investor_id));
+            compared.extend(ours.map(|line| Compared::only_ours(format!("{} {}", named.1, line.investor_id), line.id, line.amount)));
+        }
+        Ok(compared)
+    }
+
+    async fn compare_payments(&mut self, source: &str, rows: Vec<Row<TheirPayment>>) -> Result<Vec<Compared>, Rejection> {
+        let numbers: Vec<String> = rows.iter().filter_map(|row| row.said.as_ref().ok()).map(|theirs| theirs.payment.clone()).collect();
+        let mut ours: HashMap<String, Payment> = HashMap::new();
+        for part in numbers.chunks(FIND_PAYMENTS_MAX) {
+            let found = self.ask(&FindPayments { source: source.to_owned(), external_references: part.to_vec() }).await?;
+            ours.extend(found.items.into_iter().filter_map(|payment| Some((payment.external_reference.clone()?, payment))));
+        }
+        let (mut compared, mut calls) = (Vec::with_capacity(rows.len()), BTreeMap::new());
+        for Row { line, said } in rows {
+            let theirs = match said {
+                Ok(theirs) => theirs,
+                Err(rejection) => {
+                    compared.push(Compared::only_theirs(line, "", rejection));
+                    continue;
+                }
+            };
+            compared.push(match ours.get(&theirs.payment) {
+                Some(payment) => Compared::payment(line, &theirs, payment),
+                None => Compared::only_theirs(line, &theirs.payment, Reason::UnknownPayment.with(format!("{source} {}", theirs.payment))),
+            });
+            if let Ok(fund_id) = self.fund(&theirs.fund).await
+                && let Ok(call) = self.call(fund_id, &theirs.call).await
+            {
+                calls.insert(call.call.id, theirs.call);
+            }
+        }
+        let met: BTreeSet<Uuid> = ours.values().map(|payment| payment.id).collect();
+        for (call_id, number) in calls {
+            let mut cursor = None;
+            for _ in 0..PAGES_MAX {
+                let page = self.ask(&ListPayments { call_id: Some(call_id), cursor, limit: Some(PAGE), ..ListPayments::default() }).await?;
+                let ours = page.items.into_iter().filter(|payment| payment.reversal.is_none() && !met.contains(&payment.id));
+                let named = |payment: &Payment| payment.external_reference.clone().unwrap_or_else(|| payment.reference.clone());
+                compared
+                    .extend(ours.map(|payment| Compared::only_ours(format!("{number} {}", named(&payment)), payment.id, payment.amount)));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(compared)
+    }
+}
+
+fn unread() -> Rejection {
+    Reason::MalformedRequest.with("the row cannot be read")
+}
+
+fn not_read(taken: Taken) -> Compared {
+    Compared::only_theirs(taken.line, &taken.reference, taken.problem.map_or_else(unread, Rejection::from))
+}
+
+/// The rows of each call, with the line of the first; and the rows that cannot be read.
+fn grouped(rows: Vec<Row<TheirPurpose>>) -> (Vec<(u64, Vec<TheirPurpose>)>, Vec<Taken>) {
+    let (mut calls, mut unreadable): (Vec<(u64, Vec<TheirPurpose>)>, Vec<Taken>) = (vec![], vec![]);
+    let mut places: HashMap<(String, String), usize> = HashMap::new();
+    for Row { line, said } in rows {
+        match said {
+            Ok(purpose) => match places.get(&(purpose.fund.clone(), purpose.call.clone())) {
+                Some(place) => calls[*place].1.push(purpose),
+                None => {
+                    places.insert((purpose.fund.clone(), purpose.call.clone()), calls.len());
+                    calls.push((line, vec![purpose]));
+                }
+            },
+            Err(rejection) => unreadable.push(Taken::of(line, "", Err(rejection))),
+        }
+    }
+    (calls, unreadable)
+}
+
+/// The two operations, for the API's document.
+pub fn operations(imported: &Value, comparison: &Value, problem: &Value) -> (Value, Value) {
+    let parameter = |name: &str, place: &str, required: bool, schema: Value, description: &str| json!({"name": name, "in": place, "required": required, "description": description, "schema": schema});
+    let kinds = |kinds: &[&str]| parameter("kind", "path", true, json!({"type": "string", "enum": kinds}), "what the file is about");
+    let text = || json!({"type": "string", "minLength": 1, "maxLength": SOURCE_CHARACTERS_MAX});
+    let source = parameter("source", "query", true, text(), "the system that the file comes from; payments keep it");
+    let csv = json!({"required": true, "content": {"text/csv": {"schema": {"type": "string"}}}});
+    let problem = json!({"description": "a problem with its code and a recommendation", "content": {"application/problem+json": {"schema": problem}}});
+    let key = json!({"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"});
+    let import = json!({
+        "operationId": "gateway-import-file",
+        "summary": "Takes in a CSV file of the system that came before, row by row, each as a request of the sender: allocations, calls, payments. What was taken in before is found by its name and left as it is.",
+        "description": "Roles: those of the requests.",
+        "parameters": [
+            kinds(&["allocations", "calls", "payments"]), source.clone(),
+            parameter("dry_run", "query", false, json!({"type": "boolean"}), "true: each row is decided and nothing is changed; a call does not see those before it"),
+            parameter("Idempotency-Key", "header", true, key, "a new one for each intent"),
+        ],
+        "requestBody": csv.clone(),
+        "responses": {"200": {"description": "what became of each row", "content": {"application/json": {"schema": imported}}}, "default": problem.clone()},
+    });
+    let compare = json!({
+        "operationId": "gateway-compare-file",
+        "summary": "Puts the figures of a CSV file of the system that came before beside ours, and names what only one of them has.",
+        "description": "Roles: analyst, fund_manager, committee, treasurer, auditor, admin. With `Accept: text/csv` the answer is a table.",
+        "parameters": [kinds(&["allocations", "calls", "lines", "payments"]), source],
+        "requestBody": csv,
+        "responses": {
+            "200": {"description": "both beside each other", "content": {"application/json": {"schema": comparison}, "text/csv": {"schema": {"type": "string"}}}},
+            "default": problem,
+        },
+    });
+    (import, compare)
+}
