@@ -152,6 +152,7 @@ async fn load_investors(database: &PgPool, maker: &Maker) -> Result<(), String> 
         version: 1,
         created_at: maker.at(n),
         name: format!("Investor {n:06}"),
+        investor_type: None,
         email: None,
         status: "active".into(),
     };

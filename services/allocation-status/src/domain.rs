@@ -7,7 +7,8 @@ use ::domain::messages::allocation_status::{
 use ::domain::messages::deals::Deal;
 use ::domain::money::same_currency;
 use ::domain::rejection::check_text;
-use ::domain::rules::{Rules, RulesUsed, WhenWithdrawn};
+use ::domain::rules::concentration::{UNSPECIFIED, is_above, limit, percent_of};
+use ::domain::rules::{Concentration, Rules, RulesUsed, WhenWithdrawn};
 use ::domain::{Amount, Money, Reason, Rejection, calendar, ids};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -42,12 +43,41 @@ pub struct Proposal<'a> {
     pub rules: &'a Rules,
     /// Allocations of the deal that are pending or active.
     pub of_deal: &'a [Allocation],
+    /// What the fund has in deals of the same sector.
+    pub of_sector: Amount,
+}
+
+/// The sector of a deal.
+pub fn sector(deal: &Deal) -> &str {
+    deal.sector.as_deref().unwrap_or(UNSPECIFIED)
+}
+
+/// Refuses an amount by which too much of the fund were in one place.
+fn check_concentration(proposal: &Proposal<'_>, amount: Amount) -> Result<(), Rejection> {
+    let Proposal { fund, deal, rules, of_sector, .. } = proposal;
+    if is_above(amount, fund.size, rules.deal_percent_max) {
+        return Err(Reason::DealConcentration.with(format!(
+            "{amount} are {} percent of the {} of fund {}, at most {} may be in one deal",
+            percent_of(amount, fund.size).0,
+            fund.size,
+            fund.id,
+            rules.deal_percent_max.0
+        )));
+    }
+    let (sector, in_sector) = (sector(deal), *of_sector + amount);
+    match limit(&rules.sector_percents_max, sector) {
+        Some(percent) if is_above(in_sector, fund.size, *percent) => Err(Reason::SectorConcentration.with(format!(
+            "with {amount}, {in_sector} of the {} of fund {} would be in the sector {sector}, at most {} percent may be",
+            fund.size, fund.id, percent.0
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Decides whether a fund may allocate an amount to a deal; returns the amount with the currency's
 /// decimals. Checks the deal, the amount, the limits, duplicates and the fund's capacity.
 pub fn propose(proposal: &Proposal<'_>, command: &ProposeAllocation) -> Result<Amount, Rejection> {
-    let Proposal { fund, deal, rules, of_deal } = proposal;
+    let Proposal { fund, deal, rules, of_deal, .. } = proposal;
     check_text("security_type", &command.security_type, 60)?;
     rules.check_details(&command.security_type, command.details.as_ref())?;
     same_currency(fund.currency, command.currency.unwrap_or(fund.currency))?;
@@ -73,6 +103,7 @@ pub fn propose(proposal: &Proposal<'_>, command: &ProposeAllocation) -> Result<A
             of_deal.len()
         )));
     }
+    check_concentration(proposal, amount)?;
     if fund.allocated + amount > fund.size {
         return Err(Reason::OverCapacity.with(format!(
             "fund {} has {} of {} left, {amount} are asked",
@@ -99,7 +130,7 @@ pub struct Made {
 
 /// The allocation that a proposal becomes, of an amount as [`propose`] returns it.
 pub fn allocation(proposal: &Proposal<'_>, command: &ProposeAllocation, amount: Amount, made: Made) -> Allocation {
-    let Proposal { fund, deal, .. } = proposal;
+    let Proposal { fund, deal, of_sector, .. } = proposal;
     let mut allocation = Allocation {
         id: made.id,
         version: 1,
@@ -114,6 +145,11 @@ pub fn allocation(proposal: &Proposal<'_>, command: &ProposeAllocation, amount: 
         requested_by: made.by,
         workflow_id: ids::workflow_id(made.id),
         rules: made.rules,
+        concentration: Some(Concentration {
+            deal_percent: percent_of(amount, fund.size),
+            sector: sector(deal).to_owned(),
+            sector_percent: percent_of(*of_sector + amount, fund.size),
+        }),
         withdrawal: None,
         decision: AllocationDecision::PendingApproval,
         called: fund.currency.zero(),
@@ -250,7 +286,7 @@ pub fn funding_status(called: Amount, paid: Amount) -> FundingStatus {
 
 mod splitting;
 
-pub use splitting::split_deal;
+pub use splitting::{Taker, split_deal};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund, FundStatus, FundingStatus};
 use ::domain::messages::capital_calls::CallLine;
 use ::domain::messages::deals::{DEAL_SCHEMA_VERSION, Deal, STAGES_CLOSED_TO_ALLOCATION};
+use ::domain::rules::concentration::UNSPECIFIED;
 use ::domain::{Amount, ids};
 use chassis::row::column;
 use chassis::{Fault, RowExt, Seen, Tx, row};
@@ -239,6 +240,7 @@ fn allocation(row: &PgRow) -> Result<Allocation, Error> {
         requested_by: row.try_get("requested_by")?,
         workflow_id: ids::workflow_id(id),
         rules: row.json("rules")?,
+        concentration: row.try_get::<Option<Json<_>>, _>("concentration")?.map(|Json(concentration)| concentration),
         withdrawal: row.try_get::<Option<Json<_>>, _>("withdrawal")?.map(|Json(withdrawal)| withdrawal),
         decision: row.named("decision")?,
         called: row.amount("called", currency)?,
@@ -260,13 +262,29 @@ pub async fn allocations_of_deals(tx: &mut Tx, deal_ids: &[Uuid]) -> Result<Vec<
     Ok(allocations)
 }
 
+/// What funds have in deals of these sectors, pending or active, by fund and sector. The funds are locked.
+pub async fn allocated_by_sector(tx: &mut Tx, fund_ids: &[Uuid], sectors: &[&str]) -> Result<HashMap<(Uuid, String), Amount>, Fault> {
+    let sums: Vec<PgRow> = sqlx::query(
+        "select fund_id, coalesce(sector, $3) as sector, sum(amount) as amount
+         from allocations join deals on deals.id = deal_id
+         where fund_id = any($1) and decision in ('pending_approval', 'active') and coalesce(sector, $3) = any($2)
+         group by fund_id, coalesce(sector, $3)",
+    )
+    .bind(fund_ids)
+    .bind(sectors)
+    .bind(UNSPECIFIED)
+    .fetch_all(&mut **tx)
+    .await?;
+    sums.iter().map(|row| Ok(((row.try_get("fund_id")?, row.try_get("sector")?), row.number("amount")?))).collect()
+}
+
 /// Adds allocations.
 pub async fn insert_allocations(tx: &mut Tx, allocations: &[Allocation]) -> Result<(), Fault> {
     sqlx::query(
         "insert into allocations (id, version, created_at, deal_id, fund_id, fund_type, currency, amount, security_type,
-                                  requested_by, decision, called, paid, rules, details)
+                                  requested_by, decision, called, paid, rules, details, concentration)
          select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
-                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::numeric[], $13::numeric[], $14::jsonb[], $15::jsonb[])",
+                              $8::numeric[], $9::text[], $10::text[], $11::text[], $12::numeric[], $13::numeric[], $14::jsonb[], $15::jsonb[], $16::jsonb[])",
     )
     .bind(column(allocations, |allocation| allocation.id))
     .bind(column(allocations, |allocation| allocation.version))
@@ -283,6 +301,7 @@ pub async fn insert_allocations(tx: &mut Tx, allocations: &[Allocation]) -> Resu
     .bind(column(allocations, |allocation| allocation.paid.decimal()))
     .bind(column(allocations, |allocation| Json(&allocation.rules)))
     .bind(column(allocations, |allocation| allocation.details.as_ref().map(Json)))
+    .bind(column(allocations, |allocation| allocation.concentration.as_ref().map(Json)))
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -10,9 +10,9 @@ use ::domain::messages::capital_calls::{
 use ::domain::money::same_currency;
 use ::domain::pro_rata::{self, Claim};
 use ::domain::rejection::check_text;
-use ::domain::rules::{NoticeDays, Rules};
+use ::domain::rules::{NOTICE_DAYS_MAX, NoticeDays, Rules};
 use ::domain::{Amount, Currency, Money, Reason, Rejection};
-use chrono::NaiveDate;
+use chrono::{Days, NaiveDate};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -61,6 +61,8 @@ pub struct FundCopy {
     pub timezone: String,
     /// Calendars of its bank holidays, with `+` between them.
     pub calendar: String,
+    /// Its size; none until its owner has told it, since it is copied.
+    pub size: Option<Amount>,
     /// Its bank details that are in use.
     pub instructions: Option<PinnedInstructions>,
 }
@@ -177,18 +179,20 @@ pub fn put_content(call: &mut CapitalCall, content: CallContent) {
 
 /// The earliest due date that the rules allow for a call that is issued on a date.
 pub fn earliest_due(fund: &FundCopy, rules: &Rules, priority: Priority, issued_on: NaiveDate) -> Result<NaiveDate, Rejection> {
-    let NoticeDays { normal, high, urgent } = rules.notice_business_days;
-    let days = match priority {
-        Priority::Normal => normal,
-        Priority::High => high,
-        Priority::Urgent => urgent,
-    };
-    business_days_after(fund, rules, issued_on, days)
+    business_days_after(fund, rules, issued_on, rules.notice_business_days.of(priority))
 }
 
 /// The date so many business days of a fund after a date.
 pub fn business_days_after(fund: &FundCopy, rules: &Rules, date: NaiveDate, days: u16) -> Result<NaiveDate, Rejection> {
     BusinessDays::of(&fund.calendar, &rules.closed_on)?.after(date, days)
+}
+
+/// How many business days of notice a due date leaves, as far as any rule asks for.
+pub fn notice_days(fund: &FundCopy, rules: &Rules, due_on: NaiveDate, today: NaiveDate) -> Result<u16, Rejection> {
+    // twice as many days, and a week, have so many business days for sure
+    let far = today + Days::new(2 * u64::from(NOTICE_DAYS_MAX) + 7);
+    let days = BusinessDays::of(&fund.calendar, &rules.closed_on)?.between(today, due_on.min(far));
+    Ok(u16::try_from(days).unwrap_or(NOTICE_DAYS_MAX).min(NOTICE_DAYS_MAX))
 }
 
 /// Refuses a due date that leaves less notice than the rules ask for.

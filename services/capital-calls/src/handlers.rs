@@ -21,6 +21,7 @@ mod credit;
 mod defaults;
 mod equalise;
 pub mod imports;
+mod investor_types;
 mod issue;
 mod late;
 mod ledger;
@@ -54,13 +55,16 @@ impl Handle<RegisterInvestor> for CapitalCalls {
         let mut added = Vec::new();
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
-            let checked = check_text("name", &body.name, 200).and_then(|()| check_email(body.email.as_deref()));
+            let checked = check_text("name", &body.name, 200)
+                .and_then(|()| check_email(body.email.as_deref()))
+                .and_then(|()| body.investor_type.as_ref().map_or(Ok(()), |of| check_text("investor_type", of, 60)));
             answers.push(checked.map(|()| Investor {
                 id: tx.new_id(),
                 version: 1,
                 created_at: tx.now(),
                 name: body.name.clone(),
                 email: body.email.clone(),
+                investor_type: body.investor_type.clone(),
                 status: "active".into(),
             }));
             if let Some(Ok(investor)) = answers.last() {

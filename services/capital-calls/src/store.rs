@@ -9,8 +9,10 @@ use ::domain::Amount;
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
 use ::domain::messages::capital_calls::Investor;
 use ::domain::rules::WhenWithdrawn;
+use ::domain::rules::concentration::UNSPECIFIED;
 use chassis::row::{column, decimals};
 use chassis::{Fault, RowExt, Seen, Tx};
+use rust_decimal::Decimal;
 use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
 use uuid::Uuid;
@@ -143,11 +145,12 @@ async fn lock_names(tx: &mut Tx, kind: &str, names: &[String]) -> Result<(), Fau
 /// Keeps the newest version of each fund.
 pub async fn copy_funds(tx: &mut Tx, funds: &[Seen<Fund>]) -> Result<(), Fault> {
     sqlx::query(
-        "insert into funds (id, epoch, version, fund_type, currency, timezone, calendar, name)
-         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+        "insert into funds (id, epoch, version, fund_type, currency, timezone, calendar, name, size)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::numeric[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, fund_type = excluded.fund_type,
-             currency = excluded.currency, timezone = excluded.timezone, calendar = excluded.calendar, name = excluded.name
+             currency = excluded.currency, timezone = excluded.timezone, calendar = excluded.calendar, name = excluded.name,
+             size = excluded.size
          where (excluded.epoch, excluded.version) > (funds.epoch, funds.version)",
     )
     .bind(column(funds, |seen| seen.state.id))
@@ -158,6 +161,7 @@ pub async fn copy_funds(tx: &mut Tx, funds: &[Seen<Fund>]) -> Result<(), Fault> 
     .bind(column(funds, |seen| seen.state.timezone.as_str()))
     .bind(column(funds, |seen| seen.state.calendar.as_str()))
     .bind(column(funds, |seen| seen.state.name.as_str()))
+    .bind(decimals(funds, |seen| seen.state.size))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -203,6 +207,7 @@ fn fund(row: &PgRow) -> Result<FundCopy, Error> {
         name: row.try_get("name")?,
         fund_type: row.try_get("fund_type")?,
         currency: row.parsed("currency")?,
+        size: row.try_get::<Option<Decimal>, _>("size")?.map(Amount::from_decimal),
         timezone: row.try_get("timezone")?,
         calendar: row.try_get("calendar")?,
         instructions: pinned(row, "bank_details_id", "account", "hash")?,
@@ -300,6 +305,7 @@ fn investor(row: &PgRow) -> Result<Investor, Error> {
         created_at: row.try_get("created_at")?,
         name: row.try_get("name")?,
         email: row.try_get("email")?,
+        investor_type: row.try_get("investor_type")?,
         status: "active".into(),
     })
 }
@@ -307,17 +313,42 @@ fn investor(row: &PgRow) -> Result<Investor, Error> {
 /// Adds investors.
 pub async fn insert_investors(tx: &mut Tx, investors: &[Investor]) -> Result<(), Fault> {
     sqlx::query(
-        "insert into investors (id, version, created_at, name, email)
-         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[])",
+        "insert into investors (id, version, created_at, name, email, investor_type)
+         select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5::text[], $6::text[])",
     )
     .bind(column(investors, |investor| investor.id))
     .bind(column(investors, |investor| investor.version))
     .bind(column(investors, |investor| investor.created_at))
     .bind(column(investors, |investor| investor.name.as_str()))
     .bind(column(investors, |investor| investor.email.as_deref()))
+    .bind(column(investors, |investor| investor.investor_type.as_deref()))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// What these are; who does not say is `unspecified`.
+pub async fn investor_types(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, String>, Fault> {
+    let types: Vec<(Uuid, String)> = sqlx::query_as("select id, coalesce(investor_type, $2) from investors where id = any($1)")
+        .bind(ids)
+        .bind(UNSPECIFIED)
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(types.into_iter().collect())
+}
+
+/// What investors of each type have promised to these funds, in all. The funds are locked.
+pub async fn promised_by_type(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<HashMap<(Uuid, String), Amount>, Fault> {
+    let sums: Vec<PgRow> = sqlx::query(
+        "select fund_id, coalesce(investor_type, $2) as investor_type, sum(amount) as amount
+         from commitments join investors on investors.id = investor_id
+         where fund_id = any($1) group by fund_id, coalesce(investor_type, $2)",
+    )
+    .bind(fund_ids)
+    .bind(UNSPECIFIED)
+    .fetch_all(&mut **tx)
+    .await?;
+    sums.iter().map(|row| Ok(((row.try_get("fund_id")?, row.try_get("investor_type")?), row.number("amount")?))).collect()
 }
 
 /// The ids among these that are investors.

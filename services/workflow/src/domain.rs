@@ -7,7 +7,7 @@ use ::domain::messages::deals::{Deal, STAGES_CLOSED_TO_ALLOCATION, StageReply};
 use ::domain::messages::workflow::{Pause, Step, StepName, StepStatus, SubjectKind, Workflow, WorkflowAction, WorkflowStatus};
 use ::domain::predicate::{Facts, Predicate};
 use ::domain::rejection::check_text;
-use ::domain::rules::{ApprovalTier, Rules, StageAsked, StepDefinition, StepProgram, decisive};
+use ::domain::rules::{ApprovalTier, Concentration, Rules, StageAsked, StepDefinition, StepProgram, decisive};
 use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,12 @@ pub struct Subject {
     /// How an allocation is taken back.
     #[serde(default)]
     pub take_back: Option<TakeBack>,
+    /// What share of its fund an allocation took.
+    #[serde(default)]
+    pub concentration: Option<Concentration>,
+    /// Business days of notice that a call gave.
+    #[serde(default)]
+    pub notice_days: Option<u16>,
 }
 
 /// How an allocation is taken back.
@@ -119,6 +125,8 @@ impl Subject {
             stage: StageAsked::default(),
             stage_attempts: 0,
             take_back: None,
+            concentration: None,
+            notice_days: None,
         }
     }
 

@@ -66,6 +66,7 @@ impl Follow<Allocation> for WorkflowService {
                     deal_id: Some(state.deal_id),
                     security_type: state.security_type.clone(),
                     details: state.details.clone(),
+                    concentration: state.concentration.clone(),
                     ..Subject::of(&state.fund_type, state.amount, state.currency, &hash(content.as_bytes()))
                 },
                 epoch: seen.epoch,
@@ -167,6 +168,7 @@ fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
             priority,
             amendment,
             authors: call.authors.clone(),
+            notice_days: call.notice_days.filter(|_| amendment.is_none()),
             ..Subject::of(&call.fund_type, gross(purposes), call.currency, content_hash)
         },
         epoch: seen.epoch,

@@ -66,9 +66,13 @@ pub enum Reason {
     AllocationNotPending,
     AllocationNotActive,
     AllocationNotWithdrawn,
+    DealConcentration,
+    SectorConcentration,
+    TransitionClosed,
     DuplicateFund,
     // capital calls and payments
     DuplicateCapitalCall,
+    InvestorTypeConcentration,
     CommitmentExists,
     CommitmentDrawn,
     TransferMismatch,
@@ -234,6 +238,24 @@ impl Reason {
             R::OverCapacity => (409, "fund capacity exceeded", "lower the amount to what the fund has left, or choose another fund"),
             R::AllocationNotPending => (409, "allocation not pending", "look at the allocation; it has been decided already"),
             R::AllocationNotActive => (409, "allocation not active", "wait for the allocation's approval before calling capital for it"),
+            R::DealConcentration => (
+                422,
+                "too much in one deal",
+                "propose at most what the rule deal_percent_max leaves, or have an admin change the fund's rules",
+            ),
+            R::SectorConcentration => (
+                422,
+                "too much in one sector",
+                "propose at most what the rule sector_percents_max leaves, or have an admin change the fund's rules",
+            ),
+            R::InvestorTypeConcentration => (
+                422,
+                "too much from one type of investor",
+                "record at most what the rule investor_type_percents_max leaves, or have an admin change the fund's rules",
+            ),
+            R::TransitionClosed => {
+                (409, "closed by the rules", "ask an admin to take it out of the rule transitions_closed of the fund, or do without")
+            }
             R::AllocationNotWithdrawn => {
                 (409, "allocation not taken back", "look at the allocation; it is not being taken back, or has been by another workflow")
             }

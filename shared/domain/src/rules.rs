@@ -18,16 +18,20 @@ use crate::predicate::Predicate;
 use crate::rejection::{Reason, Rejection};
 
 mod book;
+pub mod concentration;
 mod deals;
 mod investments;
 mod steps;
 mod tiers;
+mod transitions;
 
 pub use book::{RuleBook, RuleOrigin, RuleScope, RulesUsed};
+pub use concentration::{Concentration, Percents};
 pub use deals::{DealWithdrawn, StageAsked, WhenWithdrawn};
 pub use investments::InvestmentType;
 pub use steps::{StepDefinition, StepProgram, WhenAbsent, decisive};
 pub use tiers::{ApprovalGroup, ApprovalTier};
+pub use transitions::Transition;
 
 /// Business days that lie at least between the issue of a call and its due date, by the call's priority (ILPA recommends ten). With 0 for
 /// all of them nothing is checked, as when a firm brings its history in: a call may even be due before it is issued, and interest on what
@@ -56,6 +60,17 @@ pub struct ClearingDays {
     pub sepa: u16,
     pub check: u16,
     pub internal_transfer: u16,
+}
+
+impl NoticeDays {
+    /// Those of a priority.
+    pub fn of(self, priority: Priority) -> u16 {
+        match priority {
+            Priority::Normal => self.normal,
+            Priority::High => self.high,
+            Priority::Urgent => self.urgent,
+        }
+    }
 }
 
 impl ClearingDays {
@@ -92,6 +107,9 @@ pub const CURE_DAYS_MAX: u16 = 63;
 /// Longest cooling-off time of bank details: a month.
 const COOLING_OFF_HOURS_MAX: u16 = 720;
 
+/// Most alerts of an hour that a limit is of use for.
+const ALERTS_PER_HOUR_MAX: u16 = 1_000;
+
 /// Longest time until a workflow counts as stuck: a quarter of a year.
 const STUCK_HOURS_MAX: u16 = 2_200;
 
@@ -118,6 +136,16 @@ pub struct RuleLayer {
     pub allocation_max: Option<Amount>,
     /// Most allocations of one deal that are pending or active.
     pub allocations_per_deal_max: Option<u32>,
+    /// How much of a fund's size may be in one deal, in percent.
+    pub deal_percent_max: Option<Ratio>,
+    /// How much of a fund's size may be in deals of one sector, in percent by sector; `*` is for all others.
+    pub sector_percents_max: Option<Percents>,
+    /// How much investors of one type may have promised, in percent of the fund's size by type; `*` is for all others.
+    pub investor_type_percents_max: Option<Percents>,
+    /// What people may not have happen, though the states would allow it.
+    pub transitions_closed: Option<Vec<Transition>>,
+    /// Alerts of one kind that people of a fund get in an hour at most; what is above is told together. 0: all at once.
+    pub alerts_per_hour_max: Option<u16>,
     /// Approval tiers; the highest one that an amount reaches applies. An empty list: no approval.
     pub approval_tiers: Option<Vec<ApprovalTier>>,
     /// Days after the due date before a line is overdue.
@@ -179,6 +207,11 @@ pub struct Rules {
     pub allocation_min: Amount,
     pub allocation_max: Amount,
     pub allocations_per_deal_max: u32,
+    pub deal_percent_max: Ratio,
+    pub sector_percents_max: Percents,
+    pub investor_type_percents_max: Percents,
+    pub transitions_closed: Vec<Transition>,
+    pub alerts_per_hour_max: u16,
     pub approval_tiers: Vec<ApprovalTier>,
     pub grace_days: u16,
     pub reminder_days: Vec<u16>,
@@ -245,6 +278,11 @@ impl RuleLayer {
         over(&mut self.allocation_min, &above.allocation_min);
         over(&mut self.allocation_max, &above.allocation_max);
         over(&mut self.allocations_per_deal_max, &above.allocations_per_deal_max);
+        over(&mut self.deal_percent_max, &above.deal_percent_max);
+        over(&mut self.sector_percents_max, &above.sector_percents_max);
+        over(&mut self.investor_type_percents_max, &above.investor_type_percents_max);
+        over(&mut self.transitions_closed, &above.transitions_closed);
+        over(&mut self.alerts_per_hour_max, &above.alerts_per_hour_max);
         over(&mut self.approval_tiers, &above.approval_tiers);
         over(&mut self.grace_days, &above.grace_days);
         over(&mut self.reminder_days, &above.reminder_days);
@@ -284,6 +322,18 @@ impl RuleLayer {
         }
         if self.allocations_per_deal_max == Some(0) {
             return refuse("allocations_per_deal_max is zero".into());
+        }
+        if let Some(percent) = self.deal_percent_max {
+            interest::check_rate("deal_percent_max", percent)?;
+        }
+        for (field, percents) in
+            [("sector_percents_max", &self.sector_percents_max), ("investor_type_percents_max", &self.investor_type_percents_max)]
+        {
+            percents.as_ref().map_or(Ok(()), |percents| concentration::check(field, percents))?;
+        }
+        transitions::check(self.transitions_closed.as_deref().unwrap_or_default())?;
+        if self.alerts_per_hour_max.is_some_and(|alerts| alerts > ALERTS_PER_HOUR_MAX) {
+            return refuse(format!("alerts_per_hour_max is above {ALERTS_PER_HOUR_MAX}"));
         }
         for (field, tiers) in [("approval_tiers", &self.approval_tiers), ("refund_tiers", &self.refund_tiers)] {
             tiers::check(field, tiers.as_deref().unwrap_or_default())?;
@@ -368,6 +418,11 @@ impl RuleLayer {
             allocation_min: full.allocation_min.unwrap_or_default(),
             allocation_max: full.allocation_max.unwrap_or_default(),
             allocations_per_deal_max: full.allocations_per_deal_max.unwrap_or_default(),
+            deal_percent_max: full.deal_percent_max.unwrap_or(Ratio(Decimal::ONE_HUNDRED)),
+            sector_percents_max: full.sector_percents_max.unwrap_or_default(),
+            investor_type_percents_max: full.investor_type_percents_max.unwrap_or_default(),
+            transitions_closed: full.transitions_closed.unwrap_or_default(),
+            alerts_per_hour_max: full.alerts_per_hour_max.unwrap_or_default(),
             approval_tiers: full.approval_tiers.unwrap_or_default(),
             grace_days: full.grace_days.unwrap_or_default(),
             reminder_days: full.reminder_days.unwrap_or_default(),
@@ -395,6 +450,7 @@ impl RuleLayer {
             investment_types: full.investment_types.unwrap_or_default(),
             stuck_after_hours: full.stuck_after_hours.unwrap_or_default(),
         };
+        transitions::check_with(&rules.transitions_closed, rules.deal_withdrawn)?;
         if rules.allocation_min > rules.allocation_max {
             return Err(Reason::InvalidRules
                 .with(format!("allocation_min {} is above allocation_max {}", rules.allocation_min, rules.allocation_max)));
@@ -412,6 +468,17 @@ impl Rules {
     /// The tiers above one that a request is escalated to in turn, the lowest first.
     pub fn tiers_above(&self, kind: SubjectKind, priority: Priority, tier: &ApprovalTier) -> Vec<ApprovalTier> {
         tiers::above(self.tiers(kind), kind, priority, tier.from_amount)
+    }
+
+    /// Refuses what the firm has closed.
+    ///
+    /// # Errors
+    /// `transition_closed`.
+    pub fn check_open(&self, transition: Transition) -> Result<(), Rejection> {
+        match self.transitions_closed.contains(&transition) {
+            true => Err(Reason::TransitionClosed.with(format!("{} is closed by the rules", transitions::name(transition)))),
+            false => Ok(()),
+        }
     }
 
     fn tiers(&self, kind: SubjectKind) -> &[ApprovalTier] {

@@ -7,11 +7,12 @@ use ::domain::messages::deals::Deal;
 use ::domain::money::{Ratio, same_currency};
 use ::domain::pro_rata::{self, Claim};
 use ::domain::rules::Rules;
-use ::domain::{Currency, Money, Problem, Reason, Rejection};
+use ::domain::rules::concentration::limit;
+use ::domain::{Amount, Currency, Money, Problem, Reason, Rejection};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::{Made, Proposal, allocation, propose};
+use super::{Made, Proposal, allocation, propose, sector};
 
 /// Largest weight that may be given.
 const WEIGHT_MAX: i64 = 1_000_000_000;
@@ -63,22 +64,46 @@ fn weight(query: &PreviewAllocations, fund: &Fund, given: Option<Ratio>) -> Resu
     }
 }
 
-fn currency_of(takers: &[(Fund, Option<Ratio>, Rules)]) -> Result<Currency, Rejection> {
+/// A fund that may take part.
+pub struct Taker {
+    /// The fund.
+    pub fund: Fund,
+    /// The weight that was given.
+    pub weight: Option<Ratio>,
+    /// Its rules.
+    pub rules: Rules,
+    /// What it has in deals of the same sector.
+    pub of_sector: Amount,
+}
+
+impl Taker {
+    /// The most that it could take: what it has left, and what its rules allow.
+    fn most(&self, sector: &str) -> Amount {
+        let Taker { fund, rules, of_sector, .. } = self;
+        let of_size = |percent: Ratio| Amount::from_decimal(fund.size.decimal() * percent.0 / Decimal::ONE_HUNDRED);
+        let left = (fund.size - fund.allocated).min(rules.allocation_max).min(of_size(rules.deal_percent_max));
+        let most = limit(&rules.sector_percents_max, sector).map_or(left, |percent| left.min(of_size(*percent) - *of_sector));
+        // not above any of the limits
+        fund.currency.from_minor(most.max(Amount::ZERO).minor(fund.currency))
+    }
+}
+
+fn currency_of(takers: &[Taker]) -> Result<Currency, Rejection> {
     let count = takers.len();
-    let Some(((first, ..), others)) = takers.split_first().filter(|_| count <= TAKERS_MAX) else {
+    let Some((first, others)) = takers.split_first().filter(|_| count <= TAKERS_MAX) else {
         return Err(Reason::MalformedRequest.with(format!("the request has {count} funds, expected 1 to {TAKERS_MAX}")));
     };
-    for (other, ..) in others {
-        same_currency(first.currency, other.currency)?;
+    for other in others {
+        same_currency(first.fund.currency, other.fund.currency)?;
     }
-    Ok(first.currency)
+    Ok(first.fund.currency)
 }
 
 /// Splits an amount for a deal over funds. A fund that may not take part gets nothing, and says why.
 pub fn split_deal(
     query: &PreviewAllocations,
     deal: &Deal,
-    takers: Vec<(Fund, Option<Ratio>, Rules)>,
+    takers: Vec<Taker>,
     mut of_deal: Vec<Allocation>,
 ) -> Result<AllocationsPreview, Rejection> {
     let currency = currency_of(&takers)?;
@@ -92,29 +117,34 @@ pub fn split_deal(
         details: query.details.clone(),
     };
     let mut takings = Vec::with_capacity(takers.len());
-    for (fund, given, rules) in &takers {
-        let left = (fund.size - fund.allocated).max(currency.zero());
-        let most = left.min(rules.allocation_max);
+    for taker in &takers {
+        let Taker { fund, weight: given, rules, of_sector } = taker;
+        let most = taker.most(sector(deal));
         let weight = weight(query, fund, *given)?;
         // as if it took all it can: it has an allocation, or the deal is closed
-        let may =
-            most >= rules.allocation_min && propose(&Proposal { fund, deal, rules, of_deal: &of_deal }, &proposal(fund, most)).is_ok();
+        let may = most >= rules.allocation_min
+            && propose(&Proposal { fund, deal, rules, of_deal: &of_deal, of_sector: *of_sector }, &proposal(fund, most)).is_ok();
         let weight = if may { weight } else { 0 };
         takings.push(Taking { id: fund.id, weight, least: rules.allocation_min.minor(currency), most: most.minor(currency) });
     }
     let units = split(total, &takings);
     let mut preview = AllocationsPreview { currency, shares: vec![], left: currency.zero(), allocations: vec![] };
     let mut left = total;
-    for (((fund, _, rules), units), taking) in takers.into_iter().zip(units).zip(&takings) {
+    for ((Taker { fund, rules, of_sector, .. }, units), taking) in takers.into_iter().zip(units).zip(&takings) {
         // who gets nothing is asked for the least that is something, to say why
         let asked = if units > 0 { units } else { taking.most.max(taking.least) };
         let body = proposal(&fund, currency.from_minor(asked));
-        let taken = propose(&Proposal { fund: &fund, deal, rules: &rules, of_deal: &of_deal }, &body);
+        let taken = propose(&Proposal { fund: &fund, deal, rules: &rules, of_deal: &of_deal, of_sector }, &body);
         let problem = match taken {
             Ok(amount) if units > 0 => {
                 left -= units;
                 // the next one is decided on top of it
-                of_deal.push(allocation(&Proposal { fund: &fund, deal, rules: &rules, of_deal: &[] }, &body, amount, Made::default()));
+                of_deal.push(allocation(
+                    &Proposal { fund: &fund, deal, rules: &rules, of_deal: &[], of_sector },
+                    &body,
+                    amount,
+                    Made::default(),
+                ));
                 preview.allocations.push(body);
                 None
             }

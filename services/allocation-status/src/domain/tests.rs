@@ -64,6 +64,7 @@ fn allocation(fund: u128, decision: AllocationDecision) -> Allocation {
         decision,
         called: usd(0),
         paid: usd(0),
+        concentration: None,
         withdrawal: None,
         funding_status: FundingStatus::Committed,
         status: String::new(),
@@ -104,12 +105,64 @@ fn proposals() {
             security_type: "equity".into(),
             details: None,
         };
-        let proposal = Proposal { fund: &fund, deal: &deal, rules: &rules, of_deal: &of_deal };
+        let proposal = Proposal { fund: &fund, deal: &deal, rules: &rules, of_deal: &of_deal, of_sector: usd(0) };
         assert_eq!(
             propose(&proposal, &command).map_err(|rejection| rejection.reason),
             expected,
             "{amount} {currency:?}, {} others",
             of_deal.len()
+        );
+    }
+}
+
+#[test]
+fn no_more_of_a_fund_is_in_one_deal_or_sector_than_the_rules_say() {
+    let mut rules = RuleBook::new("development").rules("buyout", Uuid::from_u128(1)).unwrap();
+    rules.deal_percent_max = Ratio("12.5".parse().unwrap());
+    rules.sector_percents_max =
+        [("software".to_owned(), Ratio("20".parse().unwrap())), ("*".to_owned(), Ratio("33.33".parse().unwrap()))].into();
+    let fund = fund(1_000_000, 0);
+    for (sector, of_sector, amount, expected) in [
+        (Some("software"), 0, "125000.00", Ok(usd(125_000))),
+        (Some("software"), 0, "125000.01", Err(Reason::DealConcentration)),
+        (Some("software"), 100_000, "100000", Ok(usd(100_000))),
+        (Some("software"), 100_000, "100000.01", Err(Reason::SectorConcentration)),
+        (Some("timber"), 300_000, "33300", Ok(usd(33_300))),
+        (Some("timber"), 300_000, "33300.01", Err(Reason::SectorConcentration)),
+        (None, 300_000, "33300.01", Err(Reason::SectorConcentration)),
+    ] {
+        let deal = Deal { sector: sector.map(str::to_owned), ..deal("due_diligence") };
+        let command = ProposeAllocation {
+            deal_id: deal.id,
+            fund_id: fund.id,
+            amount: amount.parse().unwrap(),
+            currency: None,
+            security_type: "equity".into(),
+            details: None,
+        };
+        let proposal = Proposal { fund: &fund, deal: &deal, rules: &rules, of_deal: &[], of_sector: usd(of_sector) };
+        let decided = propose(&proposal, &command);
+        assert_eq!(decided.map_err(|rejection| rejection.reason), expected, "{sector:?} {of_sector} {amount}");
+        if let Ok(amount) = expected {
+            let concentration = super::allocation(&proposal, &command, amount, Made::default()).concentration.unwrap();
+            assert_eq!(concentration.sector, sector.unwrap_or("unspecified"));
+            assert_eq!(concentration.sector_percent, percent_of(usd(of_sector) + amount, fund.size));
+        }
+        // a split keeps to them as well
+        let taker = Taker { fund: fund.clone(), weight: None, rules: rules.clone(), of_sector: usd(of_sector) };
+        let split = split_deal(&asked(200_000, SplitBy::Size), &deal, vec![taker], vec![]).unwrap();
+        assert_eq!(
+            told(&split),
+            [(
+                if of_sector == 0 {
+                    usd(125_000)
+                } else if of_sector == 100_000 {
+                    usd(100_000)
+                } else {
+                    usd(33_300)
+                },
+                None
+            )]
         );
     }
 }
@@ -165,10 +218,10 @@ fn funds_that_are_refused() {
 }
 
 /// A fund with a number, a size and what is allocated of it.
-fn taker(number: u128, size: i64, allocated: i64) -> (Fund, Option<Ratio>, Rules) {
+fn taker(number: u128, size: i64, allocated: i64) -> Taker {
     let fund = Fund { id: Uuid::from_u128(number), ..fund(size, allocated) };
     let rules = RuleBook::new("development").rules(&fund.fund_type, fund.id).unwrap();
-    (fund, None, rules)
+    Taker { fund, weight: None, rules, of_sector: usd(0) }
 }
 
 fn asked(amount: i64, by: SplitBy) -> PreviewAllocations {
@@ -199,8 +252,8 @@ fn a_deal_is_split_by_what_is_left_by_size_or_by_weight() {
     let too_much = split(&asked(210_000, SplitBy::Size), takers());
     assert_eq!((too_much.left, too_much.allocations.len()), (usd(10_000), 2));
     let mut weighed = takers();
-    for ((_, weight, _), text) in weighed.iter_mut().zip(["1", "0.01", "1"]) {
-        *weight = Some(Ratio(text.parse().unwrap()));
+    for (taker, text) in weighed.iter_mut().zip(["1", "0.01", "1"]) {
+        taker.weight = Some(Ratio(text.parse().unwrap()));
     }
     // 495.05 would be less than the smallest allocation
     let by_weight = split(&asked(50_000, SplitBy::Weight), weighed);
@@ -219,11 +272,11 @@ fn who_may_not_take_part_in_a_deal_gets_nothing_and_says_why() {
     assert!(closed.allocations.is_empty() && closed.left == usd(100_000), "{closed:?}");
     assert!(closed.shares.iter().all(|share| share.problem.as_ref().unwrap().code == Reason::DealClosedToAllocation));
     let mut few = takers();
-    few.iter_mut().for_each(|(_, _, rules)| rules.allocations_per_deal_max = 1);
+    few.iter_mut().for_each(|taker| taker.rules.allocations_per_deal_max = 1);
     let one = split_deal(&query, &deal("due_diligence"), few, vec![]).unwrap();
     assert_eq!(told(&one), [(usd(50_000), None), (usd(0), Some(Reason::TooManyAllocations))]);
     let mut other = takers();
-    other[1].0.currency = "EUR".parse().unwrap();
+    other[1].fund.currency = "EUR".parse().unwrap();
     assert_eq!(split_deal(&query, &deal("due_diligence"), other, vec![]).unwrap_err().reason, Reason::WrongCurrency);
 }
 

@@ -1,13 +1,13 @@
 //! What funds are proposed to put into deals: one by one, many at once, and split beforehand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ::domain::message::Outcomes;
 use ::domain::messages::allocation_status::{
     Allocation, AllocationAccepted, AllocationChange, AllocationsPreview, Fund, PreviewAllocations, ProposeAllocation, ProposeAllocations,
 };
 use ::domain::messages::deals::Deal;
-use ::domain::{Reason, Rejection};
+use ::domain::{Amount, Reason, Rejection};
 use chassis::row::sorted_ids;
 use chassis::{Answer, Answers, Batch, Context, Fault, Handle, Show, Tx};
 use uuid::Uuid;
@@ -38,13 +38,20 @@ async fn propose_all(tx: &mut Tx, proposed: &[(&Context, &ProposeAllocation)]) -
     for allocation in store::allocations_of_deals(tx, &deal_ids).await? {
         of_deals.entry(allocation.deal_id).or_default().push(allocation);
     }
+    let mut of_sectors = of_sectors(tx, &sorted_ids(funds.keys().copied()), deals.values()).await?;
     let mut added = Vec::new();
     let mut answers = Answers::with_capacity(proposed.len());
     let mut last_context = HashMap::new();
     for (context, body) in proposed {
         let of_deal = of_deals.entry(body.deal_id).or_default();
-        let decided = propose(tx, context, body, deals.get(&body.deal_id), funds.get(&body.fund_id), of_deal);
+        let deal = deals.get(&body.deal_id);
+        let of_sector = deal.map(|deal| (body.fund_id, domain::sector(deal).to_owned()));
+        let before = of_sector.as_ref().and_then(|key| of_sectors.get(key)).copied().unwrap_or_default();
+        let decided = propose(tx, context, body, (deal, funds.get(&body.fund_id)), (of_deal, before));
         if let Ok(allocation) = &decided {
+            if let Some(key) = of_sector {
+                of_sectors.insert(key, before + allocation.amount);
+            }
             tx.emit(context, allocation, AllocationChange::Proposed)?;
             if let Some(fund) = funds.get_mut(&allocation.fund_id) {
                 domain::take_capacity(fund, allocation.amount);
@@ -60,6 +67,16 @@ async fn propose_all(tx: &mut Tx, proposed: &[(&Context, &ProposeAllocation)]) -
     Ok(answers)
 }
 
+/// What funds have in deals of the sectors of these, by fund and sector.
+async fn of_sectors<'a>(
+    tx: &mut Tx,
+    fund_ids: &[Uuid],
+    deals: impl Iterator<Item = &'a Deal>,
+) -> Result<HashMap<(Uuid, String), Amount>, Fault> {
+    let sectors: BTreeSet<&str> = deals.map(domain::sector).collect();
+    store::allocated_by_sector(tx, fund_ids, &sectors.into_iter().collect::<Vec<_>>()).await
+}
+
 fn unknown_fund(id: Uuid) -> Rejection {
     Reason::UnknownFund.with(format!("fund {id}"))
 }
@@ -72,15 +89,14 @@ fn propose(
     tx: &Tx,
     context: &Context,
     body: &ProposeAllocation,
-    deal: Option<&Deal>,
-    fund: Option<&Fund>,
-    of_deal: &[Allocation],
+    (deal, fund): (Option<&Deal>, Option<&Fund>),
+    (of_deal, of_sector): (&[Allocation], Amount),
 ) -> Result<Allocation, Rejection> {
     context.actor.check_fund(body.fund_id)?;
     let fund = fund.ok_or_else(|| unknown_fund(body.fund_id))?;
     let deal = deal.ok_or_else(|| unknown_deal(body.deal_id))?;
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
-    let proposal = domain::Proposal { fund, deal, rules: &rules, of_deal };
+    let proposal = domain::Proposal { fund, deal, rules: &rules, of_deal, of_sector };
     let amount = domain::propose(&proposal, body)?;
     let used = tx.rules().used(&fund.fund_type, fund.id);
     let made = domain::Made { id: tx.new_id(), at: tx.now(), by: context.actor.user.clone(), rules: used };
@@ -96,17 +112,19 @@ impl Show<PreviewAllocations> for AllocationStatus {
         let deal = store::find_deal(tx, query.deal_id).await?.ok_or_else(|| unknown_deal(query.deal_id))?;
         let of_deal = store::allocations_of_deals(tx, &[deal.id]).await?;
         let mut funds = store::find_funds(tx, &ids).await?;
+        let of_sectors = of_sectors(tx, &ids, std::iter::once(&deal)).await?;
         let mut takers = Vec::with_capacity(query.funds.len());
         for taker in &query.funds {
             // named twice, the second one is not there any more
             let fund = funds.remove(&taker.fund_id).ok_or_else(|| match ids.binary_search(&taker.fund_id) {
-                Ok(_) if takers.iter().any(|(fund, ..): &(Fund, _, _)| fund.id == taker.fund_id) => {
+                Ok(_) if takers.iter().any(|known: &domain::Taker| known.fund.id == taker.fund_id) => {
                     Reason::MalformedRequest.with(format!("fund {} is named twice", taker.fund_id))
                 }
                 _ => unknown_fund(taker.fund_id),
             })?;
             let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
-            takers.push((fund, taker.weight, rules));
+            let of_sector = of_sectors.get(&(fund.id, domain::sector(&deal).to_owned())).copied().unwrap_or_default();
+            takers.push(domain::Taker { fund, weight: taker.weight, rules, of_sector });
         }
         Ok(domain::split_deal(&query, &deal, takers, of_deal)?)
     }

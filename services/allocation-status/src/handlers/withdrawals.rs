@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use ::domain::messages::allocation_status::{Allocation, AllocationChange, SettleWithdrawal, WithdrawAllocation};
+use ::domain::messages::allocation_status::{Allocation, AllocationChange, AllocationDecision, SettleWithdrawal, WithdrawAllocation};
 use ::domain::messages::deals::Deal;
 use ::domain::rejection::check_text;
-use ::domain::rules::WhenWithdrawn;
+use ::domain::rules::{Transition, WhenWithdrawn};
 use ::domain::{Amount, Reason, Rejection};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Seen, Sent, Tx};
@@ -114,9 +114,13 @@ impl Handle<WithdrawAllocation> for AllocationStatus {
                 reason: body.reason.clone(),
                 at: tx.now(),
             };
+            let rules = tx.rules();
             answers.push(books.change(tx, context, body.allocation_id, |allocation| {
                 context.actor.check_fund(allocation.fund_id)?;
                 check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
+                if allocation.decision == AllocationDecision::Active {
+                    rules.check_open(&allocation.fund_type, allocation.fund_id, Transition::AllocationWithdrawn)?;
+                }
                 domain::withdraw(allocation, asked)
             })?);
         }

@@ -69,6 +69,7 @@ fn allocation_of(tx: &Tx, fund: &Fund, deal_id: Uuid) -> Allocation {
         decision: AllocationDecision::PendingApproval,
         called: usd(0),
         paid: usd(0),
+        concentration: None,
         withdrawal: None,
         funding_status: FundingStatus::Committed,
         status: String::new(),

@@ -169,6 +169,7 @@ fn purposes_that_are_refused() {
         currency: currency(),
         timezone: "UTC".into(),
         calendar: "NYSE".into(),
+        size: None,
         instructions: None,
     };
     let allocation = |fund_id: u128, active, called| AllocationCopy {

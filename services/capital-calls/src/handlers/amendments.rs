@@ -7,6 +7,7 @@ use ::domain::messages::capital_calls::{
     LinePreview,
 };
 use ::domain::rejection::check_text;
+use ::domain::rules::Transition;
 use ::domain::{Reason, Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -14,7 +15,7 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::calls::{
-    Firm, REASON_CHARACTERS_MAX, accepted, allocation_ids, give_back, lock_with_firm, planned, take, today, unknown, written,
+    Firm, REASON_CHARACTERS_MAX, accepted, allocation_ids, give_back, lock_with_firm, note_notice, planned, take, today, unknown, written,
 };
 use super::covers::{check_no_cover, check_not_covered};
 use super::issue::{Books, Done, new_line};
@@ -83,6 +84,9 @@ fn ask(
     if let Some(amendment) = &call.amending {
         return Err(Reason::AmendmentPending.with(format!("amendment {} of capital call {}", amendment.number, call.id)));
     }
+    let is_issued = call.decision == CallDecision::Issued;
+    let transition = if is_issued { Transition::CallAmended } else { Transition::CallRevised };
+    tx.rules().check_open(&call.fund_type, call.fund_id, transition)?;
     let fund = firm.fund(call.fund_id)?;
     let before = call.content();
     let wanted = CallContent {
@@ -106,6 +110,9 @@ fn ask(
                 planned(tx, fund, &content, firm)?;
             }
             domain::put_content(call, content);
+            if call.decision == CallDecision::PendingApproval {
+                note_notice(tx, fund, call)?;
+            }
             call.rules = tx.rules().used(&fund.fund_type, fund.id);
             if !call.authors.contains(&context.actor.user) {
                 call.authors.push(context.actor.user.clone());

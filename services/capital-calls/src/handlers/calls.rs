@@ -7,6 +7,7 @@ use ::domain::messages::capital_calls::{
     Purpose, SubmitCapitalCall, SubmitDraft,
 };
 use ::domain::rejection::check_text;
+use ::domain::rules::Transition;
 use ::domain::{Amount, Currency, Reason, Rejection, calendar, ids};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -178,6 +179,7 @@ fn submit(
     if !body.draft {
         call.decision = CallDecision::PendingApproval;
         call.submitted_at = Some(tx.now());
+        note_notice(tx, fund, &mut call)?;
     }
     call.status = domain::call_status(&call);
     Ok(call)
@@ -204,6 +206,7 @@ pub fn new_call(tx: &Tx, context: &Context, fund: &FundCopy, id: Uuid, content: 
         rounding: content.rounding,
         content_hash: String::new(),
         submitted_at: None,
+        notice_days: None,
         amendment: 0,
         amendments_asked: 0,
         amending: None,
@@ -290,8 +293,16 @@ fn submit_draft(tx: &Tx, call: &mut CapitalCall, firm: &Firm) -> Result<(), Reje
     call.decision = CallDecision::PendingApproval;
     call.submitted_at = Some(tx.now());
     call.rules = tx.rules().used(&fund.fund_type, fund.id);
+    note_notice(tx, fund, call)?;
     call.version += 1;
     call.status = domain::call_status(call);
+    Ok(())
+}
+
+/// Notes how much notice a call gives.
+pub fn note_notice(tx: &Tx, fund: &FundCopy, call: &mut CapitalCall) -> Result<(), Rejection> {
+    let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
+    call.notice_days = Some(domain::notice_days(fund, &rules, call.due_on, today(tx, fund)?)?);
     Ok(())
 }
 
@@ -320,7 +331,11 @@ impl Handle<CancelCapitalCall> for CapitalCalls {
         for sent in batch.iter() {
             let cancelled = match calls.get_mut(&sent.body.call_id) {
                 None => Err(unknown(sent.body.call_id)),
-                Some(call) => cancel(sent, call).map(|change| (call, change)),
+                Some(call) => tx
+                    .rules()
+                    .check_open(&call.fund_type, call.fund_id, Transition::CallCancelled)
+                    .and_then(|()| cancel(sent, call))
+                    .map(|change| (call, change)),
             };
             answers.push(match cancelled {
                 Ok((call, change)) => {

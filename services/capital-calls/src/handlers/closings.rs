@@ -6,6 +6,7 @@ use ::domain::messages::capital_calls::{
     CLOSING_CALLS_MAX, CLOSING_COMMITMENTS_MAX, CallEqualised, CapitalCall, Closing, ClosingShare, ClosingView, Commitment,
     CommitmentEntry, EntryKind, HoldClosing, LinePreview, PreviewClosing,
 };
+use ::domain::rules::Transition;
 use ::domain::{Amount, Reason, Rejection, calendar, interest};
 use chassis::row::sorted_ids;
 use chassis::{Answer, Answers, Batch, Context, Fault, Handle, Sent, Show, Tx};
@@ -16,6 +17,7 @@ use super::calls::today;
 use super::commitments::{Entered, blank, check_investor, enter};
 use super::covers::check_not_covered;
 use super::equalise::{Held, hold};
+use super::investor_types::Promises;
 use super::issue::Books;
 use crate::domain::{self, Earlier, Equalisation, FundCopy, LineTerms, Recorded};
 use crate::{CapitalCalls, store};
@@ -29,6 +31,7 @@ struct Before<'a> {
     /// The calls that are shared anew, in the order in which they were issued.
     calls: Vec<Earlier<'a>>,
     investors: &'a [Uuid],
+    promises: &'a Promises,
 }
 
 /// What a closing does.
@@ -79,10 +82,12 @@ fn enter_all(
     id: Uuid,
 ) -> Result<Vec<(Commitment, CommitmentEntry)>, Rejection> {
     let known: HashMap<Uuid, &Commitment> = before.commitments.iter().map(|commitment| (commitment.investor_id, commitment)).collect();
+    let mut promises = before.promises.clone();
     let mut entered = Vec::with_capacity(body.commitments.len());
     for wanted in &body.commitments {
         check_investor(before.investors, wanted.investor_id)?;
         let amount = domain::amount_in(before.fund.currency, wanted.amount, body.currency)?;
+        promises.add(before.fund, wanted.investor_id, amount)?;
         let (kind, mut commitment) = match known.get(&wanted.investor_id) {
             Some(commitment) => (EntryKind::Increase, (*commitment).clone()),
             None => (EntryKind::Initial, blank(tx, body.fund_id, wanted.investor_id, before.fund.currency, body.closed_on)),
@@ -106,6 +111,7 @@ fn enter_all(
 fn plan(tx: &Tx, context: &Context, body: &HoldClosing, before: &Before<'_>) -> Result<Plan, Rejection> {
     check(context, body)?;
     let today = today(tx, before.fund)?;
+    tx.rules().check_open(&before.fund.fund_type, before.fund.id, Transition::ClosingHeld)?;
     // who joins is asked for its part at once
     calendar::value_date("closed_on", body.closed_on, today)?;
     let currency = before.fund.currency;
@@ -212,6 +218,7 @@ impl Show<PreviewClosing> for CapitalCalls {
         let commitments = store::commitments(tx, &[fund.id]).await?;
         let entries = store::entries_after(tx, &[fund.id], None, &[]).await?;
         let investors = store::known_investors(tx, &sorted_ids(query.commitments.iter().map(|wanted| wanted.investor_id))).await?;
+        let promises = Promises::load(tx, &HashMap::from([(fund.id, fund.clone())]), &investors).await?;
         let ids = store::issued_calls_of_fund(tx, fund.id).await?;
         let calls = in_order(store::calls(tx, &ids).await?);
         let mut lines = HashMap::new();
@@ -226,6 +233,7 @@ impl Show<PreviewClosing> for CapitalCalls {
             entries: &entries,
             calls: calls.iter().map(earlier).collect(),
             investors: &investors,
+            promises: &promises,
         };
         let Plan { closing, shares, .. } = plan(tx, context, &query, &before)?;
         Ok(ClosingView { closing, shares })
@@ -246,6 +254,7 @@ impl Handle<HoldClosing> for CapitalCalls {
         }
         let (mut calls, mut books) = Books::lock_in_funds(tx, &fund_ids, &sorted_ids(ids.into_iter())).await?;
         let entries = store::entries_after(tx, &fund_ids, None, &[]).await?;
+        let mut promises = Promises::load(tx, &books.firm.funds, &investors).await?;
         let mut held = Held::default();
         for Sent { context, body, .. } in batch.iter() {
             let planned = {
@@ -258,13 +267,20 @@ impl Handle<HoldClosing> for CapitalCalls {
                     Err(rejection) => Err(rejection),
                     Ok(fund) => {
                         let calls = of_fund.iter().map(earlier).collect();
-                        let before = Before { fund, commitments: &commitments, entries: &entries, calls, investors: &investors };
+                        let (entries, investors, commitments) = (&entries, &investors, &commitments);
+                        let before = Before { fund, commitments, entries, calls, investors, promises: &promises };
                         plan(tx, context, body, &before).map(|plan| (fund.clone(), plan))
                     }
                 }
             };
             answers.push(match planned {
-                Ok((fund, plan)) => Ok(hold(tx, context, &fund, plan, &mut calls, &mut books, &mut held)?),
+                Ok((fund, plan)) => {
+                    for (commitment, entry) in &plan.entered {
+                        // checked by the plan; the next closing of the batch comes on top
+                        let _ = promises.add(&fund, commitment.investor_id, entry.amount);
+                    }
+                    Ok(hold(tx, context, &fund, plan, &mut calls, &mut books, &mut held)?)
+                }
                 Err(rejection) => Err(rejection),
             });
         }

@@ -8,6 +8,7 @@ use ::domain::messages::capital_calls::{
 };
 use ::domain::money::same_currency;
 use ::domain::rejection::check_text;
+use ::domain::rules::Transition;
 use ::domain::{Amount, Currency, Reason, Rejection, calendar};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -15,6 +16,7 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::calls::REASON_CHARACTERS_MAX;
+use super::investor_types::Promises;
 use crate::domain::{self, FundCopy};
 use crate::{CapitalCalls, store};
 
@@ -85,10 +87,11 @@ impl Handle<RecordCommitment> for CapitalCalls {
         store::lock_funds(tx, &fund_ids).await?;
         let funds = store::funds(tx, &fund_ids).await?;
         let investors = store::known_investors(tx, &batch.ids(|command| command.investor_id)).await?;
+        let mut promises = Promises::load(tx, &funds, &investors).await?;
         let mut answers = Answers::new();
         let mut entries = Vec::new();
         for sent in batch.iter() {
-            let recorded = record(tx, sent, funds.get(&sent.body.fund_id), &investors);
+            let recorded = record(tx, sent, funds.get(&sent.body.fund_id), &investors, &mut promises);
             answers.push(recorded.map(|(commitment, entry)| {
                 entries.push(entry);
                 commitment
@@ -117,6 +120,7 @@ fn record(
     Sent { context, body, .. }: &Sent<RecordCommitment>,
     fund: Option<&FundCopy>,
     investors: &[Uuid],
+    promises: &mut Promises,
 ) -> Result<(Commitment, CommitmentEntry), Rejection> {
     let RecordCommitment { fund_id, investor_id, amount, currency, effective_on } = *body;
     context.actor.check_fund(fund_id)?;
@@ -124,6 +128,7 @@ fn record(
     let amount = domain::amount_in(fund.currency, amount, currency)?;
     calendar::plausible_date("effective_on", effective_on)?;
     check_investor(investors, investor_id)?;
+    promises.add(fund, investor_id, amount)?;
     let mut commitment = blank(tx, fund_id, investor_id, fund.currency, effective_on);
     let entered = Entered {
         kind: EntryKind::Initial,
@@ -154,15 +159,28 @@ struct Register {
     entries: Vec<CommitmentEntry>,
     added: Vec<Uuid>,
     entered: Vec<CommitmentEntry>,
+    funds: HashMap<Uuid, FundCopy>,
+    promises: Promises,
 }
 
 impl Register {
-    async fn lock(tx: &mut Tx, ids: &[Uuid]) -> Result<Register, Fault> {
+    async fn lock(tx: &mut Tx, ids: &[Uuid], takers: &[Uuid]) -> Result<Register, Fault> {
         let fund_ids = store::funds_of_commitments(tx, ids).await?;
         store::lock_funds(tx, &fund_ids).await?;
         let commitments = store::lock_commitments_by_id(tx, ids).await?;
         let entries = store::entries(tx, ids).await?;
-        Ok(Register { commitments, entries, ..Register::default() })
+        let funds = store::funds(tx, &fund_ids).await?;
+        let holders = commitments.values().map(|commitment| commitment.investor_id);
+        let promises = Promises::load(tx, &funds, &sorted_ids(holders.chain(takers.iter().copied()))).await?;
+        Ok(Register { commitments, entries, funds, promises, ..Register::default() })
+    }
+
+    /// The fund of a commitment, where the firm has not closed what is to happen.
+    fn open_fund(&self, tx: &Tx, commitment: &Commitment, transition: Transition) -> Result<FundCopy, Rejection> {
+        let unknown = || Reason::UnknownFund.with(format!("fund {}", commitment.fund_id));
+        let fund = self.funds.get(&commitment.fund_id).ok_or_else(unknown)?;
+        tx.rules().check_open(&fund.fund_type, fund.id, transition)?;
+        Ok(fund.clone())
     }
 
     /// The entries of a commitment that take effect after a change does.
@@ -198,10 +216,10 @@ impl Register {
 
 impl Handle<ChangeCommitment> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<ChangeCommitment>) -> Result<Answers<Commitment>, Fault> {
-        let mut register = Register::lock(tx, &batch.ids(|command| command.commitment_id)).await?;
+        let mut register = Register::lock(tx, &batch.ids(|command| command.commitment_id), &[]).await?;
         let mut answers = Answers::new();
         for sent in batch.iter() {
-            answers.push(match change(sent, &register) {
+            answers.push(match change(tx, sent, &mut register) {
                 Ok((kind, amount)) => {
                     let ChangeCommitment { commitment_id, effective_on, reason, .. } = &sent.body;
                     let entered = Entered {
@@ -223,7 +241,7 @@ impl Handle<ChangeCommitment> for CapitalCalls {
     }
 }
 
-fn change(Sent { context, body, .. }: &Sent<ChangeCommitment>, register: &Register) -> Result<(EntryKind, Amount), Rejection> {
+fn change(tx: &Tx, Sent { context, body, .. }: &Sent<ChangeCommitment>, register: &mut Register) -> Result<(EntryKind, Amount), Rejection> {
     let commitment = register.commitments.get(&body.commitment_id).ok_or_else(|| unknown(body.commitment_id))?;
     context.actor.check_fund(commitment.fund_id)?;
     check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
@@ -233,7 +251,15 @@ fn change(Sent { context, body, .. }: &Sent<ChangeCommitment>, register: &Regist
         let why = format!("effective_on {} is before commitment {}, of {}", body.effective_on, commitment.id, commitment.effective_on);
         return Err(Reason::ImplausibleDate.with(why));
     }
-    domain::change(commitment, &register.later(commitment, body.effective_on), body.kind, body.amount)
+    let transition = match body.kind {
+        ChangeKind::Increase => Transition::CommitmentIncreased,
+        ChangeKind::Reduction => Transition::CommitmentReduced,
+        ChangeKind::Release => Transition::CommitmentReleased,
+    };
+    let (fund, investor_id) = (register.open_fund(tx, commitment, transition)?, commitment.investor_id);
+    let (kind, amount) = domain::change(commitment, &register.later(commitment, body.effective_on), body.kind, body.amount)?;
+    register.promises.add(&fund, investor_id, amount)?;
+    Ok((kind, amount))
 }
 
 impl Handle<TransferCommitment> for CapitalCalls {
@@ -246,10 +272,10 @@ impl Handle<TransferCommitment> for CapitalCalls {
             .collect();
         let mut takers = store::commitment_ids(tx, &to).await?;
         // both sides at once, in the order of their ids
-        let mut register = Register::lock(tx, &sorted_ids(givers.keys().chain(takers.values()).copied())).await?;
+        let mut register = Register::lock(tx, &sorted_ids(givers.keys().chain(takers.values()).copied()), &investors).await?;
         let mut answers = Answers::new();
         for sent in batch.iter() {
-            answers.push(match transfer(sent, &register, &investors) {
+            answers.push(match transfer(tx, sent, &mut register, &investors) {
                 Ok((amount, unfunded)) => Ok(carry_over(tx, sent, &mut register, &mut takers, amount, unfunded)?),
                 Err(rejection) => Err(rejection),
             });
@@ -260,8 +286,9 @@ impl Handle<TransferCommitment> for CapitalCalls {
 }
 
 fn transfer(
+    tx: &Tx,
     Sent { context, body, .. }: &Sent<TransferCommitment>,
-    register: &Register,
+    register: &mut Register,
     investors: &[Uuid],
 ) -> Result<(Amount, Amount), Rejection> {
     let from = register.commitments.get(&body.commitment_id).ok_or_else(|| unknown(body.commitment_id))?;
@@ -273,7 +300,10 @@ fn transfer(
     if body.to_investor_id == from.investor_id {
         return Err(Reason::TransferMismatch.with(format!("investor {} would transfer to itself", from.investor_id)));
     }
-    domain::transfer(from, &register.later(from, body.effective_on), body.amount, body.drawn)
+    let (fund, giver) = (register.open_fund(tx, from, Transition::CommitmentTransferred)?, from.investor_id);
+    let (amount, unfunded) = domain::transfer(from, &register.later(from, body.effective_on), body.amount, body.drawn)?;
+    register.promises.pass_on(&fund, giver, body.to_investor_id, amount)?;
+    Ok((amount, unfunded))
 }
 
 /// Takes a part from one side and gives it to the other.
@@ -314,6 +344,8 @@ impl Handle<ExcuseInvestor> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<ExcuseInvestor>) -> Result<Answers<Commitment>, Fault> {
         let mut commitments = store::lock_commitments_by_id(tx, &batch.ids(|command| command.commitment_id)).await?;
         let allocations = store::allocations(tx, &batch.ids(|command| command.allocation_id)).await?;
+        let funds = store::funds(tx, &sorted_ids(commitments.values().map(|commitment| commitment.fund_id))).await?;
+        let rules = tx.rules();
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let allocation = allocations.get(&body.allocation_id);
@@ -323,6 +355,10 @@ impl Handle<ExcuseInvestor> for CapitalCalls {
                     .actor
                     .check_fund(commitment.fund_id)
                     .and_then(|()| check_text("reason", &body.reason, REASON_CHARACTERS_MAX))
+                    .and_then(|()| match funds.get(&commitment.fund_id) {
+                        Some(fund) => rules.check_open(&fund.fund_type, fund.id, Transition::InvestorExcused),
+                        None => Err(Reason::UnknownFund.with(format!("fund {}", commitment.fund_id))),
+                    })
                     .and_then(|()| domain::excuse(commitment, body.allocation_id, allocation))
                     .map(|()| commitment.clone()),
             };

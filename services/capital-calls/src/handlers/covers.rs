@@ -7,6 +7,7 @@ use ::domain::messages::capital_calls::{
     Rounding, ShortfallCovered,
 };
 use ::domain::rejection::check_text;
+use ::domain::rules::Transition;
 use ::domain::{Amount, Reason, Rejection, calendar};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -88,6 +89,7 @@ fn plan_cover(
         return Err(Reason::ImplausibleDate.with(format!("due_on {} is before today, {today}", body.due_on)));
     }
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
+    rules.check_open(Transition::ShortfallCovered)?;
     let mut commitments = books.firm.effective(fund.id, body.due_on, None);
     // who is in default pays for nobody
     commitments.retain(|commitment| commitment.defaulted_on.is_none());

@@ -8,6 +8,7 @@ use ::domain::messages::capital_calls::{
 };
 use ::domain::money::same_currency;
 use ::domain::rejection::check_text;
+use ::domain::rules::Transition;
 use ::domain::{Amount, Reason, Rejection};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -238,6 +239,7 @@ fn release(
         return Err(Reason::NotSuspended.with(format!("payment {} is {status}", payment.id)));
     }
     let rules = tx.rules().rules(&line.fund_type, line.fund_id)?;
+    rules.check_open(Transition::PaymentReleased)?;
     let today = today_of(tx, line);
     domain::derive_line(line, today);
     let paid = domain::pay(line, payment.suspended, None, rules.short_payment_tolerance)?;
@@ -323,6 +325,7 @@ fn use_credit(
         return Err(Reason::ReceiptMismatch.with(why));
     }
     same_currency(parent.currency, line.currency)?;
+    tx.rules().check_open(&line.fund_type, line.fund_id, Transition::CreditUsed)?;
     let today = today_of(tx, line);
     domain::derive_line(line, today);
     let room = if parent.reversal.is_some() { Amount::ZERO } else { parent.unapplied.min(line.outstanding) };

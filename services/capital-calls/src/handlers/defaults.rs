@@ -7,6 +7,7 @@ use ::domain::messages::capital_calls::{
     NoticeFailure, PaymentMethod, RecordPayment, RecordRemedy, Remedy, RemedyKind, RemedyRecorded,
 };
 use ::domain::rejection::check_text;
+use ::domain::rules::Transition;
 use ::domain::{Amount, Reason, Rejection, calendar};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -70,6 +71,7 @@ fn notice(
 ) -> Result<CallLine, Rejection> {
     context.actor.check_fund(line.fund_id)?;
     check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
+    tx.rules().check_open(&line.fund_type, line.fund_id, Transition::FailureNoticed)?;
     let (fund, today) = (fund(funds, line)?, today_of(tx, line));
     domain::check_failure(line, today)?;
     let rules = tx.rules().rules(&line.fund_type, line.fund_id)?;
@@ -110,7 +112,9 @@ impl Handle<DeclareDefault> for CapitalCalls {
                     let today = today_of(tx, line);
                     let of_line: Vec<_> = payments.iter().filter(|payment| payment.line_id == line.id).cloned().collect();
                     let standing = domain::standing(line, &of_line, today);
-                    declare(context, body, line, &mut commitments, standing.interest_outstanding, today)
+                    tx.rules()
+                        .check_open(&line.fund_type, line.fund_id, Transition::DefaultDeclared)
+                        .and_then(|()| declare(context, body, line, &mut commitments, standing.interest_outstanding, today))
                 }
             };
             answers.push(match declared {
@@ -165,7 +169,7 @@ impl Handle<RecordRemedy> for CapitalCalls {
         for sent in batch.iter() {
             let checked = match lines.get_mut(&sent.body.line_id) {
                 None => Err(unknown(sent.body.line_id)),
-                Some(line) => check_remedy(sent, line).and_then(|()| match set_off(&sent.body) {
+                Some(line) => check_remedy(tx, sent, line).and_then(|()| match set_off(&sent.body) {
                     None => Ok(None),
                     Some(body) => desk.record(tx, &sent.context, &body, line, None).map(|recorded| Some((recorded, line.clone()))),
                 }),
@@ -217,8 +221,15 @@ fn set_off(body: &RecordRemedy) -> Option<RecordPayment> {
     })
 }
 
-fn check_remedy(Sent { context, body, .. }: &Sent<RecordRemedy>, line: &CallLine) -> Result<(), Rejection> {
+fn check_remedy(tx: &Tx, Sent { context, body, .. }: &Sent<RecordRemedy>, line: &CallLine) -> Result<(), Rejection> {
     context.actor.check_fund(line.fund_id)?;
+    let transition = match body.kind {
+        RemedyKind::Forfeit => Transition::DefaultForfeited,
+        RemedyKind::Sale => Transition::DefaultSold,
+        RemedyKind::SetOff => Transition::DefaultSetOff,
+        RemedyKind::Reinstate => Transition::DefaultReinstated,
+    };
+    tx.rules().check_open(&line.fund_type, line.fund_id, transition)?;
     check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
     calendar::plausible_date("effective_on", body.effective_on)?;
     let Some(default) = &line.default else {

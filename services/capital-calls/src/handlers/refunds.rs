@@ -10,6 +10,7 @@ use ::domain::messages::capital_calls::{
     RequestInterestPayout, RequestRefund,
 };
 use ::domain::rejection::check_text;
+use ::domain::rules::Transition;
 use ::domain::{Amount, Reason, Rejection, calendar, ids};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -96,6 +97,7 @@ fn request(
     context.actor.check_fund(payment.fund_id)?;
     check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
     let fund = funds.get(&payment.fund_id).ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", payment.fund_id)))?;
+    tx.rules().check_open(&fund.fund_type, fund.id, Transition::RefundRequested)?;
     let amount = domain::refundable(payment, body.amount)?;
     Ok(new_refund(tx, context, fund, payment.investor_id, amount, &Source::Payment(payment.id), &body.reason))
 }

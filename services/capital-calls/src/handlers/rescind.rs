@@ -6,6 +6,7 @@ use ::domain::messages::capital_calls::{
     AllocationReleased, CallDecision, CallKept, CallLineChange, CapitalCall, CapitalCallChange, ReleaseAllocation, RescindCapitalCall,
 };
 use ::domain::rejection::check_text;
+use ::domain::rules::Transition;
 use ::domain::{Amount, Reason, Rejection};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -64,6 +65,7 @@ fn may_rescind(tx: &Tx, context: &Context, body: &RescindCapitalCall, call: &Cap
     context.actor.check_fund(call.fund_id)?;
     check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
     check_no_cover(call)?;
+    tx.rules().check_open(&call.fund_type, call.fund_id, Transition::CallRescinded)?;
     match call.decision {
         CallDecision::Issued => {
             let fund = books.firm.fund(call.fund_id)?;

@@ -35,6 +35,7 @@ fn call(row: &PgRow) -> Result<CapitalCall, Error> {
         content_hash: row.try_get("content_hash")?,
         authors: row.try_get("authors")?,
         submitted_at: row.try_get("submitted_at")?,
+        notice_days: row.try_get::<Option<i32>, _>("notice_days")?.and_then(|days| days.try_into().ok()),
         amendment: row.try_get("amendment")?,
         amendments_asked: row.try_get("amendments_asked")?,
         amending: row.try_get::<Option<Json<_>>, _>("amending")?.map(|Json(amendment)| amendment),
@@ -56,16 +57,16 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     sqlx::query(
         "insert into capital_calls (id, version, created_at, fund_id, fund_type, currency, amount, purposes,
                                     due_on, priority, requested_by, content_hash, decision, paid, adjustments, rounding,
-                                    submitted_at, authors, issued_on, line_count, covers_line_id, rules, external_reference)
+                                    submitted_at, authors, issued_on, line_count, covers_line_id, rules, external_reference, notice_days)
          select id, version, created_at, fund_id, fund_type, currency, amount, purposes, due_on, priority, requested_by, content_hash, decision,
                 paid, adjustments, rounding, submitted_at, array(select jsonb_array_elements_text(authors)), issued_on, line_count,
-                covers_line_id, rules, external_reference
+                covers_line_id, rules, external_reference, notice_days
          from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::text[], $6::text[], $7::numeric[],
                               $8::jsonb[], $9::date[], $10::text[], $11::text[], $12::text[], $13::text[], $14::numeric[], $15::jsonb[],
-                              $16::text[], $17::timestamptz[], $18::jsonb[], $19::date[], $20::int[], $21::uuid[], $22::jsonb[], $23::text[])
+                              $16::text[], $17::timestamptz[], $18::jsonb[], $19::date[], $20::int[], $21::uuid[], $22::jsonb[], $23::text[], $24::int[])
               as new (id, version, created_at, fund_id, fund_type, currency, amount, purposes, due_on, priority, requested_by, content_hash,
                       decision, paid, adjustments, rounding, submitted_at, authors, issued_on, line_count, covers_line_id, rules,
-                      external_reference)",
+                      external_reference, notice_days)",
     )
     .bind(column(calls, |call| call.id))
     .bind(column(calls, |call| call.version))
@@ -90,6 +91,7 @@ pub async fn insert_calls(tx: &mut Tx, calls: &[CapitalCall]) -> Result<(), Faul
     .bind(column(calls, |call| call.covers_line_id))
     .bind(column(calls, |call| Json(&call.rules)))
     .bind(column(calls, |call| call.external_reference.as_deref()))
+    .bind(column(calls, |call| call.notice_days.map(i32::from)))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -186,14 +188,16 @@ pub async fn save_calls(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault
              amendment = new.amendment, amending = new.amending, decision = new.decision, decided_because = new.decided_because,
              issued_on = new.issued_on, line_count = new.line_count, paid = new.paid, submitted_at = new.submitted_at,
              amendments_asked = new.amendments_asked, authors = array(select jsonb_array_elements_text(new.authors)), rules = new.rules,
+             notice_days = new.notice_days,
              entries_seen = case when capital_calls.issued_on is null and new.issued_on is not null
                                  then (select coalesce(max(position), 0) from commitment_entries where fund_id = capital_calls.fund_id)
                                  else entries_seen end
          from unnest($1::uuid[], $2::bigint[], $3::text[], $4::numeric[], $5::jsonb[], $6::date[], $7::text[], $8::text[], $9::jsonb[],
                      $10::text[], $11::int[], $12::jsonb[], $13::text[], $14::text[], $15::date[], $16::int[], $17::numeric[], $18::timestamptz[], $19::int[], $20::jsonb[],
-                     $21::jsonb[])
+                     $21::jsonb[], $22::int[])
               as new (id, version, requested_by, amount, purposes, due_on, priority, content_hash, adjustments, rounding, amendment,
-                      amending, decision, decided_because, issued_on, line_count, paid, submitted_at, amendments_asked, authors, rules)
+                      amending, decision, decided_because, issued_on, line_count, paid, submitted_at, amendments_asked, authors, rules,
+                      notice_days)
          where capital_calls.id = new.id and capital_calls.version <> new.version",
     )
     .bind(column(calls, |call| call.id))
@@ -217,6 +221,7 @@ pub async fn save_calls(tx: &mut Tx, calls: &[&CapitalCall]) -> Result<(), Fault
     .bind(column(calls, |call| call.amendments_asked))
     .bind(column(calls, |call| Json(&call.authors)))
     .bind(column(calls, |call| Json(&call.rules)))
+    .bind(column(calls, |call| call.notice_days.map(i32::from)))
     .execute(&mut **tx)
     .await?;
     Ok(())

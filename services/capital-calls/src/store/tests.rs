@@ -29,6 +29,7 @@ fn investor_of(tx: &Tx, name: &str) -> Investor {
         created_at: tx.now(),
         name: name.into(),
         email: Some("a@b.example".into()),
+        investor_type: Some("pension_fund".into()),
         status: "active".into(),
     }
 }
@@ -79,6 +80,7 @@ fn call_of(tx: &Tx, fund_id: Uuid) -> CapitalCall {
         amendment: 0,
         amendments_asked: 0,
         amending: None,
+        notice_days: None,
         covers_line_id: None,
         decision: CallDecision::PendingApproval,
         decided_because: None,
@@ -346,6 +348,7 @@ async fn copies_keep_the_newest_version_and_a_higher_epoch_wins() {
         decision,
         called: usd(0),
         paid: usd(0),
+        concentration: None,
         withdrawal: None,
         funding_status: FundingStatus::Committed,
         status: "committed".into(),

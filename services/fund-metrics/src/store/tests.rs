@@ -233,6 +233,7 @@ async fn commitments_and_allocations_count_by_their_newest_version() {
             decision,
             called: usd(0),
             paid: usd(0),
+            concentration: None,
             withdrawal: None,
             funding_status: FundingStatus::Committed,
             status: String::new(),

@@ -65,6 +65,7 @@ async fn what_is_due_is_taken_once_and_only_while_something_is_outstanding() {
         created_at: DateTime::UNIX_EPOCH,
         name: "LP".into(),
         email: Some("a@b.example".into()),
+        investor_type: None,
         status: "active".into(),
     };
     keep_investors(&mut tx, &[Seen { state: investor, change: InvestorChange::Registered, epoch: 1, context: Context::default() }])

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use ::domain::messages::workflow::{Difference, Simulation, SubjectKind, Verdict};
-use ::domain::rules::{ApprovalTier, RuleBook, Rules};
+use ::domain::rules::concentration::limit;
+use ::domain::rules::{ApprovalTier, Concentration, RuleBook, Rules};
 use ::domain::{Reason, Rejection};
 use chrono::{DateTime, Datelike, Duration, Utc};
 use uuid::Uuid;
@@ -61,6 +62,11 @@ pub fn time_looked_at(
     Ok((from, until))
 }
 
+/// Whether an allocation took its sector above the limit.
+fn is_above_limit(rules: &Rules, concentration: &Concentration) -> bool {
+    limit(&rules.sector_percents_max, &concentration.sector).is_some_and(|percent| concentration.sector_percent > *percent)
+}
+
 /// What rules say of a request.
 pub fn verdict(rules: &Result<Rules, Rejection>, request: &PastRequest) -> Verdict {
     let refused = |code| Verdict::Refused { code };
@@ -74,6 +80,8 @@ pub fn verdict(rules: &Result<Rules, Rejection>, request: &PastRequest) -> Verdi
         Ok(rules) => (rules, request.subject.amount),
         Err(rejection) => return refused(rejection.reason),
     };
+    let concentration = request.subject.concentration.as_ref();
+    let notice = rules.notice_business_days.of(request.subject.priority);
     let facts = request.subject.facts(request.kind, &request.requested_by);
     let mut conditions = rules.steps(request.kind).iter().filter_map(|step| rules.predicates.get(step.predicate.as_ref()?));
     match request.kind {
@@ -82,6 +90,11 @@ pub fn verdict(rules: &Result<Rules, Rejection>, request: &PastRequest) -> Verdi
         SubjectKind::Allocation if request.of_deal_before >= i64::from(rules.allocations_per_deal_max) => {
             refused(Reason::TooManyAllocations)
         }
+        SubjectKind::Allocation if concentration.is_some_and(|of| of.deal_percent > rules.deal_percent_max) => {
+            refused(Reason::DealConcentration)
+        }
+        SubjectKind::Allocation if concentration.is_some_and(|of| is_above_limit(rules, of)) => refused(Reason::SectorConcentration),
+        SubjectKind::CapitalCall if request.subject.notice_days.is_some_and(|days| days < notice) => refused(Reason::NoticeTooShort),
         _ if conditions.any(|condition| !condition.holds(&facts)) => refused(Reason::PredicateRefused),
         kind => asks(rules.tier(kind, request.subject.priority, amount)),
     }
@@ -150,6 +163,7 @@ fn votes(verdict: &Verdict) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use ::domain::money::Ratio;
     use ::domain::rules::{RuleLayer, RuleScope};
     use ::domain::{Amount, Currency};
 
@@ -207,6 +221,39 @@ mod tests {
         assert_eq!(found.differences[0].after, Verdict::Refused { code: Reason::AmountBelowMinimum });
         let none = simulate(&before, &before, &requests, time, DateTime::UNIX_EPOCH);
         assert_eq!((none.looked_at, none.differences.len()), (10, 0));
+    }
+
+    #[test]
+    fn notice_and_concentration_of_what_was_asked_for_are_looked_at() {
+        let percent = |text: &str| Ratio(text.parse().unwrap());
+        let notice = ::domain::rules::NoticeDays { normal: 10, high: 5, urgent: 0 };
+        let rules = RuleLayer {
+            notice_business_days: Some(notice),
+            deal_percent_max: Some(percent("10")),
+            sector_percents_max: Some([("software".to_owned(), percent("20"))].into()),
+            ..RuleLayer::default()
+        };
+        let rules = rules.complete();
+        let allocation = |deal: &str, sector: &str, of_sector: &str| {
+            let mut request = request(SubjectKind::Allocation, 5_000, 0);
+            request.subject.concentration =
+                Some(Concentration { deal_percent: percent(deal), sector: sector.into(), sector_percent: percent(of_sector) });
+            verdict(&rules, &request)
+        };
+        assert_eq!(allocation("10", "software", "20"), Verdict::Passes);
+        assert_eq!(allocation("10.0001", "software", "20"), Verdict::Refused { code: Reason::DealConcentration });
+        assert_eq!(allocation("1", "software", "20.5"), Verdict::Refused { code: Reason::SectorConcentration });
+        assert_eq!(allocation("1", "timber", "80"), Verdict::Passes);
+        let call = |days, priority| {
+            let mut request = request(SubjectKind::CapitalCall, 5_000, 0);
+            (request.subject.notice_days, request.subject.priority) = (days, priority);
+            verdict(&rules, &request)
+        };
+        use ::domain::messages::capital_calls::Priority::{High, Normal};
+        assert_eq!(call(Some(10), Normal), Verdict::Passes);
+        assert_eq!(call(Some(9), Normal), Verdict::Refused { code: Reason::NoticeTooShort });
+        assert_eq!(call(Some(9), High), Verdict::Passes);
+        assert_eq!(call(None, Normal), Verdict::Passes, "it is not known of those before");
     }
 
     #[test]

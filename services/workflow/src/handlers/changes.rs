@@ -114,6 +114,7 @@ fn ask_again(tx: &Tx, instance: &mut Instance, call: &CapitalCall, content: Call
     instance.subject.amount = super::gross(&content.purposes);
     instance.subject.authors.clone_from(&call.authors);
     instance.subject.priority = content.priority;
+    instance.subject.notice_days = call.notice_days.filter(|_| instance.subject.amendment.is_none());
     instance.subject.asked += 1;
     instance.subject.content_hash = content.content_hash;
     instance.workflow.requested_by = requested_by.to_owned();

@@ -9,7 +9,7 @@ use crate::message::{Aggregate, Command, Outcomes, Page, Query, Several};
 use crate::messages::deals::Deal;
 use crate::money::{Amount, Currency, Ratio};
 use crate::rejection::Problem;
-use crate::rules::{RulesUsed, WhenWithdrawn};
+use crate::rules::{Concentration, RulesUsed, WhenWithdrawn};
 
 /// A fund and how much of it is allocated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -112,6 +112,9 @@ pub struct Allocation {
     /// The rules in force when it was proposed: its limits were checked by them.
     #[serde(default)]
     pub rules: RulesUsed,
+    /// What share of its fund it took when it was proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concentration: Option<Concentration>,
     /// That it is to be taken back: its deal will not happen, or somebody asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawal: Option<Withdrawal>,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{RuleLayer, Rules, built_in, built_in_environment};
+use super::{RuleLayer, Rules, Transition, built_in, built_in_environment};
 use crate::rejection::{Reason, Rejection};
 
 /// Most contradictions that are named; who mends the first ones sees the rest.
@@ -165,6 +165,14 @@ impl RuleBook {
     /// The merged layers up to the given fund type and fund.
     pub fn merged(&self, fund_type: Option<&str>, fund_id: Option<Uuid>) -> RuleLayer {
         self.stack(fund_type, fund_id).into_iter().fold(RuleLayer::default(), |merged, (_, layer)| merged.with(&layer))
+    }
+
+    /// Refuses what the rules of a fund have closed.
+    ///
+    /// # Errors
+    /// `transition_closed`, and `invalid_rules` where layers contradict each other.
+    pub fn check_open(&self, fund_type: &str, fund_id: Uuid, transition: Transition) -> Result<(), Rejection> {
+        self.rules(fund_type, fund_id)?.check_open(transition)
     }
 
     /// From which layer each value of [`RuleBook::merged`] comes, by the name of the field.

@@ -177,6 +177,7 @@ fn the_notice_period_is_of_business_days_and_shorter_for_what_is_urgent() {
         currency: currency(),
         timezone: "UTC".into(),
         calendar: "NYSE+TARGET2".into(),
+        size: None,
         instructions: None,
     };
     let rules = ::domain::rules::built_in().complete().unwrap();

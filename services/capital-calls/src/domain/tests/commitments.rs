@@ -162,6 +162,7 @@ pub fn issued(id: u128, purposes: Vec<Purpose>, rounding: Rounding, due_on: &str
         amendment: 0,
         amendments_asked: 0,
         amending: None,
+        notice_days: None,
         covers_line_id: None,
         decision: CallDecision::Issued,
         decided_because: None,

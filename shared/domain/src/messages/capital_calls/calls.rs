@@ -169,6 +169,9 @@ pub struct CapitalCall {
     /// When it was submitted; none of a draft.
     #[serde(default)]
     pub submitted_at: Option<DateTime<Utc>>,
+    /// Business days from its submission, or its last revision, to its due date, as far as any rule asks for: 63 at most. None of a draft.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice_days: Option<u16>,
     /// The last amendment that is in force; 0 as issued.
     #[serde(default)]
     pub amendment: i32,

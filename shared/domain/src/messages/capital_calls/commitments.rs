@@ -22,6 +22,9 @@ pub struct Investor {
     pub name: String,
     /// Where notices are mailed to.
     pub email: Option<String>,
+    /// What it is, for example `pension_fund`; rules may limit what those of a type promise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub investor_type: Option<String>,
     /// Always `active` so far.
     pub status: String,
 }
@@ -230,6 +233,9 @@ pub struct RegisterInvestor {
     /// Where notices are mailed to.
     #[serde(default)]
     pub email: Option<String>,
+    /// What it is, for example `pension_fund`, at most 60 characters; rules may limit what those of a type promise.
+    #[serde(default)]
+    pub investor_type: Option<String>,
 }
 
 impl Command for RegisterInvestor {
