@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status as allocation;
-use ::domain::messages::{audit as record, capital_calls as calls, chassis as letters, fund_metrics as metrics, workflow as flow};
+use ::domain::messages::{
+    audit as record, capital_calls as calls, chassis as letters, fund_metrics as metrics, notifications as notices, workflow as flow,
+};
 use chassis::Card;
 
 mod domain;
@@ -137,6 +139,7 @@ pub fn routes() -> Vec<Route> {
         command::<flow::SimulateRuleChange>("POST", "/rule-changes/{rule_change_id}/simulate", ADMIN).within(60),
         command::<flow::VoteOnRules>("POST", "/rule-changes/{rule_change_id}/votes", RULE_KEEPERS),
         command::<flow::WithdrawRuleChange>("POST", "/rule-changes/{rule_change_id}/withdraw", ADMIN),
+        query::<notices::ListAlerts>("GET", "/alerts", READERS),
         query::<record::ListAuditRecords>("GET", "/audit/records", AUDITORS),
         // reads every record there is
         query::<record::VerifyAudit>("GET", "/audit/verify", AUDITORS).within(120),

@@ -48,5 +48,9 @@ pub fn start_of(date: NaiveDate, timezone: Tz) -> DateTime<Utc> {
     local.map_or_else(|| date.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc(), |start| start.with_timezone(&Utc))
 }
 
+mod alerts;
+
+pub use alerts::*;
+
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,10 @@ use uuid::Uuid;
 
 use crate::{Notifications, domain, store};
 
+mod alerts;
+
+pub use alerts::TellAlerts;
+
 /// Most notices raised in one transaction.
 const RAISE_MAX: i64 = 500;
 

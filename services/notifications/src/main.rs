@@ -1,10 +1,14 @@
-//! Notifications: decides when whom to remind of a call line, and sends it by mail where configured.
+//! Notifications: decides when whom to remind of a call line, and sends it by mail where configured; tells people of the firm what they
+//! should look at.
 //!
-//! Owns the Postgres schema `notifications`: schedules and deliveries. Emits `tranche.notice.<kind>`.
+//! Owns the Postgres schema `notifications`: schedules, deliveries and alerts. Emits `tranche.notice.<kind>`.
 
 use std::process::ExitCode;
 
+use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{CallLine, Investor};
+use ::domain::messages::notifications::ListAlerts;
+use ::domain::messages::workflow::{Approval, Workflow};
 use chassis::{Card, Copies};
 
 mod domain;
@@ -32,6 +36,12 @@ fn main() -> ExitCode {
     let service = chassis::service(Notifications, card)
         .follows::<CallLine>(Copies::Versions(store::LINES))
         .follows::<Investor>(Copies::Versions(store::INVESTORS))
+        .follows::<Fund>(Copies::Versions(store::FUNDS))
+        .follows::<Approval>(Copies::Versions(store::APPROVALS))
+        .follows::<Workflow>(Copies::Versions(store::WORKFLOWS))
+        .follows::<Allocation>(Copies::Versions(store::ALLOCATIONS))
+        .shows::<ListAlerts>()
+        .runs(handlers::TellAlerts)
         .runs(handlers::Raise { by_mail });
     match mail {
         Some(mail) => service.runs(mail).main(),

@@ -13,6 +13,10 @@ use uuid::Uuid;
 
 use crate::domain::Schedule;
 
+mod alerts;
+
+pub use alerts::*;
+
 /// Copies of what capital-calls owns.
 pub const LINES: &str = "select id, epoch, version from lines";
 /// See [`LINES`].

@@ -10,9 +10,9 @@ use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::capital_calls::{CapitalCall, Refund};
 use ::domain::messages::deals::Deal;
 use ::domain::messages::workflow::{
-    CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, GrantDelegation, ListApprovals,
+    Approval, CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, GrantDelegation, ListApprovals,
     ListDelegations, ListRuleChanges, ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RevokeDelegation, RollBackRules,
-    SimulateRuleChange, SimulateRules, SteerWorkflow, VoteOnRules, WithdrawRuleChange,
+    SimulateRuleChange, SimulateRules, SteerWorkflow, VoteOnRules, WithdrawRuleChange, Workflow,
 };
 use chassis::{Card, Copies};
 
@@ -56,6 +56,8 @@ fn main() -> ExitCode {
         .follows::<Allocation>(Copies::Ids(store::ALLOCATIONS))
         .follows::<CapitalCall>(Copies::Versions(store::CALLS))
         .follows::<Refund>(Copies::Ids(store::REFUNDS))
+        .owns::<Workflow>(store::WORKFLOWS)
+        .owns::<Approval>(store::APPROVALS)
         .follows::<Deal>(Copies::OfOutsider)
         .runs(steps::Steps { asks: false })
         .runs(steps::Steps { asks: true })

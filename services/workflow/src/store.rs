@@ -25,6 +25,11 @@ pub use deals::*;
 pub use delegations::*;
 pub use rules::*;
 
+/// The aggregates that this service owns and others follow.
+pub const WORKFLOWS: &str = "select id, version from workflows";
+/// See [`WORKFLOWS`].
+pub const APPROVALS: &str = "select id, version from approvals";
+
 /// The requests that have a workflow: that is all that is kept of them.
 pub const ALLOCATIONS: &str = "select subject_id as id from workflows where subject_kind = 'allocation'";
 /// See [`ALLOCATIONS`].

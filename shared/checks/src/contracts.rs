@@ -59,7 +59,7 @@ fn subject_of(kind: &str, change: &str) -> String {
         "deal" => format!("deals.evt.{change}"),
         "stage_request" => "deals.cmd.stage-change".into(),
         "access" => format!("tranche.access.{change}"),
-        "notice" => "tranche.notice.{kind}".into(),
+        "notice" | "alert" => "tranche.notice.{kind}".into(),
         "dead_letter" => "tranche.dlq.{service}.{reaction}".into(),
         _ => format!("tranche.evt.{kind}.{change}.{{fund_id}}"),
     }
@@ -179,6 +179,7 @@ fn contract_examples_of_every_event_decode() {
                 "stage_request" => "deals.cmd.stage-change".into(),
                 "access" => format!("tranche.access.{change}"),
                 "notice" => "tranche.notice.reminder".into(),
+                "alert" => "tranche.notice.approval_reminder".into(),
                 "dead_letter" => format!("tranche.dlq.allocation-status.deal.{change}"),
                 kind => format!("tranche.evt.{kind}.{change}"),
             };
@@ -205,6 +206,7 @@ fn contract_examples_of_every_event_decode() {
                 "delegation" => decodes::<w::Delegation>(&body),
                 "fund_metrics" => decodes::<m::FundMetrics>(&body),
                 "notice" => decodes::<n::Notice>(&body),
+                "alert" => decodes::<n::Alert>(&body),
                 "access" => decodes::<chassis::Access>(&body),
                 "dead_letter" => decodes::<chassis::DeadLetter>(&body),
                 "divergence" => decodes::<chassis::Divergence>(&body),

@@ -26,6 +26,7 @@ use super::api::check_key;
 use super::{Door, TOKEN_COOKIE};
 use crate::domain::{VOTERS, check_role};
 
+mod alerts;
 mod approvals;
 mod bank;
 mod bank_details;
@@ -34,6 +35,7 @@ mod collections;
 mod forms;
 mod money;
 mod parts;
+mod rules;
 mod services;
 mod workflows;
 
@@ -61,7 +63,10 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/capital-calls/{call_id}", get(call))
         .route("/capital-calls/{call_id}/lines", get(call_lines))
         .route("/capital-calls/{call_id}/change", post(changes::change))
+        .route("/alerts", get(alerts::page))
         .route("/approvals", get(approvals::page))
+        .route("/rules", get(rules::page))
+        .route("/rule-changes/{rule_change_id}", get(rules::change))
         .route("/workflows", get(workflows::list))
         .route("/workflows/{workflow_id}", get(workflows::one))
         .route("/services", get(services::page))

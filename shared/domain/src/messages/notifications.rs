@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::capital_calls::PinnedInstructions;
-use crate::message::Aggregate;
+use crate::message::{Aggregate, Page, Query};
 use crate::money::{Amount, Currency};
 
 /// One notice about one call line. Its id is derived from line and rule, so that a consumer that
@@ -100,4 +100,115 @@ impl Aggregate for Notice {
     fn subject(&self, _: &NoticeChange) -> String {
         format!("tranche.notice.{}", self.kind.token())
     }
+}
+
+/// Something that people of the firm should look at. Its id is derived from what it is about, so that a consumer that remembers ids never
+/// tells it twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Alert {
+    /// Id; the same for the same thing.
+    pub id: Uuid,
+    /// What it is about.
+    pub kind: AlertKind,
+    /// When it was decided.
+    pub at: DateTime<Utc>,
+    /// The fund.
+    pub fund_id: Uuid,
+    /// The roles that should look at it.
+    pub roles: Vec<String>,
+    /// The approval, workflow or allocation.
+    pub subject_id: Uuid,
+    /// What it is, for a person.
+    pub text: String,
+    /// The page that shows it.
+    pub link: String,
+    /// How many more of the kind and the fund are told with it: the rules limit how many there are in an hour.
+    pub more: u32,
+}
+
+/// The kinds of alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// Votes are asked for.
+    ApprovalRequested,
+    /// Votes are still missing.
+    ApprovalReminder,
+    /// A higher tier is asked.
+    ApprovalEscalated,
+    /// An approval was not decided in its time.
+    ApprovalExpired,
+    /// A workflow has been in one step for too long.
+    WorkflowStuck,
+    /// A workflow waits until somebody has it go on.
+    WorkflowPaused,
+    /// The deal system did not answer, or refused.
+    DealSystem,
+    /// The deal of an allocation will not happen, and people decide what becomes of it.
+    DealWithdrawn,
+}
+
+impl AlertKind {
+    /// The subject token.
+    pub const fn token(self) -> &'static str {
+        match self {
+            AlertKind::ApprovalRequested => "approval_requested",
+            AlertKind::ApprovalReminder => "approval_reminder",
+            AlertKind::ApprovalEscalated => "approval_escalated",
+            AlertKind::ApprovalExpired => "approval_expired",
+            AlertKind::WorkflowStuck => "workflow_stuck",
+            AlertKind::WorkflowPaused => "workflow_paused",
+            AlertKind::DealSystem => "deal_system",
+            AlertKind::DealWithdrawn => "deal_withdrawn",
+        }
+    }
+}
+
+/// The one event of an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum AlertChange {
+    /// People are told.
+    Raised,
+}
+
+impl Aggregate for Alert {
+    type Change = AlertChange;
+    const KIND: &'static str = "alert";
+    const OWNER: &'static str = "notifications";
+    fn id(&self) -> Uuid {
+        self.id
+    }
+    fn version(&self) -> i64 {
+        1
+    }
+    fn fund_id(&self) -> Option<Uuid> {
+        Some(self.fund_id)
+    }
+    fn change_name(_: &AlertChange) -> &'static str {
+        "raised"
+    }
+    fn subject(&self, _: &AlertChange) -> String {
+        format!("tranche.notice.{}", self.kind.token())
+    }
+}
+
+/// Alerts, newest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListAlerts {
+    /// Of this fund only.
+    #[serde(default)]
+    pub fund_id: Option<Uuid>,
+    /// Where the page starts.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    /// Most items, 1 to 500.
+    #[serde(default)]
+    pub limit: Option<u16>,
+}
+
+impl Query for ListAlerts {
+    const SUBJECT: &'static str = "tranche.query.notifications.list-alerts";
+    type Reply = Page<Alert>;
 }

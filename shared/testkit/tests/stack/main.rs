@@ -1,5 +1,6 @@
 //! The whole system, tried from outside: seven services, PostgreSQL and nats-server, over HTTP and NATS.
 
+mod alerts;
 mod allocations;
 mod analytics;
 mod approvals;

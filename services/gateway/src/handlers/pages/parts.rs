@@ -25,7 +25,7 @@ pub fn shell(heading: &str, actor: Option<&Actor>, body: Markup) -> Markup {
             body {
                 header {
                     strong { "Tranche" }
-                    nav aria-label="Main" { @if actor.is_some() { a href="/" { "Funds" } a href="/approvals" { "Approvals" } a href="/workflows" { "Workflows" } a href="/bank-entries" { "Bank" } a href="/refunds" { "Refunds" } a href="/services" { "Services" } a href="/api/docs/" { "API" } } }
+                    nav aria-label="Main" { @if actor.is_some() { a href="/" { "Funds" } a href="/approvals" { "Approvals" } a href="/workflows" { "Workflows" } a href="/alerts" { "Alerts" } a href="/rules" { "Rules" } a href="/bank-entries" { "Bank" } a href="/refunds" { "Refunds" } a href="/services" { "Services" } a href="/api/docs/" { "API" } } }
                     @if let Some(actor) = actor {
                         span.note { (actor.user) " (" (actor.roles.join(", ")) ")" }
                         form method="post" action="/sign-out" { button.quiet { "Sign out" } }
