@@ -35,12 +35,15 @@ fn generated() -> BTreeMap<String, String> {
 
 /// Every code of a refusal, with its status and what to do about it.
 fn problems() -> String {
-    let mut table = String::from("# Problems\n\n| code | status | what it is | what to do |\n| --- | --- | --- | --- |\n");
+    let mut table = String::from(
+        "# Problems\n\n| code | status | what it is | what to do | who may | where |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
     let codes = json!(schema::<Reason>());
     for code in codes["enum"].as_array().unwrap() {
         let reason: Reason = serde_json::from_value(code.clone()).unwrap();
         let (status, title, recommendation) = reason.entry();
-        table.push_str(&format!("| `{}` | {status} | {title} | {recommendation} |\n", reason.code()));
+        let (who, link) = reason.remedy();
+        table.push_str(&format!("| `{}` | {status} | {title} | {recommendation} | {} | `{link}` |\n", reason.code(), who.join(", ")));
     }
     table
 }

@@ -6,6 +6,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod remedies;
+
+pub use remedies::SENDER;
+
 #[allow(missing_docs, reason = "each reason is explained by its entry")]
 /// Why a request is refused. The code on the wire is the name in snake_case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -516,11 +520,18 @@ pub struct Problem {
     pub code: Reason,
     /// What to do about it.
     pub recommendation: String,
+    /// The roles that may do so; `sender` for whoever sent the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub who: Vec<String>,
+    /// The page on which it is done.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link: String,
 }
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let (status, title, recommendation) = rejection.reason.entry();
+        let (who, link) = rejection.reason.remedy();
         Problem {
             kind: format!("/problems/{}", rejection.reason.code()),
             title: title.into(),
@@ -528,6 +539,8 @@ impl From<Rejection> for Problem {
             detail: rejection.detail,
             code: rejection.reason,
             recommendation: recommendation.into(),
+            who: who.iter().map(|role| (*role).to_owned()).collect(),
+            link: link.into(),
         }
     }
 }

@@ -39,7 +39,7 @@ mod rules;
 mod services;
 mod workflows;
 
-use parts::{amount, bar, figures_cards, grouped, problem, shell, status, title};
+use parts::{amount, bar, figures_cards, grouped, problem, shell, status, title, told};
 
 /// Rows of a page's table.
 const ROWS: u16 = 500;
@@ -337,10 +337,12 @@ async fn problem_of(Path(code): Path<String>) -> Response {
     let (status, body) = match serde_json::from_value::<Reason>(code.into()) {
         Ok(reason) => {
             let (status, title, recommendation) = reason.entry();
+            let (who, link) = reason.remedy();
             let body = html! {
                 h1 { (title) }
                 p { "Code " code { (reason.code()) } ", HTTP status " (status) "." }
                 p { "What to do: " (recommendation) "." }
+                p { "Who may: " (who.join(", ").replace('_', " ")) ". " a href=(link) { "There" } }
             };
             (StatusCode::OK, body)
         }

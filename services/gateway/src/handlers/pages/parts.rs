@@ -43,8 +43,19 @@ pub fn problem(rejection: &Rejection) -> Markup {
     let problem = Problem::from(rejection.clone());
     html! {
         h1 { (problem.title) }
-        div.problem role="alert" { p { (problem.detail) } p { "What to do: " (problem.recommendation) "." } p.note { "Code: " (problem.code.code()) } }
+        (told(&problem))
         p { a href="/" { "Back to the funds" } }
+    }
+}
+
+/// What is wrong, what to do about it, who may, and where.
+pub fn told(problem: &Problem) -> Markup {
+    html! {
+        div.problem role="alert" {
+            p { (problem.detail) }
+            p { "What to do: " (problem.recommendation) "." @if !problem.link.is_empty() { " " a href=(problem.link) { "There" } } }
+            p.note { "Code: " a href=(problem.kind) { (problem.code.code()) } @if !problem.who.is_empty() { ". Who may: " (problem.who.join(", ").replace('_', " ")) } }
+        }
     }
 }
 

@@ -75,7 +75,7 @@ pub async fn one(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: Uri
             h1 { (title(&workflow.subject_kind)) " " (status(&workflow.status)) }
             p { a href="/workflows" { "All workflows" } " " a href={ "/funds/" (workflow.fund_id) } { "The fund" } }
             @if let Some(error) = &workflow.error {
-                div.problem role="alert" { p { (error.detail) } p { "What to do: " (error.recommendation) "." } p.note { "Code: " (error.code.code()) } }
+                (told(error))
             }
             dl.cards {
                 (card("Asked by", &workflow.requested_by)) (card("Since", workflow.created_at.format("%Y-%m-%d %H:%M").to_string()))
