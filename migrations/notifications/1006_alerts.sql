@@ -17,10 +17,13 @@ create table alerts (
     fund_id           uuid        not null,
     subject_id        uuid        not null,
     alert             jsonb       not null,
+    -- by the system's own time
     noted_at          timestamptz not null,
+    -- by the business clock
     told_at           timestamptz,
     told_with_another boolean     not null default false
 );
-create index alerts_waiting on alerts (noted_at, id) where told_at is null;
+create index alerts_waiting on alerts (fund_id, kind, noted_at, id) where told_at is null;
+create index alerts_told_of on alerts (fund_id, kind, told_at) where told_at is not null and not told_with_another;
 create index alerts_of_subject on alerts (subject_id) where told_at is null;
 create index alerts_told on alerts (told_at desc, id desc) where told_at is not null;

@@ -4,7 +4,7 @@ create table deals_heard (
     epoch   integer not null,
     version bigint  not null,
     stage   text    not null,
-    reply   jsonb
+    replies jsonb   not null default '[]'
 );
 alter table workflows add column awaits_deal uuid;
 create index workflows_awaiting_deals on workflows (awaits_deal) where awaits_deal is not null;
@@ -12,3 +12,9 @@ create index workflows_awaiting_deals on workflows (awaits_deal) where awaits_de
 alter table workflows
     drop constraint workflows_subject_kind_check,
     add constraint workflows_subject_kind_check check (subject_kind in ('allocation', 'capital_call', 'refund', 'withdrawal'));
+-- The newest version of each allocation that was heard of: one that was lost on the way is asked for again.
+create table allocations_heard (
+    id      uuid primary key,
+    epoch   integer not null,
+    version bigint  not null
+);

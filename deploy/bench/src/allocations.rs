@@ -60,7 +60,7 @@ async fn publish_deals(world: &World, run: usize) -> Result<Vec<Uuid>, String> {
             sector: None,
             currency: None,
             size: None,
-            stage_reply: None,
+            stage_replies: vec![],
             created_at: None,
         };
         let body = serde_json::to_vec(&Event { state, change: DealChange::Registered }).map_err(|error| error.to_string())?;

@@ -242,7 +242,7 @@ async fn publish_deal(office: &Office, row: &Row, size: Amount) -> Result<Uuid, 
         sector: None,
         currency: Some(currency),
         size: Some(size),
-        stage_reply: None,
+        stage_replies: vec![],
         created_at: None,
     };
     let body = serde_json::to_vec(&Event { state, change: DealChange::Registered }).map_err(|error| error.to_string())?;

@@ -195,7 +195,7 @@ pub struct Asked {
 }
 
 /// Who takes allocations back whose deal will not happen.
-const DEAL_SYSTEM: &str = "deal-system";
+pub const DEAL_SYSTEM: &str = "deal-system";
 
 /// What the rules say of an allocation whose deal will not happen. Where they contradict each other, people decide.
 pub fn deal_is_off(deal_stage: &str, allocation: &Allocation, rules: &Result<Rules, Rejection>, at: DateTime<Utc>) -> Asked {
@@ -229,6 +229,18 @@ pub fn withdraw(allocation: &mut Allocation, asked: Asked) -> Result<AllocationC
     Ok(AllocationChange::WithdrawalAsked)
 }
 
+/// Takes back that people are told of an allocation whose deal will happen after all; returns what happened to it.
+///
+/// # Errors
+/// `allocation_not_withdrawn` where nobody is told of it.
+pub fn deal_is_on(allocation: &mut Allocation, deal_stage: &str) -> Result<AllocationChange, Rejection> {
+    let is_told = |withdrawal: &mut Withdrawal| withdrawal.then == WhenWithdrawn::Alert && withdrawal.by == DEAL_SYSTEM;
+    match allocation.withdrawal.take_if(is_told) {
+        Some(_) => Ok(AllocationChange::WithdrawalRefused { reason: format!("the deal is {deal_stage} again") }),
+        None => Err(Reason::AllocationNotWithdrawn.with(format!("allocation {} is {}", allocation.id, allocation.status))),
+    }
+}
+
 /// Reduces an allocation that is taken back to what is called for it, cancels it where nothing is, or leaves it as it is; returns what
 /// happened to it.
 ///
@@ -241,7 +253,9 @@ pub fn settle(allocation: &mut Allocation, command: &SettleWithdrawal) -> Result
         return Err(Reason::AllocationNotWithdrawn.with(format!("allocation {} is {}", allocation.id, allocation.status)));
     };
     if let Some(reason) = &command.kept_because {
-        allocation.withdrawal = Some(Withdrawal { then: WhenWithdrawn::Alert, ..withdrawal });
+        // of a deal that will not happen people are told still; what a person asked for is over
+        let is_of_deal = withdrawal.by == DEAL_SYSTEM;
+        allocation.withdrawal = is_of_deal.then_some(Withdrawal { then: WhenWithdrawn::Alert, ..withdrawal });
         return Ok(AllocationChange::WithdrawalRefused { reason: reason.clone() });
     }
     let called = allocation.currency.zero() + command.called;

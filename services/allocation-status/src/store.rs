@@ -59,11 +59,14 @@ pub const TOTALS: [chassis::Total; 3] = [
 pub async fn copy_deals(tx: &mut Tx, deals: &[Seen<Deal>]) -> Result<(), Fault> {
     let now = tx.now();
     sqlx::query(
-        "insert into deals (id, epoch, version, name, stage, company, sector, currency, size, created_at)
-         select *, $10 from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::numeric[])
+        "insert into deals (id, epoch, version, name, stage, company, sector, currency, size, created_at, off_since)
+         select *, $10, case when stage = any($11) then version end
+         from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::numeric[])
+              as new (id, epoch, version, name, stage, company, sector, currency, size)
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, name = excluded.name, stage = excluded.stage,
-             company = excluded.company, sector = excluded.sector, currency = excluded.currency, size = excluded.size
+             company = excluded.company, sector = excluded.sector, currency = excluded.currency, size = excluded.size,
+             off_since = case when excluded.off_since is not null and deals.stage = any($11) then deals.off_since else excluded.off_since end
          where (excluded.epoch, excluded.version) > (deals.epoch, deals.version)",
     )
     .bind(column(deals, |seen| seen.state.id))
@@ -76,6 +79,7 @@ pub async fn copy_deals(tx: &mut Tx, deals: &[Seen<Deal>]) -> Result<(), Fault> 
     .bind(column(deals, |seen| seen.state.currency.map(|currency| currency.code())))
     .bind(column(deals, |seen| seen.state.size.map(Amount::decimal)))
     .bind(now)
+    .bind(STAGES_CLOSED_TO_ALLOCATION)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -92,7 +96,7 @@ fn deal(row: &PgRow) -> Result<Deal, Error> {
         sector: row.try_get("sector")?,
         currency: row.try_get::<Option<String>, _>("currency")?.and_then(|code| code.parse().ok()),
         size: row.try_get::<Option<Decimal>, _>("size")?.map(Amount::from_decimal),
-        stage_reply: None,
+        stage_replies: vec![],
         created_at: row.try_get("created_at")?,
     })
 }
@@ -339,21 +343,41 @@ pub async fn save_allocations(tx: &mut Tx, allocations: &[&Allocation]) -> Resul
     Ok(())
 }
 
-/// The allocations that hold capacity for deals of these that will not happen, with the deals' stages; those that are being taken back, or
-/// of which people were told, are left out. Locked.
-pub async fn lock_allocations_of_deals_off(tx: &mut Tx, deal_ids: &[Uuid]) -> Result<Vec<(Allocation, String)>, Fault> {
+/// How a deal stands to its allocations.
+#[derive(Clone, Debug)]
+pub struct DealStands {
+    /// Its stage.
+    pub stage: String,
+    /// Whether it will not happen.
+    pub is_off: bool,
+}
+
+/// The allocations that hold capacity for deals of these which have come to be off since they were looked at last, and those of which
+/// people are told although the deal is on again, with how the deals stand. Locked.
+pub async fn lock_allocations_of_deals(tx: &mut Tx, deal_ids: &[Uuid]) -> Result<Vec<(Allocation, DealStands)>, Fault> {
     let allocations = sqlx::query(
-        "select allocations.*, deals.stage
+        "select allocations.*, deals.stage, deals.off_since is not null as is_off
          from allocations join deals on deals.id = deal_id
-         where deal_id = any($1) and deals.stage = any($2) and decision in ('pending_approval', 'active') and withdrawal is null
+         where deal_id = any($1) and decision in ('pending_approval', 'active')
+           and case when deals.off_since is null then withdrawal ->> 'then' = 'alert' and withdrawal ->> 'by' = $2
+                    else off_heeded is distinct from deals.off_since end
          order by allocations.id for no key update of allocations",
     )
     .bind(deal_ids)
-    .bind(STAGES_CLOSED_TO_ALLOCATION)
-    .try_map(|row| Ok((allocation(&row)?, row.try_get("stage")?)))
+    .bind(domain::DEAL_SYSTEM)
+    .try_map(|row| Ok((allocation(&row)?, DealStands { stage: row.try_get("stage")?, is_off: row.try_get("is_off")? })))
     .fetch_all(&mut **tx)
     .await?;
     Ok(allocations)
+}
+
+/// Notes of allocations that are locked that their deals' being off was looked at.
+pub async fn heed_deals_off(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query("update allocations set off_heeded = deals.off_since from deals where deals.id = deal_id and allocations.id = any($1)")
+        .bind(ids)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// One allocation.

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{
     AmendCapitalCall, BankDetails, BankEntry, CallLine, CancelCapitalCall, CancelRefund, CapitalCall, ChangeCommitment, CloseBankAccount,
-    Closing, Commitment, CompleteBankImport, ConfirmBankDetails, CoverShortfall, DecideCapitalCall, DecideRefund, DeclareDefault,
-    ExcuseInvestor, FindInvestors, FindPayments, GetBankDetails, GetBankEntry, GetBankImport, GetCallLine, GetCapitalCall, GetClosing,
-    GetCommitment, GetNotice, GetPayment, GetRefund, HoldClosing, Investor, ListBankAccounts, ListBankDetails, ListBankEntries,
+    Closing, Commitment, CompleteBankImport, ConfirmBankDetails, CoverShortfall, DecideBankDetails, DecideCapitalCall, DecideRefund,
+    DeclareDefault, ExcuseInvestor, FindInvestors, FindPayments, GetBankDetails, GetBankEntry, GetBankImport, GetCallLine, GetCapitalCall,
+    GetClosing, GetCommitment, GetNotice, GetPayment, GetRefund, HoldClosing, Investor, ListBankAccounts, ListBankDetails, ListBankEntries,
     ListCallLines, ListCapitalCalls, ListColumnMaps, ListCommitments, ListInvestors, ListPayments, ListRefunds, ListRemedies,
     MatchBankEntry, NoticeFailure, PreviewCapitalCall, PreviewClosing, ProposeBankDetails, RecordCommitment, RecordPayment, RecordPayments,
     RecordPayout, RecordReceipt, RecordRemedy, Refund, RegisterBankAccount, RegisterInvestor, RejectBankDetails, RejectBankEntry,
@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         .answers::<ProposeBankDetails>()
         .answers::<ConfirmBankDetails>()
         .answers::<RejectBankDetails>()
+        .answers::<DecideBankDetails>()
         .answers::<SaveColumnMap>()
         .answers::<StageBankEntries>()
         .answers::<CompleteBankImport>()

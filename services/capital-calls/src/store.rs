@@ -174,7 +174,8 @@ pub async fn copy_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>]) -> 
          select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::numeric[], $6::bool[], $7::bool[])
          on conflict (id) do update
          set epoch = excluded.epoch, version = excluded.version, amount = excluded.amount, active = excluded.active,
-             withdrawing = excluded.withdrawing
+             withdrawing = excluded.withdrawing,
+             released_version = case when excluded.epoch > allocations.epoch then null else allocations.released_version end
          where (excluded.epoch, excluded.version) > (allocations.epoch, allocations.version)",
     )
     .bind(column(allocations, |seen| seen.state.id))
@@ -222,7 +223,7 @@ pub async fn funds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, FundCopy>,
          from funds
          left join lateral (select id as bank_details_id, account, hash from bank_details as details
                             where details.holder_id = funds.id and details.currency = funds.currency and details.decision = 'confirmed'
-                              and details.usable_from <= $2
+                              and details.released_at is not null and details.usable_from <= $2
                             order by usable_from desc, id desc limit 1) as in_use on true
          where funds.id = any($1)",
     )

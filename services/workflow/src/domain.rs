@@ -83,6 +83,9 @@ pub struct Subject {
     /// Business days of notice that a call gave.
     #[serde(default)]
     pub notice_days: Option<u16>,
+    /// Who has confirmed bank details.
+    #[serde(default)]
+    pub confirmed_by: Option<String>,
 }
 
 /// How an allocation is taken back.
@@ -127,6 +130,7 @@ impl Subject {
             take_back: None,
             concentration: None,
             notice_days: None,
+            confirmed_by: None,
         }
     }
 
@@ -197,6 +201,7 @@ fn validated_note(kind: SubjectKind) -> &'static str {
         SubjectKind::Allocation => "deal selected, fund assigned, amount validated; limits, duplicates and capacity checked",
         SubjectKind::CapitalCall => "purposes, allocations and unfunded commitments checked",
         SubjectKind::Refund => "credit checked and kept for the refund",
+        SubjectKind::BankDetails => "instructions checked and sealed",
         SubjectKind::Withdrawal => "to be taken back, as the rules or a person decided",
     }
 }
@@ -288,6 +293,13 @@ pub fn begin_next(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>
                 step.note = Some(format!("{} are needed from {}", described(tier), tier.from_amount));
                 needs_votes = true;
             }
+            (StepName::Confirm, _) => match &subject.confirmed_by {
+                Some(who) => {
+                    finish_step(workflow, StepStatus::Done, Some(format!("confirmed by {who}")), now);
+                    continue;
+                }
+                None => (step.status, step.started_at) = (StepStatus::Waiting, Some(now)),
+            },
             (StepName::Wait, _) => {
                 let until = now + TimeDelta::hours(i64::from(step.hours.unwrap_or_default()));
                 (step.status, step.started_at, step.until) = (StepStatus::Waiting, Some(now), Some(until));
@@ -306,6 +318,16 @@ pub fn time_of_question(workflow: &Workflow, subject: &Subject) -> TimeDelta {
     let told = next.filter(|step| step.name == StepName::Undo && step.attempts == 0).and_then(|step| step.program.as_ref());
     let seconds = told.and_then(|name| subject.programs.get(name)).map_or(0, |program| program.timeout_seconds);
     TimeDelta::seconds(i64::from(seconds))
+}
+
+/// Notes who has confirmed bank details; whether that is what their workflow has waited for.
+pub fn confirm_waiting(workflow: &mut Workflow, subject: &mut Subject, who: &str, now: DateTime<Utc>) -> bool {
+    subject.confirmed_by = Some(who.to_owned());
+    let waits = next_step(workflow).is_some_and(|step| step.name == StepName::Confirm && step.status == StepStatus::Waiting);
+    if waits {
+        finish_step(workflow, StepStatus::Done, Some(format!("confirmed by {who}")), now);
+    }
+    waits
 }
 
 /// Whether votes are what a workflow waits for.
@@ -341,23 +363,24 @@ pub fn awaited_deal(workflow: &Workflow, subject: &Subject) -> Option<Uuid> {
 pub struct DealHeard {
     /// The stage that it is in; empty where nothing was heard of it.
     pub stage: String,
-    /// What it said last to a request of ours.
-    pub reply: Option<StageReply>,
+    /// What it said to requests of ours.
+    pub replies: Vec<StageReply>,
 }
 
 impl DealHeard {
     /// What a deal's newest state says.
     pub fn of(deal: &Deal) -> DealHeard {
-        DealHeard { stage: deal.stage.clone(), reply: deal.stage_reply.clone() }
+        DealHeard { stage: deal.stage.clone(), replies: deal.stage_replies.clone() }
     }
 }
 
 /// Ends the step in which the deal system is asked for a stage, where that is answered; whether it is.
 pub fn hear_of_deal(workflow: &mut Workflow, subject: &Subject, request_id: Uuid, heard: &DealHeard, now: DateTime<Utc>) -> bool {
     let asked = &subject.stage.stage;
-    let reply = heard.reply.as_ref().filter(|reply| reply.request_id == request_id);
+    let reply = heard.replies.iter().find(|reply| reply.request_id == request_id);
+    let is_reached = heard.stage == *asked || subject.stage.or_later.contains(&heard.stage);
     let (status, note, error) = match reply {
-        _ if heard.stage == *asked => (StepStatus::Done, format!("the deal is in stage {asked}"), None),
+        _ if is_reached => (StepStatus::Done, format!("the deal is in stage {}", heard.stage), None),
         Some(reply) if reply.accepted => (StepStatus::Done, format!("the deal system moves the deal to {asked}"), None),
         Some(reply) => {
             let why = reply.reason.as_deref().unwrap_or("it gives no reason");
@@ -376,7 +399,7 @@ pub fn hear_of_deal(workflow: &mut Workflow, subject: &Subject, request_id: Uuid
 /// Notes that the deal system was asked once more. The step has its answer waited for, unless the rules do without.
 pub fn asked_for_stage(workflow: &mut Workflow, subject: &mut Subject, now: DateTime<Utc>) {
     subject.stage_attempts += 1;
-    let StageAsked { stage, answer_within_hours, attempts } = &subject.stage;
+    let StageAsked { stage, answer_within_hours, attempts, .. } = &subject.stage;
     let note = format!("the deal system was asked for stage {stage}, {} of {attempts} times", subject.stage_attempts);
     workflow.error = None;
     if *answer_within_hours == 0 {
@@ -447,8 +470,11 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
     }
     let decides = |step: &&mut Step| {
         // of a withdrawal the last word is its allocation's
-        matches!(step.name, StepName::Activate | StepName::Issue | StepName::Release | StepName::Reduce | StepName::GiveBack)
-            && matches!(step.status, StepStatus::Done | StepStatus::Failed)
+        let decides = matches!(
+            step.name,
+            StepName::Activate | StepName::Issue | StepName::Release | StepName::Reduce | StepName::PutInUse | StepName::GiveBack
+        );
+        decides && matches!(step.status, StepStatus::Done | StepStatus::Failed)
     };
     // what was given back was not activated: the last one decided
     let Some(step) = workflow.steps.iter_mut().rev().find(decides) else { return false };
@@ -542,10 +568,11 @@ fn expects(workflow: &Workflow, step: &Step) -> String {
     let owner = match workflow.subject_kind {
         SubjectKind::Withdrawal if step.name == StepName::TakeBack => "capital-calls",
         SubjectKind::Allocation | SubjectKind::Withdrawal => "allocation-status",
-        SubjectKind::CapitalCall | SubjectKind::Refund => "capital-calls",
+        SubjectKind::CapitalCall | SubjectKind::Refund | SubjectKind::BankDetails => "capital-calls",
     };
     match (step.name, step.until, &step.program) {
         (StepName::Approve, ..) => step.note.clone().unwrap_or_else(|| "votes".into()),
+        (StepName::Confirm, ..) => "a second person confirms the bank details, after a call back".into(),
         (StepName::RequestStage, Some(until), _) => {
             format!("the deal system moves the deal, until {}", until.to_rfc3339_opts(SecondsFormat::Secs, true))
         }

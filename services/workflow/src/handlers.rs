@@ -21,6 +21,7 @@ use crate::domain::{Decided, Subject, TakeBack};
 use crate::store::Instance;
 use crate::{WorkflowService, domain, store};
 
+mod bank_details;
 mod changes;
 mod deals;
 mod delegations;
@@ -48,7 +49,9 @@ struct Request {
 
 impl Follow<Allocation> for WorkflowService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
-        let requests = batch.iter().map(|seen| {
+        let news = store::hear_of_allocations(tx, batch).await?;
+        let news = || batch.iter().filter(|seen| news.contains(&seen.state.id));
+        let requests = news().map(|seen| {
             let state = &seen.state;
             let mut content =
                 format!("{}/{}/{}/{}/{}", state.deal_id, state.fund_id, state.amount, state.currency.code(), state.security_type);
@@ -78,11 +81,14 @@ impl Follow<Allocation> for WorkflowService {
             };
             (&seen.context, request)
         });
-        let withdrawals = batch.iter().filter_map(|seen| Some((&seen.context, withdrawal_of(seen)?)));
+        let withdrawals = news().filter_map(|seen| Some((&seen.context, withdrawal_of(seen)?)));
         start(tx, requests.chain(withdrawals).collect()).await?;
-        let cancelled = batch.iter().filter(|seen| seen.state.decision == AllocationDecision::Cancelled);
+        let cancelled = news().filter(|seen| seen.state.decision == AllocationDecision::Cancelled);
         let cancelled = cancelled.map(|seen| (seen.state.id, &seen.context)).collect();
         changes::withdraw(tx, SubjectKind::Allocation, &cancelled).await
+    }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        store::forget_allocations(tx, ids).await
     }
 }
 

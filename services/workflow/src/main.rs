@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use ::domain::messages::allocation_status::Allocation;
-use ::domain::messages::capital_calls::{CapitalCall, Refund};
+use ::domain::messages::capital_calls::{BankDetails, CapitalCall, Refund};
 use ::domain::messages::deals::Deal;
 use ::domain::messages::workflow::{
     Approval, CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, GrantDelegation, ListApprovals,
@@ -53,9 +53,10 @@ fn main() -> ExitCode {
         .shows::<SimulateRules>()
         .shows::<GetRuleChange>()
         .shows::<ListRuleChanges>()
-        .follows::<Allocation>(Copies::Ids(store::ALLOCATIONS))
+        .follows::<Allocation>(Copies::Versions(store::ALLOCATIONS))
         .follows::<CapitalCall>(Copies::Versions(store::CALLS))
         .follows::<Refund>(Copies::Ids(store::REFUNDS))
+        .follows::<BankDetails>(Copies::Ids(store::BANK_DETAILS))
         .owns::<Workflow>(store::WORKFLOWS)
         .owns::<Approval>(store::APPROVALS)
         .follows::<Deal>(Copies::OfOutsider)

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use ::domain::messages::allocation_status::{DecideAllocation, SettleWithdrawal};
-use ::domain::messages::capital_calls::{AllocationReleased, DecideCapitalCall, DecideRefund, ReleaseAllocation};
+use ::domain::messages::capital_calls::{AllocationReleased, DecideBankDetails, DecideCapitalCall, DecideRefund, ReleaseAllocation};
 use ::domain::messages::workflow::{Pause, Step, StepAnswer, StepDecision, StepName, StepQuestion, StepStatus, SubjectKind, Workflow};
 use ::domain::rules::{StepProgram, WhenAbsent};
 use ::domain::{Actor, Problem, Reason, Rejection, ids, shape};
@@ -60,6 +60,7 @@ fn outcome(kind: SubjectKind, step: StepName, attempts: i32, answer: Result<Resu
         SubjectKind::Allocation | SubjectKind::Withdrawal => Reason::UnknownAllocation,
         SubjectKind::CapitalCall => Reason::UnknownCapitalCall,
         SubjectKind::Refund => Reason::UnknownRefund,
+        SubjectKind::BankDetails => Reason::UnknownBankDetails,
     };
     match answer {
         Ok(Ok(())) => Outcome::Done(format!("{} decided", chassis::row::name(&kind))),
@@ -127,6 +128,14 @@ impl Errand for Steps {
             // written into the log when the outcome is recorded
             (StepName::RequestStage, _) => Outcome::Done("the deal system is asked".into()),
             (StepName::Validate | StepName::Approve, _) => Outcome::Done("nothing to do".into()),
+            (_, SubjectKind::BankDetails) => {
+                let command = DecideBankDetails {
+                    bank_details_id: workflow.subject_id,
+                    hash: instance.subject.content_hash.clone(),
+                    rejected_because: denied,
+                };
+                decided(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
+            }
             (StepName::TakeBack, _) => release(courier, &key, &context, instance, attempts).await,
             (_, SubjectKind::Withdrawal) => {
                 let command = SettleWithdrawal {

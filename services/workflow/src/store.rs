@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::capital_calls::{CapitalCall, Priority};
 use ::domain::messages::workflow::{Approval, ApprovalStatus, ListWorkflows, Workflow, WorkflowStatus};
 use chassis::row::column;
@@ -30,10 +31,12 @@ pub const WORKFLOWS: &str = "select id, version from workflows";
 /// See [`WORKFLOWS`].
 pub const APPROVALS: &str = "select id, version from approvals";
 
+/// What was heard of allocations and calls.
+pub const ALLOCATIONS: &str = "select id, epoch, version from allocations_heard";
 /// The requests that have a workflow: that is all that is kept of them.
-pub const ALLOCATIONS: &str = "select subject_id as id from workflows where subject_kind = 'allocation'";
-/// See [`ALLOCATIONS`].
 pub const REFUNDS: &str = "select subject_id as id from workflows where subject_kind = 'refund'";
+/// See [`REFUNDS`].
+pub const BANK_DETAILS: &str = "select subject_id as id from workflows where subject_kind = 'bank_details'";
 /// See [`ALLOCATIONS`].
 pub const CALLS: &str = "select id, epoch, version from calls_heard";
 
@@ -131,6 +134,28 @@ pub async fn hear_of_calls(tx: &mut Tx, calls: &[Seen<CapitalCall>]) -> Result<V
     .fetch_all(&mut **tx)
     .await?;
     Ok(news)
+}
+
+/// Keeps the newest version of each allocation; returns the ids of those that were news.
+pub async fn hear_of_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>]) -> Result<Vec<Uuid>, Fault> {
+    let news = sqlx::query_scalar(
+        "insert into allocations_heard as known (id, epoch, version) select * from unnest($1::uuid[], $2::int[], $3::bigint[])
+         on conflict (id) do update set epoch = excluded.epoch, version = excluded.version
+         where (excluded.epoch, excluded.version) > (known.epoch, known.version)
+         returning id",
+    )
+    .bind(column(allocations, |seen| seen.state.id))
+    .bind(column(allocations, |seen| seen.epoch))
+    .bind(column(allocations, |seen| seen.state.version))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(news)
+}
+
+/// Forgets that allocations were heard of.
+pub async fn forget_allocations(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query("delete from allocations_heard where id = any($1)").bind(ids).execute(&mut **tx).await?;
+    Ok(())
 }
 
 /// Forgets that calls were heard of.

@@ -175,8 +175,24 @@ fn arrived(mut waiting: Vec<Waiting>, chunk: Vec<Request>) -> Vec<Waiting> {
     waiting
 }
 
-fn is_dry_run(waiting: &Waiting) -> bool {
-    waiting.request.message.headers.as_ref().is_some_and(|headers| headers.get(DRY_RUN).is_some())
+/// Answers dry runs of a command until the service stops, one after the other: they hold up no command that is meant.
+pub(crate) async fn serve_dry_runs<C: Command, S: Handle<C>>(service: Arc<S>, shell: Arc<Shell>, database: Database) {
+    let Some(mut arriving) = shell.endpoint(&format!("{}.{DRY_RUN}", C::SUBJECT)).await else { return };
+    loop {
+        let request = tokio::select! {
+            next = arriving.next() => match next {
+                Some(request) => request,
+                None => return,
+            },
+            () = shell.stopped() => break,
+        };
+        let reply = match shell.overload() {
+            Some(why) => Reply::refused(Reason::Overloaded.with(why)),
+            None => try_out::<C, S>(&*service, &database, &request).await,
+        };
+        respond(&request, reply).await;
+    }
+    let _ = arriving.stop().await;
 }
 
 /// Decides a command by itself, in a transaction that is rolled back: its answer is what it would be, and nothing is kept, not even
@@ -206,13 +222,6 @@ async fn try_out<C: Command, S: Handle<C>>(service: &S, database: &Database, req
 
 /// Decides and answers what waits; returns what shall be decided again.
 async fn answer<C: Command, S: Handle<C>>(service: &S, shell: &Shell, database: &Database, waiting: Vec<Waiting>) -> Vec<Waiting> {
-    if waiting.iter().any(is_dry_run) {
-        let (dry, waiting): (Vec<Waiting>, Vec<Waiting>) = waiting.into_iter().partition(is_dry_run);
-        for Waiting { request, .. } in &dry {
-            respond(request, try_out::<C, S>(service, database, request).await).await;
-        }
-        return if waiting.is_empty() { waiting } else { Box::pin(answer::<C, S>(service, shell, database, waiting)).await };
-    }
     metrics::histogram!("tranche_batch_size", "subject" => C::SUBJECT).record(waiting.len() as f64);
     let mut attempt = 0;
     let mut keys = Keys::Fresh;

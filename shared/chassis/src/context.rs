@@ -18,8 +18,8 @@ pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// The code beside [`SERVICE_ERROR`]: an HTTP status.
 pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 
-/// Header of a command that is decided and not carried out.
-pub const DRY_RUN: &str = "Dry-Run";
+/// The last token of the subject on which a command is decided and not carried out: nobody carries it out who does not know of it.
+pub const DRY_RUN: &str = "dry-run";
 
 /// What CloudEvents asks to be percent-encoded in a header value.
 const HEADER_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
@@ -110,9 +110,6 @@ impl Context {
         put(headers, "ce-actorroles", &self.actor.roles.join(","));
         if let Some(funds) = self.actor.scope.funds() {
             put(headers, "ce-actorfunds", &funds.iter().map(Uuid::to_string).collect::<Vec<_>>().join(","));
-        }
-        if self.is_dry_run {
-            headers.insert(DRY_RUN, "true");
         }
         if let Some(traceparent) = &self.traceparent {
             headers.insert("traceparent", traceparent.as_str());

@@ -6,7 +6,7 @@ use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use bytes::Bytes;
 use domain::{Command, Problem, Rejection};
 
-use crate::context::{Context, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR};
+use crate::context::{Context, DRY_RUN, IDEMPOTENCY_KEY, REPLAYED, SERVICE_ERROR};
 use crate::limits::REQUEST_TIMEOUT;
 
 /// Nobody answered: it is not known whether the request was carried out. Ask again with the same key.
@@ -48,6 +48,8 @@ impl Courier {
         body: Bytes,
         within: Duration,
     ) -> Result<Answered, Unanswered> {
+        let dry_run = context.is_dry_run.then(|| format!("{subject}.{DRY_RUN}"));
+        let subject = dry_run.as_deref().unwrap_or(subject);
         let mut headers = HeaderMap::new();
         context.write(&mut headers);
         if let Some(key) = key {

@@ -95,7 +95,7 @@ impl<S: Send + Sync + 'static> Service<S> {
     where
         S: Handle<C>,
     {
-        self.task(batch::serve::<C, S>)
+        self.task(batch::serve::<C, S>).task(batch::serve_dry_runs::<C, S>)
     }
     /// Answers a query.
     pub fn shows<Q: Query>(self) -> Self
@@ -230,6 +230,8 @@ impl<S: Send + Sync + 'static> Service<S> {
             tasks.spawn(query::serve::<GetDeadLetter, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
             tasks.spawn(query::serve::<GroupDeadLetters, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
             tasks.spawn(batch::serve::<RedriveDeadLetters, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
+            tasks.spawn(batch::serve_dry_runs::<RedriveDeadLetters, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
+            tasks.spawn(batch::serve_dry_runs::<DiscardDeadLetter, DeadLetters>(letters.clone(), shell.clone(), database.clone()));
             tasks.spawn(batch::serve::<DiscardDeadLetter, DeadLetters>(letters, shell.clone(), database.clone()));
             if let Some(push) = self.rules {
                 tasks.spawn(push(handlers.clone(), shell.clone(), database.clone()));

@@ -87,7 +87,8 @@ impl Shell {
     /// An endpoint of the micro-service; replicas share its requests. `{service}` in the subject stands for this one.
     pub(crate) async fn endpoint(&self, subject: &str) -> Option<Endpoint> {
         let subject = &subject.replace("{service}", self.service);
-        let name = subject.rsplit('.').next().unwrap_or(subject);
+        // what stands after the kind of request and the service
+        let name = &subject.split('.').skip(3).collect::<Vec<_>>().join("-");
         match self.micro.endpoint_builder().name(name).queue_group(self.service).add(subject).await {
             Ok(endpoint) => Some(endpoint),
             Err(error) => {

@@ -34,7 +34,7 @@ pub struct Predicate {
 /// What is known of a request when a condition is looked at. The names of the fields are those of the expression's variables.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// `kind`: `allocation`, `capital_call`, `refund` or `withdrawal`.
+    /// `kind`: `allocation`, `capital_call`, `refund`, `withdrawal` or `bank_details`.
     pub kind: SubjectKind,
     /// `amount`: in minor units of the currency (USD cents), an integer.
     pub amount: Amount,

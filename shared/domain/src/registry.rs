@@ -86,6 +86,7 @@ pub fn messages() -> Vec<Entry> {
         command::<c::ProposeBankDetails>(),
         command::<c::ConfirmBankDetails>(),
         command::<c::RejectBankDetails>(),
+        command::<c::DecideBankDetails>(),
         command::<c::StageBankEntries>(),
         command::<c::CompleteBankImport>(),
         command::<c::MatchBankEntry>(),

@@ -186,6 +186,8 @@ pub struct RuleLayer {
     pub refund_steps: Option<Vec<StepDefinition>>,
     /// The steps of an allocation that is taken back.
     pub withdrawal_steps: Option<Vec<StepDefinition>>,
+    /// The steps of a change of bank details.
+    pub bank_details_steps: Option<Vec<StepDefinition>>,
     /// What becomes of allocations whose deal will not happen.
     pub deal_withdrawn: Option<DealWithdrawn>,
     /// How the deal system is asked to move a deal on.
@@ -232,6 +234,7 @@ pub struct Rules {
     pub capital_call_steps: Vec<StepDefinition>,
     pub refund_steps: Vec<StepDefinition>,
     pub withdrawal_steps: Vec<StepDefinition>,
+    pub bank_details_steps: Vec<StepDefinition>,
     pub deal_withdrawn: DealWithdrawn,
     pub stage_request: StageAsked,
     pub programs: BTreeMap<String, StepProgram>,
@@ -303,6 +306,7 @@ impl RuleLayer {
         over(&mut self.capital_call_steps, &above.capital_call_steps);
         over(&mut self.refund_steps, &above.refund_steps);
         over(&mut self.withdrawal_steps, &above.withdrawal_steps);
+        over(&mut self.bank_details_steps, &above.bank_details_steps);
         over(&mut self.deal_withdrawn, &above.deal_withdrawn);
         over(&mut self.stage_request, &above.stage_request);
         over(&mut self.programs, &above.programs);
@@ -397,12 +401,13 @@ impl RuleLayer {
     }
 
     /// The steps of each kind of workflow, with the names of their fields.
-    fn steps(&self) -> [(SubjectKind, &'static str, Option<&[StepDefinition]>); 4] {
+    fn steps(&self) -> [(SubjectKind, &'static str, Option<&[StepDefinition]>); 5] {
         [
             (SubjectKind::Allocation, "allocation_steps", self.allocation_steps.as_deref()),
             (SubjectKind::CapitalCall, "capital_call_steps", self.capital_call_steps.as_deref()),
             (SubjectKind::Refund, "refund_steps", self.refund_steps.as_deref()),
             (SubjectKind::Withdrawal, "withdrawal_steps", self.withdrawal_steps.as_deref()),
+            (SubjectKind::BankDetails, "bank_details_steps", self.bank_details_steps.as_deref()),
         ]
     }
 
@@ -443,6 +448,7 @@ impl RuleLayer {
             capital_call_steps: full.capital_call_steps.unwrap_or_default(),
             refund_steps: full.refund_steps.unwrap_or_default(),
             withdrawal_steps: full.withdrawal_steps.unwrap_or_default(),
+            bank_details_steps: full.bank_details_steps.unwrap_or_default(),
             deal_withdrawn: full.deal_withdrawn.unwrap_or(DealWithdrawn::ALERT),
             stage_request: full.stage_request.unwrap_or_default(),
             programs,
@@ -500,6 +506,7 @@ impl Rules {
             SubjectKind::CapitalCall => &self.capital_call_steps,
             SubjectKind::Refund => &self.refund_steps,
             SubjectKind::Withdrawal => &self.withdrawal_steps,
+            SubjectKind::BankDetails => &self.bank_details_steps,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, consumer};
-use domain::messages::deals::{DEAL_SCHEMA_VERSION, Deal, DealChange, StageReply, StageRequest, StageRequestChange};
+use domain::messages::deals::{DEAL_SCHEMA_VERSION, Deal, DealChange, STAGE_REPLIES_MAX, StageReply, StageRequest, StageRequestChange};
 use domain::{Amount, Currency, Event, ids};
 use fastrand::Rng;
 use futures::StreamExt;
@@ -112,9 +112,6 @@ impl DealSystem {
     /// Why the broker does not take it.
     pub async fn step(&mut self) -> Result<Said, String> {
         let mut said = vec![];
-        for event in std::mem::take(&mut self.held_back) {
-            self.publish(&event).await?;
-        }
         if let Some(number) = (0..self.habits.deals).find(|number| !self.deals.contains_key(&self.id(*number))) {
             let deal = self.new_deal(number)?;
             said.push(self.say(deal, DealChange::Registered).await?);
@@ -157,7 +154,7 @@ impl DealSystem {
             sector: Some(SECTORS[self.random.usize(0..SECTORS.len())].into()),
             currency: Some(currency),
             size: Some(size),
-            stage_reply: None,
+            stage_replies: vec![],
             created_at: None,
         })
     }
@@ -188,7 +185,9 @@ impl DealSystem {
         if reason.is_none() {
             deal.stage.clone_from(&request.stage);
         }
-        deal.stage_reply = Some(StageReply { request_id: request.id, accepted: reason.is_none(), reason });
+        deal.stage_replies.push(StageReply { request_id: request.id, accepted: reason.is_none(), reason });
+        let spare = deal.stage_replies.len().saturating_sub(STAGE_REPLIES_MAX);
+        deal.stage_replies.drain(..spare);
         self.say(deal, DealChange::StageReplied).await.map(Some)
     }
 
@@ -198,11 +197,18 @@ impl DealSystem {
         let line = format!("{}: version {}, {}", deal.name, deal.version, deal.stage);
         self.deals.insert(deal.id, deal.clone());
         let event = Event { state: deal, change };
-        if self.happens(self.habits.late) {
+        let (of_deal, of_others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held_back).into_iter().partition(|held: &Event<Deal, DealChange>| held.state.id == event.state.id);
+        self.held_back = of_others;
+        // what was held back comes after what overtakes it
+        if of_deal.is_empty() && self.happens(self.habits.late) {
             self.held_back.push(event);
             return Ok(format!("{line} (said later)"));
         }
         self.publish(&event).await?;
+        for late in of_deal {
+            self.publish(&late).await?;
+        }
         if self.happens(self.habits.repeats) {
             self.publish(&event).await?;
             return Ok(format!("{line} (said twice)"));

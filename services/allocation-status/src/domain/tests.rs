@@ -41,7 +41,7 @@ fn deal(stage: &str) -> Deal {
         sector: None,
         currency: None,
         size: None,
-        stage_reply: None,
+        stage_replies: vec![],
         created_at: None,
     }
 }

@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use ::domain::messages::allocation_status::{Allocation, AllocationChange, AllocationDecision, SettleWithdrawal, WithdrawAllocation};
+use ::domain::messages::allocation_status::{
+    Allocation, AllocationChange, AllocationDecision, AllocationWithdrawn, SettleWithdrawal, WithdrawAllocation,
+};
 use ::domain::messages::deals::Deal;
 use ::domain::rejection::check_text;
 use ::domain::rules::{Transition, WhenWithdrawn};
@@ -83,28 +85,35 @@ fn held(allocation: &Allocation) -> Amount {
     if allocation.decision.holds_capacity() { allocation.amount } else { allocation.currency.zero() }
 }
 
-/// Does to the allocations of deals that will not happen what the rules say. The deals are locked.
+/// Does to the allocations of deals that will not happen what the rules say, once each time that a deal comes to be so; and has nobody
+/// told any more of deals that will happen after all. The deals are locked.
 pub async fn of_deals_that_are_off(tx: &mut Tx, batch: &[Seen<Deal>]) -> Result<(), Fault> {
     let contexts: HashMap<Uuid, &Context> = batch.iter().map(|seen| (seen.state.id, &seen.context)).collect();
-    let off: Vec<Uuid> = batch.iter().filter(|seen| seen.state.is_off()).map(|seen| seen.state.id).collect();
-    if off.is_empty() {
+    // by the copies: what came late, or twice, says nothing of the deal as it is
+    let concerned = store::lock_allocations_of_deals(tx, &sorted_ids(contexts.keys().copied())).await?;
+    if concerned.is_empty() {
         return Ok(());
     }
-    // by the copies: what came late says nothing of the deal as it is
-    let concerned = store::lock_allocations_of_deals_off(tx, &off).await?;
     let mut books = Books::of(concerned.iter().map(|(allocation, _)| (allocation.id, allocation.clone())).collect());
-    for (allocation, stage) in &concerned {
+    let mut heeded = Vec::with_capacity(concerned.len());
+    for (allocation, deal) in &concerned {
         let Some(context) = contexts.get(&allocation.deal_id) else { continue };
-        let rules = tx.rules().rules(&allocation.fund_type, allocation.fund_id);
-        let asked = domain::deal_is_off(stage, allocation, &rules, tx.now());
-        // what is refused here has been taken back before
-        let _ = books.change(tx, context, allocation.id, |allocation| domain::withdraw(allocation, asked))?;
+        // what is refused here is being taken back already, or nobody is told of it
+        let _ = if deal.is_off {
+            let rules = tx.rules().rules(&allocation.fund_type, allocation.fund_id);
+            let asked = domain::deal_is_off(&deal.stage, allocation, &rules, tx.now());
+            heeded.push(allocation.id);
+            books.change(tx, context, allocation.id, |allocation| domain::withdraw(allocation, asked))?
+        } else {
+            books.change(tx, context, allocation.id, |allocation| domain::deal_is_on(allocation, &deal.stage))?
+        };
     }
+    store::heed_deals_off(tx, &heeded).await?;
     books.save(tx).await
 }
 
 impl Handle<WithdrawAllocation> for AllocationStatus {
-    async fn handle(&self, tx: &mut Tx, batch: &Batch<WithdrawAllocation>) -> Result<Answers<Allocation>, Fault> {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<WithdrawAllocation>) -> Result<Answers<AllocationWithdrawn>, Fault> {
         let mut books = Books::of(store::lock_allocations(tx, &batch.ids(|command| command.allocation_id)).await?);
         let mut answers = Answers::with_capacity(batch.iter().len());
         for Sent { context, body, .. } in batch.iter() {
@@ -115,14 +124,19 @@ impl Handle<WithdrawAllocation> for AllocationStatus {
                 at: tx.now(),
             };
             let rules = tx.rules();
-            answers.push(books.change(tx, context, body.allocation_id, |allocation| {
+            let withdrawn = books.change(tx, context, body.allocation_id, |allocation| {
                 context.actor.check_fund(allocation.fund_id)?;
                 check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
                 if allocation.decision == AllocationDecision::Active {
                     rules.check_open(&allocation.fund_type, allocation.fund_id, Transition::AllocationWithdrawn)?;
                 }
                 domain::withdraw(allocation, asked)
-            })?);
+            })?;
+            answers.push(withdrawn.map(|allocation| AllocationWithdrawn {
+                allocation_id: allocation.id,
+                workflow_id: allocation.withdrawal.map(|withdrawal| withdrawal.workflow_id),
+                status: allocation.status,
+            }));
         }
         books.save(tx).await?;
         Ok(answers)

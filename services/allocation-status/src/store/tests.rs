@@ -27,7 +27,7 @@ fn deal_event(id: u128, version: i64, stage: &str, epoch: i32) -> Seen<Deal> {
         sector: None,
         currency: Some("EUR".parse().unwrap()),
         size: Some("12.50".parse().unwrap()),
-        stage_reply: None,
+        stage_replies: vec![],
         created_at: None,
     };
     Seen { state, change: DealChange::Registered, epoch, context: Context::default() }

@@ -113,6 +113,18 @@ pub fn confirm(
     Ok(())
 }
 
+/// Has confirmed bank details used from their time on: the steps of their change are done.
+pub fn release(details: &mut BankDetails, hash: &str, now: DateTime<Utc>) -> Result<(), Rejection> {
+    if details.decision != BankDetailsDecision::Confirmed || details.released_at.is_some() {
+        return Err(decided(details));
+    }
+    if details.hash != hash {
+        return Err(Reason::BankDetailsDiffer.with(format!("bank details {} have the hash {}", details.id, details.hash)));
+    }
+    details.released_at = Some(now);
+    Ok(())
+}
+
 /// Rejects bank details: those that are in use are used no more, and the former ones are again.
 pub fn reject(details: &mut BankDetails, user: &str, reason: &str) -> Result<(), Rejection> {
     if details.decision == BankDetailsDecision::Rejected {
@@ -139,7 +151,9 @@ pub fn bank_details_status(details: &BankDetails, superseded: bool, now: DateTim
     match details.decision {
         BankDetailsDecision::Proposed => BankDetailsStatus::Proposed,
         BankDetailsDecision::Rejected => BankDetailsStatus::Rejected,
-        BankDetailsDecision::Confirmed if details.usable_from.is_none_or(|from| from > now) => BankDetailsStatus::CoolingOff,
+        BankDetailsDecision::Confirmed if details.released_at.is_none() || details.usable_from.is_none_or(|from| from > now) => {
+            BankDetailsStatus::CoolingOff
+        }
         BankDetailsDecision::Confirmed if superseded => BankDetailsStatus::Superseded,
         BankDetailsDecision::Confirmed => BankDetailsStatus::InUse,
     }

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{
-    BankDetails, BankDetailsChange, BankDetailsDecision, BankDetailsStatus, ConfirmBankDetails, GetBankDetails, ListBankDetails,
-    PaymentInstructions, ProposeBankDetails, RejectBankDetails, RevealBankDetails, RevealedBankDetails, masked_account,
+    BankDetails, BankDetailsChange, BankDetailsDecision, BankDetailsStatus, ConfirmBankDetails, DecideBankDetails, GetBankDetails,
+    ListBankDetails, PaymentInstructions, ProposeBankDetails, RejectBankDetails, RevealBankDetails, RevealedBankDetails, masked_account,
 };
 use ::domain::money::same_currency;
 use ::domain::rejection::check_text;
@@ -93,6 +93,8 @@ fn propose(
         decided_by: None,
         call_back: None,
         usable_from: None,
+        released_at: None,
+        fund_type: body.fund_id.and_then(|fund_id| funds.get(&fund_id)).map(|fund| fund.fund_type.clone()),
         rejected_because: None,
         status: BankDetailsStatus::Proposed,
     };
@@ -199,6 +201,16 @@ impl Handle<RejectBankDetails> for CapitalCalls {
             check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
             domain::reject(details, &context.actor.user, &body.reason)?;
             Ok(BankDetailsChange::Rejected)
+        };
+        decide_all(tx, batch, |command| command.bank_details_id, decide).await
+    }
+}
+
+impl Handle<DecideBankDetails> for CapitalCalls {
+    async fn handle(&self, tx: &mut Tx, batch: &Batch<DecideBankDetails>) -> Result<Answers<BankDetails>, Fault> {
+        let decide = |tx: &Tx, context: &Context, body: &DecideBankDetails, details: &mut BankDetails| match &body.rejected_because {
+            None => domain::release(details, &body.hash, tx.now()).map(|()| BankDetailsChange::Released),
+            Some(reason) => domain::reject(details, &context.actor.user, reason).map(|()| BankDetailsChange::Rejected),
         };
         decide_all(tx, batch, |command| command.bank_details_id, decide).await
     }

@@ -331,9 +331,11 @@ impl Handle<CancelCapitalCall> for CapitalCalls {
         for sent in batch.iter() {
             let cancelled = match calls.get_mut(&sent.body.call_id) {
                 None => Err(unknown(sent.body.call_id)),
-                Some(call) => tx
-                    .rules()
-                    .check_open(&call.fund_type, call.fund_id, Transition::CallCancelled)
+                Some(call) => sent
+                    .context
+                    .actor
+                    .check_fund(call.fund_id)
+                    .and_then(|()| tx.rules().check_open(&call.fund_type, call.fund_id, Transition::CallCancelled))
                     .and_then(|()| cancel(sent, call))
                     .map(|change| (call, change)),
             };

@@ -88,10 +88,20 @@ impl Handle<RecordCommitment> for CapitalCalls {
         let funds = store::funds(tx, &fund_ids).await?;
         let investors = store::known_investors(tx, &batch.ids(|command| command.investor_id)).await?;
         let mut promises = Promises::load(tx, &funds, &investors).await?;
+        let holders: Vec<(Uuid, Uuid)> = batch.iter().map(|sent| (sent.body.fund_id, sent.body.investor_id)).collect();
+        let mut known: HashSet<(Uuid, Uuid)> = store::commitment_ids(tx, &holders).await?.into_keys().collect();
         let mut answers = Answers::new();
         let mut entries = Vec::new();
         for sent in batch.iter() {
-            let recorded = record(tx, sent, funds.get(&sent.body.fund_id), &investors, &mut promises);
+            let holder = (sent.body.fund_id, sent.body.investor_id);
+            let recorded = match known.contains(&holder) {
+                // what is there counts already
+                true => Err(Reason::CommitmentExists.with(format!("investor {} and fund {}", holder.1, holder.0))),
+                false => record(tx, sent, funds.get(&sent.body.fund_id), &investors, &mut promises),
+            };
+            if recorded.is_ok() {
+                known.insert(holder);
+            }
             answers.push(recorded.map(|(commitment, entry)| {
                 entries.push(entry);
                 commitment

@@ -112,8 +112,10 @@ impl Handle<DeclareDefault> for CapitalCalls {
                     let today = today_of(tx, line);
                     let of_line: Vec<_> = payments.iter().filter(|payment| payment.line_id == line.id).cloned().collect();
                     let standing = domain::standing(line, &of_line, today);
-                    tx.rules()
-                        .check_open(&line.fund_type, line.fund_id, Transition::DefaultDeclared)
+                    context
+                        .actor
+                        .check_fund(line.fund_id)
+                        .and_then(|()| tx.rules().check_open(&line.fund_type, line.fund_id, Transition::DefaultDeclared))
                         .and_then(|()| declare(context, body, line, &mut commitments, standing.interest_outstanding, today))
                 }
             };

@@ -14,7 +14,7 @@ use crate::store;
 /// What investors of each type have promised to funds whose rules limit that.
 #[derive(Clone, Debug, Default)]
 pub struct Promises {
-    limited: HashMap<Uuid, Rules>,
+    limited: HashMap<Uuid, Result<Rules, Rejection>>,
     types: HashMap<Uuid, String>,
     promised: HashMap<(Uuid, String), Amount>,
 }
@@ -23,8 +23,10 @@ impl Promises {
     /// What there is. The funds are locked; where none of them has a limit nothing is read.
     pub async fn load(tx: &mut Tx, funds: &HashMap<Uuid, FundCopy>, investor_ids: &[Uuid]) -> Result<Promises, Fault> {
         let book = tx.rules();
-        let rules = funds.values().filter_map(|fund| Some((fund.id, book.rules(&fund.fund_type, fund.id).ok()?)));
-        let limited: HashMap<Uuid, Rules> = rules.filter(|(_, rules)| !rules.investor_type_percents_max.is_empty()).collect();
+        let rules = funds.values().map(|fund| (fund.id, book.rules(&fund.fund_type, fund.id)));
+        // rules that contradict each other limit what they say nothing of
+        let is_limit = |rules: &Result<Rules, Rejection>| rules.as_ref().map_or(true, |rules| !rules.investor_type_percents_max.is_empty());
+        let limited: HashMap<Uuid, Result<Rules, Rejection>> = rules.filter(|(_, rules)| is_limit(rules)).collect();
         if limited.is_empty() {
             return Ok(Promises::default());
         }
@@ -35,10 +37,19 @@ impl Promises {
 
     /// Refuses what would be too much from one type of investor, and counts what is not.
     pub fn add(&mut self, fund: &FundCopy, investor_id: Uuid, amount: Amount) -> Result<(), Rejection> {
+        self.check(fund, investor_id, amount)?;
+        if self.limited.contains_key(&fund.id) {
+            let of = self.types.get(&investor_id).map_or(UNSPECIFIED, String::as_str);
+            *self.promised.entry((fund.id, of.to_owned())).or_default() += amount;
+        }
+        Ok(())
+    }
+
+    fn check(&self, fund: &FundCopy, investor_id: Uuid, amount: Amount) -> Result<(), Rejection> {
         let Some(rules) = self.limited.get(&fund.id) else { return Ok(()) };
+        let rules = rules.as_ref().map_err(Clone::clone)?;
         let of = self.types.get(&investor_id).map_or(UNSPECIFIED, String::as_str);
-        let promised = self.promised.entry((fund.id, of.to_owned())).or_default();
-        let after = *promised + amount;
+        let after = self.promised.get(&(fund.id, of.to_owned())).copied().unwrap_or_default() + amount;
         if let Some(percent) = limit(&rules.investor_type_percents_max, of) {
             // asked again for a while: its owner tells it
             let size = fund.size.ok_or_else(|| Reason::UnknownFund.with(format!("the size of fund {} is not known yet", fund.id)))?;
@@ -49,7 +60,6 @@ impl Promises {
                 )));
             }
         }
-        *promised = after;
         Ok(())
     }
 
@@ -58,6 +68,7 @@ impl Promises {
         if self.types.get(&from) == self.types.get(&to) {
             return Ok(());
         }
+        self.check(fund, from, -amount)?;
         self.add(fund, to, amount)?;
         self.add(fund, from, -amount)
     }

@@ -10,6 +10,7 @@ use ::domain::messages::capital_calls::{
     LineEntry, LinePreview, LineStatus, LineTiming, Payment, PaymentChange,
 };
 use ::domain::{Amount, CreditorReference, Reason, Rejection};
+use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
 use chrono::NaiveDate;
 use uuid::Uuid;
@@ -47,13 +48,23 @@ impl Books {
 
     /// Locks calls of funds that are locked, with all that belongs to them and to the funds.
     pub async fn lock_in_funds(tx: &mut Tx, fund_ids: &[Uuid], ids: &[Uuid]) -> Result<(HashMap<Uuid, CapitalCall>, Books), Fault> {
+        Books::lock_with(tx, fund_ids, ids, &[]).await
+    }
+
+    /// The same, with further allocations of the funds.
+    pub async fn lock_with(
+        tx: &mut Tx,
+        fund_ids: &[Uuid],
+        ids: &[Uuid],
+        allocations: &[Uuid],
+    ) -> Result<(HashMap<Uuid, CapitalCall>, Books), Fault> {
         let issued = store::issued_calls(tx, ids).await?;
         let lines = store::lock_lines_of_calls(tx, &issued).await?;
         let payments = store::lock_payments_of_calls(tx, &issued).await?;
         let calls = store::lock_calls(tx, ids).await?;
         let amended = calls.values().filter_map(|call| call.amending.as_ref()).flat_map(|amendment| &amendment.content.purposes);
-        let allocations =
-            store::lock_allocations(tx, &allocation_ids(calls.values().flat_map(|call| &call.purposes).chain(amended))).await?;
+        let named = allocation_ids(calls.values().flat_map(|call| &call.purposes).chain(amended));
+        let allocations = store::lock_allocations(tx, &sorted_ids(named.into_iter().chain(allocations.iter().copied()))).await?;
         let commitments = store::lock_commitments(tx, fund_ids).await?;
         let due = calls.values().flat_map(|call| [Some(call.due_on), call.amending.as_ref().map(|amendment| amendment.content.due_on)]);
         // a day earlier than here is the business date of every fund, or it has been

@@ -18,8 +18,8 @@ use super::issue::Books;
 use crate::domain::{self, FundCopy};
 use crate::{CapitalCalls, store};
 
-/// Most calls that are named as kept: the answer stays with a step of the workflow.
-const KEPT_MAX: usize = 20;
+/// Most calls that are named as rescinded, or as kept: the answer stays with a step of the workflow.
+const NAMED_MAX: usize = 20;
 
 impl Handle<RescindCapitalCall> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<RescindCapitalCall>) -> Result<Answers<CapitalCall>, Fault> {
@@ -117,7 +117,7 @@ impl Handle<ReleaseAllocation> for CapitalCalls {
         let called_for = store::issued_calls_for(tx, &fund_ids, &ids).await?;
         let covers = store::cover_calls(tx, &called_for).await?;
         let locked = sorted_ids(called_for.into_iter().chain(covers));
-        let (mut calls, mut books) = Books::lock_in_funds(tx, &fund_ids, &locked).await?;
+        let (mut calls, mut books) = Books::lock_with(tx, &fund_ids, &locked, &ids).await?;
         let mut answers = Answers::with_capacity(batch.iter().len());
         for Sent { context, body, .. } in batch.iter() {
             answers.push(match known.contains_key(&body.allocation_id) {
@@ -165,9 +165,11 @@ fn release(
         match may {
             Ok((command, fund)) => {
                 rescind_with_covers(tx, context, &command, calls, books, &fund)?;
-                released.rescinded.push(call_id);
+                if released.rescinded.len() < NAMED_MAX {
+                    released.rescinded.push(call_id);
+                }
             }
-            Err(because) if released.kept.len() < KEPT_MAX => released.kept.push(CallKept { call_id, because }),
+            Err(because) if released.kept.len() < NAMED_MAX => released.kept.push(CallKept { call_id, because }),
             Err(_) => {}
         }
     }

@@ -16,7 +16,7 @@ use crate::domain;
 /// Whether later ones are in use at the time `$1`.
 const SUPERSEDED: &str = "exists (select from bank_details as later
                                   where later.holder_id = details.holder_id and later.currency = details.currency and later.decision = 'confirmed'
-                                    and later.usable_from <= $1 and (later.usable_from, later.id) > (details.usable_from, details.id)) as superseded";
+                                    and later.released_at is not null and later.usable_from <= $1 and (later.usable_from, later.id) > (details.usable_from, details.id)) as superseded";
 
 fn details(row: &PgRow, now: DateTime<Utc>) -> Result<BankDetails, Error> {
     let mut details = BankDetails {
@@ -34,6 +34,8 @@ fn details(row: &PgRow, now: DateTime<Utc>) -> Result<BankDetails, Error> {
         decided_by: row.try_get("decided_by")?,
         call_back: row.try_get::<Option<Json<_>>, _>("call_back")?.map(|Json(call_back)| call_back),
         usable_from: row.try_get("usable_from")?,
+        released_at: row.try_get("released_at")?,
+        fund_type: row.try_get("fund_type")?,
         rejected_because: row.try_get("rejected_because")?,
         status: BankDetailsStatus::Proposed,
     };
@@ -45,8 +47,8 @@ fn details(row: &PgRow, now: DateTime<Utc>) -> Result<BankDetails, Error> {
 pub async fn insert_bank_details(tx: &mut Tx, details: &BankDetails, sealed: &Sealed) -> Result<bool, Fault> {
     let added = sqlx::query(
         "insert into bank_details (id, version, created_at, fund_id, investor_id, currency, account, hash, decision, proposed_by, reason, key_id,
-                                   wrapped_key, body)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict do nothing",
+                                   wrapped_key, body, fund_type)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) on conflict do nothing",
     )
     .bind(details.id)
     .bind(details.version)
@@ -62,6 +64,7 @@ pub async fn insert_bank_details(tx: &mut Tx, details: &BankDetails, sealed: &Se
     .bind(&sealed.key_id)
     .bind(&sealed.wrapped_key)
     .bind(&sealed.body)
+    .bind(&details.fund_type)
     .execute(&mut **tx)
     .await?;
     Ok(added.rows_affected() == 1)
@@ -71,7 +74,8 @@ pub async fn insert_bank_details(tx: &mut Tx, details: &BankDetails, sealed: &Se
 pub async fn save_bank_details(tx: &mut Tx, details: &BankDetails) -> Result<(), Fault> {
     sqlx::query(
         "update bank_details
-         set version = $2, decision = $3, decided_by = $4, call_back = $5, usable_from = $6, rejected_because = $7 where id = $1",
+         set version = $2, decision = $3, decided_by = $4, call_back = $5, usable_from = $6, rejected_because = $7, released_at = $8
+         where id = $1",
     )
     .bind(details.id)
     .bind(details.version)
@@ -80,6 +84,7 @@ pub async fn save_bank_details(tx: &mut Tx, details: &BankDetails) -> Result<(),
     .bind(details.call_back.as_ref().map(Json))
     .bind(details.usable_from)
     .bind(&details.rejected_because)
+    .bind(details.released_at)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -151,11 +156,11 @@ pub async fn accounts_of_refunds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uu
         "select refunds.id as refund_id, in_use.*,
                 exists (select from bank_details as details
                         where details.holder_id = refunds.investor_id and details.currency = refunds.currency and details.decision = 'confirmed'
-                          and details.usable_from > $1) as cooling_off
+                          and (details.usable_from > $1 or details.released_at is null)) as cooling_off
          from refunds
          left join lateral (select id, account, hash from bank_details as details
                             where details.holder_id = refunds.investor_id and details.currency = refunds.currency
-                              and details.decision = 'confirmed' and details.usable_from <= $1
+                              and details.decision = 'confirmed' and details.released_at is not null and details.usable_from <= $1
                             order by usable_from desc, id desc limit 1) as in_use on true
          where refunds.id = any($2)",
     )

@@ -105,7 +105,8 @@ pub async fn lock_references(tx: &mut Tx, named: &[(Uuid, &str)]) -> Result<Hash
     super::lock_names(tx, "call reference", &column(named, |(fund_id, reference)| format!("{fund_id} {reference}"))).await?;
     let known: Vec<(Uuid, String, Uuid)> = sqlx::query_as(
         "select fund_id, external_reference, id
-         from unnest($1::uuid[], $2::text[]) as named (fund_id, external_reference) join capital_calls using (fund_id, external_reference)",
+         from unnest($1::uuid[], $2::text[]) as named (fund_id, external_reference) join capital_calls using (fund_id, external_reference)
+         where decision not in ('cancelled', 'rescinded')",
     )
     .bind(column(named, |(fund_id, _)| *fund_id))
     .bind(column(named, |(_, reference)| *reference))

@@ -228,6 +228,12 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// A row that was taken in before.
+    pub fn there_already(line: u64, reference: &str, id: Uuid) -> Taken {
+        let outcome = Outcome::ThereAlready;
+        Taken { line, reference: reference.to_owned(), outcome, id: Some(id), workflow_id: None, problem: None }
+    }
+
     /// A row that is taken in, or was there, or is not.
     pub fn of(line: u64, reference: &str, became: Result<(Uuid, Option<Uuid>), Rejection>) -> Taken {
         let (outcome, ids, problem) = match became {

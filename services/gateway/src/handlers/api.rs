@@ -212,7 +212,8 @@ async fn serve(door: &Door, route: &Route, path: Vec<(String, String)>, request:
     let unanswered = matches!(&response, Err(rejection) if rejection.reason.entry().0 >= 500);
     if at_the_door && !unanswered {
         let refusal = response.as_ref().err();
-        let recorded = door.access.record(attempt(refusal.map_or(route.status, |rejection| rejection.reason.entry().0), refusal)).await;
+        let answered = response.as_ref().map_or(route.status, |response| response.status().as_u16());
+        let recorded = door.access.record(attempt(refusal.map_or(answered, |rejection| rejection.reason.entry().0), refusal)).await;
         if route.is_recorded_first && !recorded {
             response = Err(Reason::ServiceUnavailable.with("who sees this is recorded first, and the record is not acknowledged"));
         }

@@ -16,7 +16,7 @@ use ::domain::messages::capital_calls::{
     ListInvestors, ListPayments, Payment, PaymentAccepted, Purpose, PurposeKind, RecordPayment, RecordPayments, SubmitCapitalCall,
 };
 use ::domain::rejection::check_text;
-use ::domain::{Command, Page, Query, Reason, Rejection};
+use ::domain::{Amount, Command, Page, Query, Reason, Rejection};
 use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as Parameters, Request, State};
@@ -80,9 +80,11 @@ type Asked<T> = Result<Parameters<T>, QueryRejection>;
 async fn import(State(door): State<Arc<Door>>, kind: Result<Path<Kind>, PathRejection>, about: Asked<About>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = read_body(body).await;
+    let actor = door.actor(&parts.headers);
+    let context = door.context(&parts.headers, actor.as_ref().map_or_else(|_| anonymous(), Clone::clone));
     let imported = async {
         let file = opened(kind, about, body)?;
-        let actor = door.actor(&parts.headers)?;
+        let actor = actor?;
         let roles = match file.kind {
             Kind::Allocations => PROPOSERS,
             Kind::Calls => CALLERS,
@@ -92,7 +94,7 @@ async fn import(State(door): State<Arc<Door>>, kind: Result<Path<Kind>, PathReje
         check_role(&actor, roles)?;
         let missing = || Reason::IdempotencyKeyMissing.with("the request has no Idempotency-Key header");
         let key = idempotency_key(&parts.headers)?.ok_or_else(missing)?;
-        let mut desk = Desk::at(&door, Context { is_dry_run: file.about.dry_run, ..door.context(&parts.headers, actor) }, key);
+        let mut desk = Desk::at(&door, Context { is_dry_run: file.about.dry_run, ..context.clone() }, key);
         let results = match file.kind {
             Kind::Allocations => desk.take_allocations(read(file.kind, &file.bytes)?).await?,
             Kind::Payments => desk.take_payments(&file.about.source, read(file.kind, &file.bytes)?).await?,
@@ -100,7 +102,12 @@ async fn import(State(door): State<Arc<Door>>, kind: Result<Path<Kind>, PathReje
         };
         Ok(Imported::of(file.about.dry_run, results))
     };
-    match imported.await {
+    let imported: Result<Imported, Rejection> = imported.await;
+    // what is taken in is recorded by whoever decides about it; the rest is recorded here
+    if imported.as_ref().map_or(true, |imported| imported.dry_run) {
+        record(&door, &context, &parts.uri, imported.as_ref().err()).await;
+    }
+    match imported {
         Ok(imported) => Json(imported).into_response(),
         Err(rejection) => refuse(rejection),
     }
@@ -114,7 +121,6 @@ async fn compare(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let body = read_body(body).await;
-    let anonymous = || ::domain::Actor { user: "anonymous".into(), ..Default::default() };
     let actor = door.actor(&parts.headers);
     let context = door.context(&parts.headers, actor.as_ref().map_or_else(|_| anonymous(), Clone::clone));
     let compared = async {
@@ -129,10 +135,7 @@ async fn compare(
         }))
     };
     let compared: Result<Comparison, Rejection> = compared.await;
-    let status = compared.as_ref().err().map_or(200, |rejection| rejection.reason.entry().0);
-    let resource = parts.uri.to_string();
-    let attempt = Attempt { context: &context, method: "POST", resource: &resource, status, refusal: compared.as_ref().err() };
-    door.access.record(attempt).await;
+    record(&door, &context, &parts.uri, compared.as_ref().err()).await;
     match compared {
         Ok(compared) if wants_csv(&parts.headers) => match compared.csv() {
             Ok(csv) => ([(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"))], csv).into_response(),
@@ -141,6 +144,17 @@ async fn compare(
         Ok(compared) => Json(compared).into_response(),
         Err(rejection) => refuse(rejection),
     }
+}
+
+fn anonymous() -> ::domain::Actor {
+    ::domain::Actor { user: "anonymous".into(), ..Default::default() }
+}
+
+/// Records who looked at something, or tried.
+async fn record(door: &Door, context: &Context, uri: &axum::http::Uri, refusal: Option<&Rejection>) {
+    let status = refusal.map_or(200, |rejection| rejection.reason.entry().0);
+    let resource = uri.to_string();
+    door.access.record(Attempt { context, method: "POST", resource: &resource, status, refusal }).await;
 }
 
 fn wants_csv(headers: &HeaderMap) -> bool {
@@ -165,11 +179,23 @@ struct Desk<'a> {
     funds: Option<HashMap<String, Uuid>>,
     investors: Option<HashMap<String, Vec<Uuid>>>,
     calls: HashMap<Named, Option<CapitalCallView>>,
+    allocations: HashMap<Uuid, Vec<Allocation>>,
+    /// What the rows so far pay on each line.
+    placed: HashMap<Uuid, Amount>,
 }
 
 impl<'a> Desk<'a> {
     fn at(door: &'a Door, context: Context, key: String) -> Desk<'a> {
-        Desk { door, context, key, funds: None, investors: None, calls: HashMap::new() }
+        Desk {
+            door,
+            context,
+            key,
+            funds: None,
+            investors: None,
+            calls: HashMap::new(),
+            allocations: HashMap::new(),
+            placed: HashMap::new(),
+        }
     }
 
     async fn ask<M: Query>(&self, question: &M) -> Result<M::Reply, Rejection> {
@@ -251,7 +277,7 @@ impl<'a> Desk<'a> {
         let of = ListAllocations { fund_id: Some(fund_id), deal_id: Some(deal_id), ..ListAllocations::default() };
         let known = self.ask(&of).await?.items;
         let found = known.iter().find(|allocation| allocation.decision.holds_capacity()).or(known.first());
-        found.cloned().ok_or_else(|| Reason::UnknownAllocation.with(format!("fund {fund_id} has no allocation to deal {deal_id}")))
+        found.cloned().ok_or_else(|| no_allocation(fund_id, deal_id))
     }
 
     /// The call of a fund with a number, and its lines.
@@ -274,6 +300,38 @@ impl<'a> Desk<'a> {
         found.ok_or_else(|| {
             Reason::UnknownCapitalCall.with(format!("fund {fund_id} has no capital call with the external_reference {number:?}"))
         })
+    }
+
+    /// The payments of a file that were reported before, by their numbers.
+    async fn reported(&self, source: &str, rows: &[Row<TheirPayment>]) -> Result<HashMap<String, Payment>, Rejection> {
+        let numbers: Vec<String> = rows.iter().filter_map(|row| row.said.as_ref().ok()).map(|theirs| theirs.payment.clone()).collect();
+        let mut known: HashMap<String, Payment> = HashMap::new();
+        for part in numbers.chunks(FIND_PAYMENTS_MAX) {
+            let found = self.ask(&FindPayments { source: source.to_owned(), external_references: part.to_vec() }).await?;
+            known.extend(found.items.into_iter().filter_map(|payment| Some((payment.external_reference.clone()?, payment))));
+        }
+        Ok(known)
+    }
+
+    /// All allocations of a fund.
+    async fn allocations_of(&mut self, fund_id: Uuid) -> Result<&[Allocation], Rejection> {
+        if !self.allocations.contains_key(&fund_id) {
+            let (mut all, mut cursor) = (vec![], None);
+            for _ in 0..PAGES_MAX {
+                let of = ListAllocations { fund_id: Some(fund_id), cursor, limit: Some(PAGE), ..ListAllocations::default() };
+                let page: Page<Allocation> = self.ask(&of).await?;
+                all.extend(page.items);
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            if cursor.is_some() {
+                return Err(Reason::RequestTooLarge.with(format!("fund {fund_id} has more than {} allocations", all.len())));
+            }
+            self.allocations.insert(fund_id, all);
+        }
+        Ok(self.allocations.get(&fund_id).map_or(&[], Vec::as_slice))
     }
 
     // ---- taking in
@@ -369,7 +427,12 @@ impl<'a> Desk<'a> {
     async fn take_payments(&mut self, source: &str, rows: Vec<Row<TheirPayment>>) -> Result<Vec<Taken>, Rejection> {
         let mut taken = Vec::with_capacity(rows.len());
         let mut wanted: Vec<(u64, String, RecordPayment)> = Vec::new();
+        let known = self.reported(source, &rows).await?;
         for row in rows {
+            if let Some(payment) = row.said.as_ref().ok().and_then(|theirs| known.get(&theirs.payment)) {
+                taken.push(Taken::there_already(row.line, &row.said.map(|theirs| theirs.payment).unwrap_or_default(), payment.id));
+                continue;
+            }
             match self.wanted_payment(source, row.said).await {
                 Ok((number, payment)) => wanted.push((row.line, number, payment)),
                 Err(rejection) => taken.push(Taken::of(row.line, "", Err(rejection))),
@@ -393,8 +456,10 @@ impl<'a> Desk<'a> {
         let investor_id = self.investor(&theirs.investor).await?;
         let call = self.call(fund_id, &theirs.call).await?;
         let mut lines = call.lines.iter().filter(|line| line.investor_id == investor_id);
-        // of several, as after a closing, the first that is open
-        let first = lines.clone().find(|line| line.outstanding.is_positive()).or_else(|| lines.next());
+        // of several, as after a closing, the first on which something is outstanding after the rows before
+        let placed = &self.placed;
+        let left = |line: &&CallLine| line.outstanding - placed.get(&line.id).copied().unwrap_or_default();
+        let first = lines.clone().find(|line| left(line).is_positive()).or_else(|| lines.next());
         let line = first.ok_or_else(|| {
             Reason::UnknownCallLine.with(format!(
                 "call {} is {} and has no line of {}",
@@ -413,6 +478,7 @@ impl<'a> Desk<'a> {
             source: Some(source.to_owned()),
             external_reference: Some(theirs.payment.clone()),
         };
+        *self.placed.entry(payment.line_id).or_default() += payment.amount;
         Ok((theirs.payment, payment))
     }
 
@@ -425,7 +491,11 @@ impl<'a> Desk<'a> {
                 Ok(theirs) => match self.fund(&theirs.fund).await {
                     Ok(fund_id) => {
                         funds.insert(fund_id);
-                        self.allocation(fund_id, theirs.deal_id).await
+                        let of_deal = |ours: &&Allocation| ours.deal_id == theirs.deal_id;
+                        let all = self.allocations_of(fund_id).await?;
+                        let found = all.iter().filter(of_deal).find(|ours| ours.decision.holds_capacity());
+                        let found = found.or_else(|| all.iter().find(of_deal)).cloned();
+                        found.ok_or_else(|| no_allocation(fund_id, theirs.deal_id))
                     }
                     Err(rejection) => Err(rejection),
                 },
@@ -441,17 +511,9 @@ impl<'a> Desk<'a> {
             });
         }
         for fund_id in funds {
-            let mut cursor = None;
-            for _ in 0..PAGES_MAX {
-                let of = ListAllocations { fund_id: Some(fund_id), cursor, limit: Some(PAGE), ..ListAllocations::default() };
-                let page: Page<Allocation> = self.ask(&of).await?;
-                let ours = page.items.into_iter().filter(|ours| ours.decision == AllocationDecision::Active && !met.contains(&ours.id));
-                compared.extend(ours.map(|ours| Compared::only_ours(ours.deal_id.to_string(), ours.id, ours.amount)));
-                cursor = page.next_cursor;
-                if cursor.is_none() {
-                    break;
-                }
-            }
+            let ours = self.allocations_of(fund_id).await?.iter();
+            let ours = ours.filter(|ours| ours.decision == AllocationDecision::Active && !met.contains(&ours.id));
+            compared.extend(ours.map(|ours| Compared::only_ours(ours.deal_id.to_string(), ours.id, ours.amount)));
         }
         Ok(compared)
     }
@@ -532,12 +594,7 @@ impl<'a> Desk<'a> {
     }
 
     async fn compare_payments(&mut self, source: &str, rows: Vec<Row<TheirPayment>>) -> Result<Vec<Compared>, Rejection> {
-        let numbers: Vec<String> = rows.iter().filter_map(|row| row.said.as_ref().ok()).map(|theirs| theirs.payment.clone()).collect();
-        let mut ours: HashMap<String, Payment> = HashMap::new();
-        for part in numbers.chunks(FIND_PAYMENTS_MAX) {
-            let found = self.ask(&FindPayments { source: source.to_owned(), external_references: part.to_vec() }).await?;
-            ours.extend(found.items.into_iter().filter_map(|payment| Some((payment.external_reference.clone()?, payment))));
-        }
+        let ours = self.reported(source, &rows).await?;
         let (mut compared, mut calls) = (Vec::with_capacity(rows.len()), BTreeMap::new());
         for Row { line, said } in rows {
             let theirs = match said {
@@ -574,6 +631,10 @@ impl<'a> Desk<'a> {
         }
         Ok(compared)
     }
+}
+
+fn no_allocation(fund_id: Uuid, deal_id: Uuid) -> Rejection {
+    Reason::UnknownAllocation.with(format!("fund {fund_id} has no allocation to deal {deal_id}"))
 }
 
 fn unread() -> Rejection {

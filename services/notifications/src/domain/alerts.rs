@@ -1,10 +1,10 @@
 //! What people of the firm should look at, as functions of states and nothing else.
 
-use ::domain::ids;
 use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::notifications::{Alert, AlertKind};
 use ::domain::messages::workflow::{Approval, ApprovalStatus, Workflow, WorkflowStatus};
 use ::domain::rules::WhenWithdrawn;
+use ::domain::{Reason, ids};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -74,7 +74,8 @@ pub fn of_workflow(workflow: &Workflow) -> Told {
     let of = (workflow.id, workflow.fund_id);
     let link = format!("/workflows/{}", workflow.id);
     let step = workflow.steps.iter().position(|step| step.status.is_open());
-    let named = format!("step {}", step.unwrap_or_default());
+    let since = step.and_then(|at| workflow.steps[at].started_at).map(|at| at.to_rfc3339()).unwrap_or_default();
+    let named = format!("step {} {since}", step.unwrap_or_default());
     let what = chassis::row::name(&workflow.subject_kind).replace('_', " ");
     let why = workflow.error.as_ref().map_or_else(String::new, |problem| format!(": {}", problem.detail));
     if workflow.stuck {
@@ -85,11 +86,12 @@ pub fn of_workflow(workflow: &Workflow) -> Told {
         let text = format!("the workflow of a {what} is paused by {}: {}", pause.by, pause.reason);
         told.alerts.push(alert(AlertKind::WorkflowPaused, &format!("{named} {}", pause.at), of, &KEEPERS, text, link.clone()));
     }
-    let is_over = matches!(workflow.status, WorkflowStatus::Completed | WorkflowStatus::Failed);
-    if workflow.status == WorkflowStatus::Completed && workflow.error.is_some() {
+    // what it was told of before is over, where there is nothing to tell now
+    told.is_over = told.alerts.is_empty();
+    let was_left_alone = |code| matches!(code, Reason::StageRequestUnanswered | Reason::StageRequestRefused);
+    if workflow.status == WorkflowStatus::Completed && workflow.error.as_ref().is_some_and(|problem| was_left_alone(problem.code)) {
         told.alerts.push(alert(AlertKind::DealSystem, "stage", of, &MANAGERS, format!("an allocation is in force{why}"), link));
     }
-    told.is_over = is_over;
     told
 }
 

@@ -3,11 +3,9 @@
 //! What is heard is kept with its version, and what follows from it is written in the same transaction; telling it is another one, in
 //! which it is marked as told. Both are done once, whatever comes twice.
 
-use std::collections::HashMap;
-
 use ::domain::Page;
 use ::domain::messages::allocation_status::{Allocation, Fund};
-use ::domain::messages::notifications::{Alert, AlertChange, AlertKind, ListAlerts};
+use ::domain::messages::notifications::{Alert, AlertChange, ListAlerts};
 use ::domain::messages::workflow::{Approval, Workflow};
 use chassis::{Answer, Context, Courier, Errand, Fault, Follow, Seen, Show, Tx, cursor};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,8 +14,12 @@ use uuid::Uuid;
 use crate::domain::Told;
 use crate::{Notifications, domain, store};
 
-/// Most alerts that are looked at in one transaction.
+/// Most alerts of one fund and kind that are looked at in one transaction.
 const TELL_MAX: i64 = 500;
+/// Most funds and kinds that are looked at in one transaction.
+const GROUPS_MAX: i64 = 1_000;
+/// Nothing is told that was noted less than so long ago: what is read from the past, or decided at once, is over by then.
+const PATIENCE: TimeDelta = TimeDelta::seconds(3);
 
 impl Follow<Fund> for Notifications {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Fund>]) -> Result<(), Fault> {
@@ -79,34 +81,33 @@ impl Errand for TellAlerts {
 
     async fn claim(&self, tx: &mut Tx) -> Result<Vec<()>, Fault> {
         let now = tx.now();
-        let waiting = store::lock_alerts(tx, TELL_MAX).await?;
-        if waiting.is_empty() {
+        let before = tx.system_now() - PATIENCE;
+        let groups = store::lock_groups(tx, before, GROUPS_MAX).await?;
+        if groups.is_empty() {
             return Ok(vec![]);
-        }
-        let mut groups: HashMap<(Uuid, AlertKind), Vec<Alert>> = HashMap::new();
-        for alert in waiting {
-            groups.entry((alert.fund_id, alert.kind)).or_default().push(alert);
         }
         let told_before = store::told_since(tx, now - TimeDelta::hours(1)).await?;
         let context = tx.own_context();
         let mut has_told = false;
-        for ((fund_id, kind), alerts) in groups {
-            let fund_type = store::fund_type(tx, fund_id).await?;
-            let most = tx.rules().merged(fund_type.as_deref(), Some(fund_id)).alerts_per_hour_max.unwrap_or_default();
-            let before = told_before.get(&(fund_id, kind.token().to_owned())).copied().unwrap_or_default();
-            let room = (most > 0).then(|| usize::from(most).saturating_sub(before));
-            let ids: Vec<Uuid> = alerts.iter().map(|alert| alert.id).collect();
-            let mut told = domain::told_now(alerts, room);
-            if told.is_empty() {
+        for group in groups {
+            let (fund_id, kind) = &group;
+            let fund_type = store::fund_type(tx, *fund_id).await?;
+            let most = tx.rules().merged(fund_type.as_deref(), Some(*fund_id)).alerts_per_hour_max.unwrap_or_default();
+            let count = told_before.get(&group).copied().unwrap_or_default();
+            let room = (most > 0).then(|| usize::from(most).saturating_sub(count));
+            if room == Some(0) {
                 continue;
             }
+            let alerts = store::lock_alerts(tx, (*fund_id, kind), before, TELL_MAX).await?;
+            let ids: Vec<Uuid> = alerts.iter().map(|alert| alert.id).collect();
+            let mut told = domain::told_now(alerts, room);
             for alert in &mut told {
                 alert.at = now;
                 tx.emit(&context, &*alert, AlertChange::Raised)?;
             }
             // those that are told with another one are told
             store::mark_told(tx, &ids, &told, now).await?;
-            has_told = true;
+            has_told |= !told.is_empty();
         }
         // where there is no room they wait until there is; another round at once would find the same
         Ok(if has_told { vec![()] } else { vec![] })

@@ -75,7 +75,7 @@ pub async fn add_alerts(tx: &mut Tx, alerts: &[Alert]) -> Result<(), Fault> {
     if alerts.is_empty() {
         return Ok(());
     }
-    let now = tx.now();
+    let now = tx.system_now();
     sqlx::query(
         "insert into alerts (id, kind, fund_id, subject_id, alert, noted_at)
          select *, $6 from unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::jsonb[]) on conflict do nothing",
@@ -100,15 +100,26 @@ pub async fn take_back_alerts(tx: &mut Tx, subject_ids: &[Uuid]) -> Result<(), F
     Ok(())
 }
 
-/// What is to be told, the oldest first. One replica at a time counts what is told in an hour.
-pub async fn lock_alerts(tx: &mut Tx, limit: i64) -> Result<Vec<Alert>, Fault> {
+/// The funds and kinds of which something is to be told that was noted before a time, those that have waited longest first. One replica at
+/// a time counts what is told in an hour.
+pub async fn lock_groups(tx: &mut Tx, before: DateTime<Utc>, limit: i64) -> Result<Vec<(Uuid, String)>, Fault> {
     let is_ours: bool =
         sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext(current_schema() || ' alerts'))").fetch_one(&mut **tx).await?;
     if !is_ours {
         return Ok(vec![]);
     }
-    let waiting = "select alert from alerts where told_at is null order by noted_at, id limit $1 for update skip locked";
-    Ok(sqlx::query(waiting).bind(limit).try_map(|row: PgRow| row.json("alert")).fetch_all(&mut **tx).await?)
+    let groups = sqlx::query_as(
+        "select fund_id, kind from alerts where told_at is null and noted_at <= $1 group by fund_id, kind order by min(noted_at) limit $2",
+    );
+    Ok(groups.bind(before).bind(limit).fetch_all(&mut **tx).await?)
+}
+
+/// What is to be told of a fund and kind, the oldest first, locked.
+pub async fn lock_alerts(tx: &mut Tx, (fund_id, kind): (Uuid, &str), before: DateTime<Utc>, limit: i64) -> Result<Vec<Alert>, Fault> {
+    let waiting = "select alert from alerts where told_at is null and fund_id = $1 and kind = $2 and noted_at <= $3
+                   order by noted_at, id limit $4 for update";
+    let waiting = sqlx::query(waiting).bind(fund_id).bind(kind).bind(before).bind(limit);
+    Ok(waiting.try_map(|row: PgRow| row.json("alert")).fetch_all(&mut **tx).await?)
 }
 
 /// How many alerts of each fund and kind were told since.

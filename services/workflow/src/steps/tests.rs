@@ -63,9 +63,10 @@ impl World {
                 assert!(!self.is_decided, "what is decided is not given back");
                 self.holds = false;
             }
-            (StepName::Activate | StepName::Issue | StepName::Release | StepName::TakeBack, Fault::None | Fault::AnswerLost) => {
-                self.is_decided = true
-            }
+            (
+                StepName::Activate | StepName::Issue | StepName::Release | StepName::TakeBack | StepName::PutInUse,
+                Fault::None | Fault::AnswerLost,
+            ) => self.is_decided = true,
             _ => {}
         }
         match (fault, step) {
@@ -133,7 +134,9 @@ fn run(kind: SubjectKind, rules: &Rules, faulty: usize, fault: Fault) -> (Instan
             StepName::Approve if fault == Fault::Refused => {
                 domain::refuse_step(&mut instance.workflow, Reason::ApprovalDenied.with("denied"), now);
             }
-            StepName::Approve | StepName::Wait => domain::finish_step(&mut instance.workflow, StepStatus::Done, None, now),
+            StepName::Approve | StepName::Wait | StepName::Confirm => {
+                domain::finish_step(&mut instance.workflow, StepStatus::Done, None, now)
+            }
             _ => {
                 (step.status, step.attempts) = (StepStatus::Running, step.attempts + 1);
                 let outcome = world.outcome(name, program.as_deref(), undo, fault);
@@ -182,7 +185,7 @@ proptest::proptest! {
     /// with all who had agreed told, the last first.
     #[test]
     fn an_error_at_each_step_of_each_definition_ends_right(
-        kind in proptest::sample::select(vec![SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund, SubjectKind::Withdrawal]),
+        kind in proptest::sample::select(vec![SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund, SubjectKind::Withdrawal, SubjectKind::BankDetails]),
         before in proptest::collection::vec((0_usize..4, 2_u16..5, 0_usize..3, proptest::bool::ANY, proptest::bool::ANY), 0..5),
         approve_at in 0_usize..6, after in 0_usize..3, needs_votes: bool,
     ) {
@@ -213,6 +216,9 @@ proptest::proptest! {
             programs.insert(name, program);
         }
         steps.insert(approve_at.min(steps.len()), step(StepName::Approve, None, None));
+        if kind == SubjectKind::BankDetails {
+            steps.insert(approve_at.min(steps.len()), step(StepName::Confirm, None, None));
+        }
         steps.insert(0, step(StepName::Validate, None, None));
         steps.push(step(::domain::rules::decisive(kind), None, None));
         if kind == SubjectKind::Withdrawal {
@@ -237,6 +243,7 @@ proptest::proptest! {
             SubjectKind::CapitalCall => layer.capital_call_steps = Some(steps),
             SubjectKind::Refund => layer.refund_steps = Some(steps),
             SubjectKind::Withdrawal => layer.withdrawal_steps = Some(steps),
+            SubjectKind::BankDetails => layer.bank_details_steps = Some(steps),
         }
         proptest::prop_assert_eq!(layer.check(), Ok(()));
         let rules = layer.complete().unwrap();

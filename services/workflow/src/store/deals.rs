@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ::domain::messages::deals::Deal;
 use chassis::row::column;
-use chassis::{Fault, Seen, Tx};
+use chassis::{Fault, RowExt, Seen, Tx};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -16,10 +16,10 @@ use crate::domain::DealHeard;
 /// Keeps the newest of what was heard of each deal; returns the ids of those of which it was news.
 pub async fn hear_of_deals(tx: &mut Tx, deals: &[Seen<Deal>]) -> Result<Vec<Uuid>, Fault> {
     let news = sqlx::query_scalar(
-        "insert into deals_heard as known (id, epoch, version, stage, reply)
+        "insert into deals_heard as known (id, epoch, version, stage, replies)
          select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::text[], $5::jsonb[])
          on conflict (id) do update
-         set epoch = excluded.epoch, version = excluded.version, stage = excluded.stage, reply = excluded.reply
+         set epoch = excluded.epoch, version = excluded.version, stage = excluded.stage, replies = excluded.replies
          where (excluded.epoch, excluded.version) > (known.epoch, known.version)
          returning id",
     )
@@ -27,7 +27,7 @@ pub async fn hear_of_deals(tx: &mut Tx, deals: &[Seen<Deal>]) -> Result<Vec<Uuid
     .bind(column(deals, |seen| seen.epoch))
     .bind(column(deals, |seen| seen.state.version))
     .bind(column(deals, |seen| seen.state.stage.as_str()))
-    .bind(column(deals, |seen| seen.state.stage_reply.as_ref().map(Json)))
+    .bind(column(deals, |seen| Json(&seen.state.stage_replies)))
     .fetch_all(&mut **tx)
     .await?;
     Ok(news)
@@ -38,13 +38,10 @@ pub async fn lock_deals_heard(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid,
     let heard = sqlx::query(
         "insert into deals_heard as known (id, epoch, version, stage) select id, 0, 0, '' from unnest($1::uuid[]) as asked (id)
          on conflict (id) do update set id = known.id
-         returning id, stage, reply",
+         returning id, stage, replies",
     )
     .bind(ids)
-    .try_map(|row: PgRow| {
-        let reply = row.try_get::<Option<Json<_>>, _>("reply")?.map(|Json(reply)| reply);
-        Ok((row.try_get("id")?, DealHeard { stage: row.try_get("stage")?, reply }))
-    })
+    .try_map(|row: PgRow| Ok((row.try_get("id")?, DealHeard { stage: row.try_get("stage")?, replies: row.json("replies")? })))
     .fetch_all(&mut **tx)
     .await?;
     Ok(heard.into_iter().collect())

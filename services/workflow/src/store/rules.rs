@@ -180,7 +180,7 @@ pub async fn past_requests(
                    and other.subject ->> 'deal_id' = asked.subject ->> 'deal_id'
                    and (other.created_at, other.id) < (asked.created_at, asked.id)) as of_deal_before
          from workflows as asked
-         where subject_kind <> 'withdrawal' and created_at >= $1 and created_at < $2 and ($3::text is null or subject ->> 'fund_type' = $3)
+         where subject_kind in ('allocation', 'capital_call', 'refund') and created_at >= $1 and created_at < $2 and ($3::text is null or subject ->> 'fund_type' = $3)
            and ($4::uuid is null or fund_id = $4)
          order by created_at desc, id desc limit $5",
     )

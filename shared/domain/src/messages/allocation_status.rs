@@ -437,7 +437,19 @@ pub struct WithdrawAllocation {
 
 impl Command for WithdrawAllocation {
     const SUBJECT: &'static str = "tranche.cmd.allocation-status.withdraw-allocation";
-    type Reply = Allocation;
+    type Reply = AllocationWithdrawn;
+}
+
+/// An allocation is taken back, or is going to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AllocationWithdrawn {
+    /// The allocation.
+    pub allocation_id: Uuid,
+    /// The workflow that takes it back; none of one that is taken back already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<Uuid>,
+    /// The status of the allocation.
+    pub status: String,
 }
 
 /// Reduces an allocation that is taken back to what is called for it, or leaves it as it is. Sent by the workflow.

@@ -39,13 +39,17 @@ pub struct Deal {
     /// Size of the deal in its currency.
     #[serde(default)]
     pub size: Option<Amount>,
-    /// What was said last to a request of ours to move the deal to another stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage_reply: Option<StageReply>,
+    /// What was said to requests of ours to move the deal to another stage; at most the newest 20, so that none is missed that is followed
+    /// by another one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stage_replies: Vec<StageReply>,
     /// When the deal was first copied here; set by us.
     #[serde(default)]
     pub created_at: Option<DateTime<Utc>>,
 }
+
+/// Most answers that a deal carries.
+pub const STAGE_REPLIES_MAX: usize = 20;
 
 /// The deal system's answer to a [`StageRequest`]. Where the deal is in the stage that was asked for, that is the answer, and this may be
 /// left out.
@@ -110,11 +114,15 @@ impl Aggregate for Deal {
         }
         check_text("name", &self.name, 300)?;
         check_text("stage", &self.stage, 60)?;
-        let reason = self.stage_reply.as_ref().and_then(|reply| reply.reason.as_ref());
+        if self.stage_replies.len() > STAGE_REPLIES_MAX {
+            let count = self.stage_replies.len();
+            return Err(Reason::MalformedRequest.with(format!("there are {count} stage_replies, at most {STAGE_REPLIES_MAX} are read")));
+        }
         for (field, text, longest) in [("company", &self.company, 300), ("sector", &self.sector, 100)] {
             text.as_ref().map_or(Ok(()), |text| check_text(field, text, longest))?;
         }
-        reason.map_or(Ok(()), |reason| check_text("stage_reply.reason", reason, 500))
+        let mut reasons = self.stage_replies.iter().filter_map(|reply| reply.reason.as_ref());
+        reasons.try_for_each(|reason| check_text("stage_replies.reason", reason, 500))
     }
     fn id(&self) -> Uuid {
         self.id

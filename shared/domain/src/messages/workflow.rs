@@ -31,6 +31,8 @@ pub enum SubjectKind {
     Refund,
     /// An allocation that is taken back.
     Withdrawal,
+    /// Bank details of a fund or an investor.
+    BankDetails,
 }
 
 /// A request on its way through its steps.
@@ -137,6 +139,10 @@ pub enum StepName {
     Issue,
     /// The refund may be paid out.
     Release,
+    /// A second person confirms the bank details, after a call back.
+    Confirm,
+    /// The bank details are used from their time on.
+    PutInUse,
     /// No more is called for the allocation; what was called for it alone is rescinded, where that was asked for.
     TakeBack,
     /// The allocation is reduced to what is called for it, or cancelled where nothing is.
@@ -163,6 +169,8 @@ impl StepName {
             StepName::RequestStage => "request_stage",
             StepName::Issue => "issue",
             StepName::Release => "release",
+            StepName::Confirm => "confirm",
+            StepName::PutInUse => "put_in_use",
             StepName::TakeBack => "take_back",
             StepName::Reduce => "reduce",
             StepName::Ask => "ask",
@@ -254,7 +262,8 @@ impl Aggregate for Workflow {
         self.version
     }
     fn fund_id(&self) -> Option<Uuid> {
-        Some(self.fund_id)
+        // what belongs to an investor belongs to no fund
+        Some(self.fund_id).filter(|id| !id.is_nil())
     }
     fn change_name(change: &WorkflowChange) -> &'static str {
         match change {

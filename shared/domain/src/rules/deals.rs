@@ -9,6 +9,8 @@ use crate::rejection::{Reason, Rejection, check_text};
 const ANSWER_HOURS_MAX: u16 = 720;
 /// Most times that it is asked.
 const ATTEMPTS_MAX: u16 = 20;
+/// Most later stages.
+const LATER_MAX: usize = 20;
 
 /// What becomes of an allocation whose deal will not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +54,9 @@ impl DealWithdrawn {
 pub struct StageAsked {
     /// The stage.
     pub stage: String,
+    /// Later stages: a deal that is in one of them has passed it.
+    #[serde(default)]
+    pub or_later: Vec<String>,
     /// Hours until it is asked again; with 0 it is asked once, and no answer is waited for.
     pub answer_within_hours: u16,
     /// Times that it is asked until people are told that it does not answer.
@@ -61,6 +66,10 @@ pub struct StageAsked {
 impl StageAsked {
     pub(super) fn check(&self) -> Result<(), Rejection> {
         check_text("stage_request.stage", &self.stage, 60)?;
+        if self.or_later.len() > LATER_MAX {
+            return Err(Reason::InvalidRules.with(format!("stage_request.or_later has more than {LATER_MAX} stages")));
+        }
+        self.or_later.iter().try_for_each(|stage| check_text("stage_request.or_later", stage, 60))?;
         if self.answer_within_hours > ANSWER_HOURS_MAX || !(1..=ATTEMPTS_MAX).contains(&self.attempts) {
             return Err(Reason::InvalidRules
                 .with(format!("stage_request: answer_within_hours is above {ANSWER_HOURS_MAX}, or attempts is not 1 to {ATTEMPTS_MAX}")));
@@ -71,6 +80,6 @@ impl StageAsked {
 
 impl Default for StageAsked {
     fn default() -> StageAsked {
-        StageAsked { stage: "committed".into(), answer_within_hours: 0, attempts: 1 }
+        StageAsked { stage: "committed".into(), or_later: vec![], answer_within_hours: 0, attempts: 1 }
     }
 }

@@ -90,6 +90,7 @@ pub fn decisive(kind: SubjectKind) -> StepName {
         SubjectKind::CapitalCall => StepName::Issue,
         SubjectKind::Refund => StepName::Release,
         SubjectKind::Withdrawal => StepName::TakeBack,
+        SubjectKind::BankDetails => StepName::PutInUse,
     }
 }
 
@@ -110,6 +111,9 @@ pub(super) fn check(field: &str, kind: SubjectKind, steps: &[StepDefinition]) ->
     if approve > decides {
         return refuse(format!("approve stands after {}", decisive.as_str()));
     }
+    if kind == SubjectKind::BankDetails && place(StepName::Confirm).is_none() {
+        return refuse("the step confirm is missing: nobody uses what no second person has confirmed".into());
+    }
     if kind == SubjectKind::Withdrawal && place(StepName::Reduce) != Some(decides + 1) {
         return refuse("reduce does not follow take_back".into());
     }
@@ -119,6 +123,7 @@ pub(super) fn check(field: &str, kind: SubjectKind, steps: &[StepDefinition]) ->
             StepName::Validate | StepName::Approve | StepName::Ask | StepName::Wait => true,
             StepName::Check => place < decides,
             StepName::RequestStage => kind == SubjectKind::Allocation && place > decides,
+            StepName::Confirm => kind == SubjectKind::BankDetails && place < decides,
             StepName::Reduce => kind == SubjectKind::Withdrawal && place == decides + 1,
             step => *step == decisive,
         };

@@ -36,7 +36,8 @@ pub struct ApprovalTier {
     /// Votes against it that end it.
     #[serde(default = "one")]
     pub denials: u16,
-    /// The kinds of requests that it is for; none for all but withdrawals, which the rules have decided already.
+    /// The kinds of requests that it is for; none for all but withdrawals, which the rules have decided
+    /// already, and bank details, which have no amount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<SubjectKind>,
     /// The priorities that it is for; none for all.
@@ -101,7 +102,8 @@ impl ApprovalTier {
     }
 
     fn is_for_kind(&self, kind: SubjectKind) -> bool {
-        if self.kinds.is_empty() { kind != SubjectKind::Withdrawal } else { self.kinds.contains(&kind) }
+        let needs_naming = matches!(kind, SubjectKind::Withdrawal | SubjectKind::BankDetails);
+        if self.kinds.is_empty() { !needs_naming } else { self.kinds.contains(&kind) }
     }
 
     /// Whether there is a request that both are for.
@@ -109,7 +111,8 @@ impl ApprovalTier {
         fn share<T: PartialEq>(one: &[T], other: &[T]) -> bool {
             one.is_empty() || other.is_empty() || one.iter().any(|value| other.contains(value))
         }
-        let kinds = [SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund, SubjectKind::Withdrawal];
+        let kinds =
+            [SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund, SubjectKind::Withdrawal, SubjectKind::BankDetails];
         let share_a_kind = kinds.into_iter().any(|kind| self.is_for_kind(kind) && other.is_for_kind(kind));
         self.from_amount == other.from_amount && share_a_kind && share(&self.priorities, &other.priorities)
     }

@@ -268,3 +268,66 @@ async fn a_refund_is_paid_to_bank_details_that_are_in_use() {
     let paid_out = office.treasurer.post(&format!("{path}/payout"), payout).await.expect(200);
     assert_eq!(paid_out["payout"]["instructions"]["hash"], details["hash"]);
 }
+
+#[tokio::test]
+async fn a_change_of_bank_details_goes_through_the_steps_of_the_firm() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(1).await;
+    let step = |step: &str| json!({"step": step});
+    let scope = format!("/rules/fund:{}", fund.id);
+    let without = json!({"bank_details_steps": [step("validate"), step("approve"), step("put_in_use")]});
+    let refused = office.admin.put(&scope, without).await;
+    assert_eq!(refused.refused(422), "invalid_rules");
+    assert!(refused.body["detail"].as_str().unwrap().contains("the step confirm is missing"), "{}", refused.body);
+    let rules = json!({
+        "bank_details_steps": [step("validate"), {"step": "wait", "hours": 1}, step("confirm"), step("approve"), step("put_in_use")],
+        "approval_tiers": [{"from_amount": "0", "votes": 1, "role": "committee", "kinds": ["bank_details"]}],
+    });
+    let version = office.admin.put(&scope, rules).await.expect(200)["version"].clone();
+    let known = format!("rules in force scope=\"fund:{}\" version={version}", fund.id);
+    assert!(testkit::wait::until(std::time::Duration::from_secs(10), || async { stack.log("workflow").contains(&known) }).await);
+    // confirmed before their time to be confirmed: it is not forgotten
+    let first = confirmed(&stack, &office, proposal("fund_id", fund.id, ACCOUNT)).await;
+    let path = format!("/bank-details/{}", id(&first, "id"));
+    let workflow = format!("/workflows/{}", domain::ids::workflow_id(id(&first, "id")));
+    let waits = office.admin.until(&workflow, |workflow| workflow["status"] == "waiting").await;
+    assert_eq!((waits["subject_kind"].as_str(), waits["requested_by"].as_str()), (Some("bank_details"), Some("tom")));
+    // the cooling-off time alone does not put them in use
+    stack.set_clock(2 * DAY).await;
+    let approvals = format!("/approvals?status=pending&subject_id={}", id(&first, "id"));
+    let approval = id(&items(&office.ann.until(&approvals, |page| !items(page).is_empty()).await)[0], "id");
+    assert_eq!(office.admin.get(&path).await.expect(200)["status"], "cooling_off");
+    assert_eq!(issued_line(&stack, &office, &fund).await["instructions"], Value::Null);
+    office.ann.post(&format!("/approvals/{approval}/votes"), json!({"decision": "approve"})).await.expect(200);
+    let used = office.admin.until(&path, |details| details["status"] == "in_use").await;
+    assert!(used["released_at"].is_string(), "{used:#}");
+    let ended = office.admin.until(&workflow, |workflow| workflow["status"] == "completed").await;
+    assert_eq!(ended["steps"][2]["note"], "confirmed by ada");
+    assert_eq!(issued_line(&stack, &office, &fund).await["instructions"]["hash"], first["hash"]);
+    // what the committee denies is rejected, and the former ones stay; an investor's have the firm's steps
+    let proposed = office.treasurer.post("/bank-details", proposal("fund_id", fund.id, OTHER_ACCOUNT)).await.expect(201);
+    let mut confirm = call_back(&stack, &proposed).await;
+    confirm["call_back"]["called_at"] = proposed["created_at"].clone();
+    office.admin.post(&format!("/bank-details/{}/confirm", id(&proposed, "id")), confirm).await.expect(200);
+    stack.set_clock(5 * DAY).await;
+    let approvals = format!("/approvals?status=pending&subject_id={}", id(&proposed, "id"));
+    let approval = id(&items(&office.ann.until(&approvals, |page| !items(page).is_empty()).await)[0], "id");
+    office.ann.post(&format!("/approvals/{approval}/votes"), json!({"decision": "deny"})).await.expect(200);
+    office.admin.until(&format!("/bank-details/{}", id(&proposed, "id")), |details| details["status"] == "rejected").await;
+    assert_eq!(status_of(&office.admin, &first).await, "in_use");
+    let mut of_investor = office.treasurer.post("/bank-details", proposal("investor_id", fund.investors[0], ACCOUNT)).await.expect(201);
+    let workflow = format!("/workflows/{}", domain::ids::workflow_id(id(&of_investor, "id")));
+    let waits = office.admin.until(&workflow, |workflow| workflow["status"] == "waiting").await;
+    assert_eq!(waits["expects"], "a second person confirms the bank details, after a call back");
+    let scoped = testkit::client::token(&stack.settings.jwt_secret, "else", &["committee"], Some(&[fund.id]), 600);
+    assert_eq!(stack.with_token(Some(scoped)).get(&workflow).await.refused(403), "fund_out_of_scope");
+    // rejected while they wait: their workflow ends with them
+    of_investor = office
+        .admin
+        .post(&format!("/bank-details/{}/reject", id(&of_investor, "id")), json!({"reason": "a typing error"}))
+        .await
+        .expect(200);
+    assert_eq!(of_investor["status"], "rejected");
+    office.admin.until(&workflow, |workflow| workflow["status"] == "failed").await;
+}

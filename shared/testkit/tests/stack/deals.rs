@@ -32,7 +32,7 @@ async fn bad_deal_events_are_parked_with_the_reason_and_the_next_good_one_is_pro
         (with("name", json!("")), "name has 0 characters"),
         (with("company", json!("a\u{0}b")), "company"),
         (with("sector", json!("s".repeat(101))), "sector has 101 characters"),
-        (with("stage_reply", json!({"request_id": "x", "accepted": true})), "UUID"),
+        (with("stage_replies", json!([{"request_id": "x", "accepted": true}])), "UUID"),
     ];
     for (body, _) in &bad {
         publish_raw(&stack, body.clone()).await;

@@ -150,7 +150,7 @@ pub fn deal(id: Uuid, version: i64) -> Event<Deal, DealChange> {
         sector: None,
         currency,
         size: None,
-        stage_reply: None,
+        stage_replies: vec![],
         created_at: None,
     };
     Event { state, change: DealChange::Registered }

@@ -90,7 +90,7 @@ async fn files_are_tried_out_taken_in_once_and_compared() {
     assert!(items(&office.treasurer.get(&format!("/payments?fund_id={}", fund.id)).await.expect(200)).is_empty());
     let taken = send(&office.treasurer, path, "e", &payments).await.expect(200);
     let again = send(&office.treasurer, path, "f", &payments).await.expect(200);
-    assert_eq!((counts(&taken), counts(&again)), ((2, 0, 2), (2, 0, 2)), "the same payments, answered again");
+    assert_eq!((counts(&taken), counts(&again)), ((2, 0, 2), (0, 2, 2)), "the same payments");
     assert_eq!(taken["results"][0]["id"], again["results"][0]["id"]);
     assert_eq!(items(&office.treasurer.get(&format!("/payments?fund_id={}", fund.id)).await.expect(200)).len(), 2);
 

@@ -84,6 +84,19 @@ async fn what_is_not_called_of_a_deal_that_is_withdrawn_is_free_again() {
     withdraw(&stack, deal_of(&office, called).await).await;
     let again = office.manager.post(&format!("/allocations/{uncalled}/withdraw"), json!({"reason": "twice"})).await;
     assert_eq!(again.refused(409), "allocation_not_active");
+    office.deal(&stack).await;
+    let withdrawals = office.analyst.get(&format!("/workflows?fund_id={}", fund.id)).await.expect(200);
+    let of_called = |workflow: &&Value| workflow["subject_kind"] == "withdrawal" && workflow["subject_id"] == called.to_string();
+    assert_eq!(items(&withdrawals).iter().filter(of_called).count(), 1);
+    // nor does another edit of the deal, which is off as before; a deal that comes back and goes again is another matter
+    for (version, stage) in [(3, "withdrawn"), (4, "due_diligence"), (5, "lost")] {
+        let mut event = deal(deal_of(&office, called).await, version);
+        event.state.stage = stage.into();
+        publish_deal(&stack, &event).await;
+        office.analyst.until(&format!("/deals/{}", event.state.id), |deal| deal["version"] == version).await;
+    }
+    let twice = |page: &Value| items(page).iter().filter(of_called).count() == 2;
+    office.analyst.until(&format!("/workflows?fund_id={}", fund.id), twice).await;
     assert_sums(&stack);
 }
 
@@ -231,11 +244,14 @@ async fn the_deal_system_is_asked_again_until_it_answers_and_people_are_told_whe
         let mut event = deal(deal_id, 2);
         event.state.stage = stage.into();
         event.change = DealChange::StageReplied;
-        event.state.stage_reply = reply.map(|(accepted, workflow, reason)| StageReply {
-            request_id: domain::ids::derived("stage-request", workflow.rsplit('/').next().unwrap().parse().unwrap()),
-            accepted,
-            reason: (!accepted).then(|| reason.to_owned()),
-        });
+        event.state.stage_replies = reply
+            .into_iter()
+            .map(|(accepted, workflow, reason)| StageReply {
+                request_id: domain::ids::derived("stage-request", workflow.rsplit('/').next().unwrap().parse().unwrap()),
+                accepted,
+                reason: (!accepted).then(|| reason.to_owned()),
+            })
+            .collect();
         event
     };
     publish_deal(&stack, &say(moved.0, "signed", None)).await;
@@ -312,12 +328,24 @@ async fn a_pipeline_of_deals_with_repetitions_and_late_news_ends_as_the_deal_sys
             }
         }
     }
+    // whoever was asked last has its time, too
+    let waiting = format!("/workflows?fund_id={}&status=waiting", fund.id);
+    for _ in 0..10 {
+        if items(&office.analyst.get(&waiting).await.expect(200)).is_empty() {
+            break;
+        }
+        hours += 2;
+        stack.set_clock(hours * 3_600).await;
+        for _ in 0..20 {
+            system.step().await.unwrap();
+        }
+    }
     system.finish().await.unwrap();
     assert!(allocated.len() >= 5, "{} allocations were made", allocated.len());
     // one that starts anew knows what there is
     let again = DealSystem::start(stack.nats_as("deals").await, 7, habits).await.unwrap();
     assert!(again.deals().eq(system.deals()));
-    office.analyst.until(&format!("/workflows?fund_id={}&status=waiting", fund.id), |page| items(page).is_empty()).await;
+    office.analyst.until(&waiting, |page| items(page).is_empty()).await;
     for deal in system.deals() {
         office
             .analyst

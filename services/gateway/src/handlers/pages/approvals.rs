@@ -96,6 +96,7 @@ fn subject(approval: &Approval) -> Markup {
         @match approval.subject_kind {
             SubjectKind::CapitalCall => a href={ "/capital-calls/" (approval.subject_id) } { "capital call" },
             SubjectKind::Refund => a href="/refunds" { "refund" },
+            SubjectKind::BankDetails => a href="/bank-details" { "bank details" },
             SubjectKind::Withdrawal => a href={ "/workflows/" (approval.workflow_id) } { "withdrawal of an allocation" },
             SubjectKind::Allocation => a href={ "/workflows/" (approval.workflow_id) } { "allocation" },
         }

@@ -79,8 +79,14 @@ pub struct BankDetails {
     pub decided_by: Option<String>,
     /// The call by which they were confirmed.
     pub call_back: Option<CallBack>,
-    /// From when they are used: after the cooling-off time.
+    /// From when they may be used: after the cooling-off time.
     pub usable_from: Option<DateTime<Utc>>,
+    /// When the steps of their change were done; they are not used before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<DateTime<Utc>>,
+    /// Type of the fund, if they are a fund's; chooses the rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fund_type: Option<String>,
     /// Why they were rejected.
     pub rejected_because: Option<String>,
     /// Derived status.
@@ -135,6 +141,8 @@ pub enum BankDetailsChange {
     Proposed,
     /// A second person has confirmed them.
     Confirmed,
+    /// The steps of their change are done.
+    Released,
     /// They are not used.
     Rejected,
 }
@@ -156,6 +164,7 @@ impl Aggregate for BankDetails {
         match change {
             BankDetailsChange::Proposed => "proposed",
             BankDetailsChange::Confirmed => "confirmed",
+            BankDetailsChange::Released => "released",
             BankDetailsChange::Rejected => "rejected",
         }
     }
@@ -214,6 +223,23 @@ pub struct RejectBankDetails {
 
 impl Command for RejectBankDetails {
     const SUBJECT: &'static str = "tranche.cmd.capital-calls.reject-bank-details";
+    type Reply = BankDetails;
+}
+
+/// Has confirmed bank details used from their time on, or rejects them. Sent by the workflow.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecideBankDetails {
+    /// The bank details.
+    pub bank_details_id: Uuid,
+    /// The hash of what was confirmed.
+    pub hash: String,
+    /// Why they are rejected; none has them used.
+    pub rejected_because: Option<String>,
+}
+
+impl Command for DecideBankDetails {
+    const SUBJECT: &'static str = "tranche.cmd.capital-calls.decide-bank-details";
     type Reply = BankDetails;
 }
 

@@ -359,7 +359,7 @@ pub struct SubmitCapitalCall {
     #[serde(default)]
     pub rounding: Rounding,
     /// Its number in another system, at most 140 characters; a fund has one call of it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_reference: Option<String>,
     /// Whether it is only written down; it is submitted later.
     #[serde(default)]
@@ -483,7 +483,7 @@ pub struct AllocationReleased {
     pub allocation_id: Uuid,
     /// What stays called for it.
     pub called: Amount,
-    /// The calls that were rescinded.
+    /// The calls that were rescinded, at most 20 of them.
     pub rescinded: Vec<Uuid>,
     /// The calls that stay, at most 20 of them, and why: a person decides about them.
     pub kept: Vec<CallKept>,
@@ -641,7 +641,7 @@ pub struct ListCapitalCalls {
     #[serde(default)]
     pub fund_id: Option<Uuid>,
     /// With this number in another system only.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_reference: Option<String>,
     /// Where the page starts.
     #[serde(default)]

@@ -234,7 +234,7 @@ pub struct RegisterInvestor {
     #[serde(default)]
     pub email: Option<String>,
     /// What it is, for example `pension_fund`, at most 60 characters; rules may limit what those of a type promise.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub investor_type: Option<String>,
 }
 

@@ -196,7 +196,7 @@ impl Aggregate for Approval {
         self.version
     }
     fn fund_id(&self) -> Option<Uuid> {
-        Some(self.fund_id)
+        Some(self.fund_id).filter(|id| !id.is_nil())
     }
     fn change_name(change: &ApprovalChange) -> &'static str {
         match change {
