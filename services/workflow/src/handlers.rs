@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::{Decided, Subject, TakeBack};
-use crate::store::Instance;
+use crate::store::{Heard, Instance};
 use crate::{WorkflowService, domain, store};
 
 mod bank_details;
@@ -49,7 +49,8 @@ struct Request {
 
 impl Follow<Allocation> for WorkflowService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<Allocation>]) -> Result<(), Fault> {
-        let news = store::hear_of_allocations(tx, batch).await?;
+        let seen: Vec<_> = batch.iter().map(|seen| (seen.state.id, seen.epoch, seen.state.version)).collect();
+        let news = store::hear(tx, Heard::Allocations, &seen).await?;
         let news = || batch.iter().filter(|seen| news.contains(&seen.state.id));
         let requests = news().map(|seen| {
             let state = &seen.state;
@@ -88,20 +89,21 @@ impl Follow<Allocation> for WorkflowService {
         changes::withdraw(tx, SubjectKind::Allocation, &cancelled).await
     }
     async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
-        store::forget_allocations(tx, ids).await
+        store::forget(tx, Heard::Allocations, ids).await
     }
 }
 
 impl Follow<CapitalCall> for WorkflowService {
     async fn follow(&self, tx: &mut Tx, batch: &[Seen<CapitalCall>]) -> Result<(), Fault> {
-        let news = store::hear_of_calls(tx, batch).await?;
+        let seen: Vec<_> = batch.iter().map(|seen| (seen.state.id, seen.epoch, seen.state.version)).collect();
+        let news = store::hear(tx, Heard::Calls, &seen).await?;
         let news: Vec<&Seen<CapitalCall>> = batch.iter().filter(|seen| news.contains(&seen.state.id)).collect();
         let requests = news.iter().flat_map(|seen| requests_of(seen).into_iter().map(|request| (&seen.context, request)));
         start(tx, requests.collect()).await?;
         changes::follow(tx, &news).await
     }
     async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
-        store::forget_calls(tx, ids).await
+        store::forget(tx, Heard::Calls, ids).await
     }
 }
 

@@ -5,11 +5,10 @@
 
 use std::collections::HashMap;
 
-use ::domain::messages::allocation_status::Allocation;
-use ::domain::messages::capital_calls::{CapitalCall, Priority};
+use ::domain::messages::capital_calls::Priority;
 use ::domain::messages::workflow::{Approval, ApprovalStatus, ListWorkflows, Workflow, WorkflowStatus};
 use chassis::row::column;
-use chassis::{Fault, RowExt, Seen, Tx, row};
+use chassis::{Fault, RowExt, Tx, row};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -120,48 +119,45 @@ pub async fn insert(tx: &mut Tx, instances: &[Instance]) -> Result<Vec<Uuid>, Fa
     Ok(added)
 }
 
-/// Keeps the newest version of each call; returns the ids of those that were news.
-pub async fn hear_of_calls(tx: &mut Tx, calls: &[Seen<CapitalCall>]) -> Result<Vec<Uuid>, Fault> {
-    let news = sqlx::query_scalar(
-        "insert into calls_heard as known (id, epoch, version) select * from unnest($1::uuid[], $2::int[], $3::bigint[])
+/// Keeps the newest version of each call or allocation, in the table of what was heard of its kind; returns the ids of those that were news.
+pub async fn hear(tx: &mut Tx, table: Heard, seen: &[(Uuid, i32, i64)]) -> Result<Vec<Uuid>, Fault> {
+    let news = sqlx::query_scalar(&format!(
+        "insert into {} as known (id, epoch, version) select * from unnest($1::uuid[], $2::int[], $3::bigint[])
          on conflict (id) do update set epoch = excluded.epoch, version = excluded.version
          where (excluded.epoch, excluded.version) > (known.epoch, known.version)
          returning id",
-    )
-    .bind(column(calls, |seen| seen.state.id))
-    .bind(column(calls, |seen| seen.epoch))
-    .bind(column(calls, |seen| seen.state.version))
+        table.name()
+    ))
+    .bind(column(seen, |(id, ..)| *id))
+    .bind(column(seen, |(_, epoch, _)| *epoch))
+    .bind(column(seen, |(.., version)| *version))
     .fetch_all(&mut **tx)
     .await?;
     Ok(news)
 }
 
-/// Keeps the newest version of each allocation; returns the ids of those that were news.
-pub async fn hear_of_allocations(tx: &mut Tx, allocations: &[Seen<Allocation>]) -> Result<Vec<Uuid>, Fault> {
-    let news = sqlx::query_scalar(
-        "insert into allocations_heard as known (id, epoch, version) select * from unnest($1::uuid[], $2::int[], $3::bigint[])
-         on conflict (id) do update set epoch = excluded.epoch, version = excluded.version
-         where (excluded.epoch, excluded.version) > (known.epoch, known.version)
-         returning id",
-    )
-    .bind(column(allocations, |seen| seen.state.id))
-    .bind(column(allocations, |seen| seen.epoch))
-    .bind(column(allocations, |seen| seen.state.version))
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(news)
-}
-
-/// Forgets that allocations were heard of.
-pub async fn forget_allocations(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
-    sqlx::query("delete from allocations_heard where id = any($1)").bind(ids).execute(&mut **tx).await?;
+/// Forgets that something was heard of.
+pub async fn forget(tx: &mut Tx, table: Heard, ids: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query(&format!("delete from {} where id = any($1)", table.name())).bind(ids).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// Forgets that calls were heard of.
-pub async fn forget_calls(tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
-    sqlx::query("delete from calls_heard where id = any($1)").bind(ids).execute(&mut **tx).await?;
-    Ok(())
+/// What was heard of, and is told again when it is lost.
+#[derive(Clone, Copy, Debug)]
+pub enum Heard {
+    /// Allocations.
+    Allocations,
+    /// Capital calls.
+    Calls,
+}
+
+impl Heard {
+    const fn name(self) -> &'static str {
+        match self {
+            Heard::Allocations => "allocations_heard",
+            Heard::Calls => "calls_heard",
+        }
+    }
 }
 
 /// The workflows of these subjects that are not completed, locked.
