@@ -342,9 +342,10 @@ impl<'a> Desk<'a> {
         let mut taken = Vec::with_capacity(rows.len());
         let mut wanted: Vec<(u64, String, ProposeAllocation)> = Vec::new();
         for row in rows {
+            let reference = row.said.as_ref().map(|theirs| theirs.deal_id.to_string()).unwrap_or_default();
             match self.wanted_allocation(row.said).await {
-                Ok(allocation) => wanted.push((row.line, allocation.deal_id.to_string(), allocation)),
-                Err(rejection) => taken.push(Taken::of(row.line, "", Err(rejection))),
+                Ok(allocation) => wanted.push((row.line, reference, allocation)),
+                Err(rejection) => taken.push(Taken::of(row.line, &reference, Err(rejection))),
             }
         }
         for part in wanted.chunks(TOGETHER) {
@@ -431,13 +432,14 @@ impl<'a> Desk<'a> {
         let mut wanted: Vec<(u64, String, RecordPayment)> = Vec::new();
         let known = self.reported(source, &rows).await?;
         for row in rows {
-            if let Some(payment) = row.said.as_ref().ok().and_then(|theirs| known.get(&theirs.payment)) {
-                taken.push(Taken::there_already(row.line, &row.said.map(|theirs| theirs.payment).unwrap_or_default(), payment.id));
+            let number = row.said.as_ref().map(|theirs| theirs.payment.clone()).unwrap_or_default();
+            if let Some(payment) = known.get(&number) {
+                taken.push(Taken::there_already(row.line, &number, payment.id));
                 continue;
             }
             match self.wanted_payment(source, row.said).await {
-                Ok((number, payment)) => wanted.push((row.line, number, payment)),
-                Err(rejection) => taken.push(Taken::of(row.line, "", Err(rejection))),
+                Ok(payment) => wanted.push((row.line, number, payment)),
+                Err(rejection) => taken.push(Taken::of(row.line, &number, Err(rejection))),
             }
         }
         for part in wanted.chunks(TOGETHER) {
@@ -452,7 +454,7 @@ impl<'a> Desk<'a> {
         Ok(taken)
     }
 
-    async fn wanted_payment(&mut self, source: &str, said: Result<TheirPayment, Rejection>) -> Result<(String, RecordPayment), Rejection> {
+    async fn wanted_payment(&mut self, source: &str, said: Result<TheirPayment, Rejection>) -> Result<RecordPayment, Rejection> {
         let theirs = said?;
         let fund_id = self.fund(&theirs.fund).await?;
         let investor_id = self.investor(&theirs.investor).await?;
@@ -481,7 +483,7 @@ impl<'a> Desk<'a> {
             external_reference: Some(theirs.payment.clone()),
         };
         *self.placed.entry(payment.line_id).or_default() += payment.amount;
-        Ok((theirs.payment, payment))
+        Ok(payment)
     }
 }
 

@@ -92,6 +92,7 @@ async fn files_are_tried_out_taken_in_once_and_compared() {
     let again = send(&office.treasurer, path, "f", &payments).await.expect(200);
     assert_eq!((counts(&taken), counts(&again)), ((2, 0, 2), (0, 2, 2)), "the same payments");
     assert_eq!(taken["results"][0]["id"], again["results"][0]["id"]);
+    assert_eq!(taken["results"][2]["reference"], "P-3", "also what is refused is named");
     assert_eq!(items(&office.treasurer.get(&format!("/payments?fund_id={}", fund.id)).await.expect(200)).len(), 2);
 
     // both beside each other
