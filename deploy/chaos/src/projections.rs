@@ -363,10 +363,10 @@ fn records() -> Vec<(String, Means, String)> {
                        and body::jsonb->'state'->>'rule' = schedule.rule)",
         ),
         check(
-            "each notice is raised once",
+            "each notice and alert is raised once",
             Means::Doubled,
             "select count(*) from (select from notifications.event_log where stream = 'NOTICES'
-                                   group by body::jsonb->'state'->>'line_id', body::jsonb->'state'->>'rule' having count(*) > 1) as twice",
+                                   group by body::jsonb->'state'->>'id' having count(*) > 1) as twice",
         ),
         check(
             "each notice that is due has been raised",
