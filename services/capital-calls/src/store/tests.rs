@@ -304,7 +304,7 @@ fn seen<A: ::domain::Aggregate>(state: A, change: A::Change, epoch: i32) -> Seen
 
 #[tokio::test]
 async fn copies_keep_the_newest_version_and_a_higher_epoch_wins() {
-    use ::domain::messages::allocation_status::{AllocationChange, FundChange, FundStatus, FundingStatus};
+    use ::domain::messages::allocation_status::{AllocationChange, FundChange, FundStatus, FundingStatus, Withdrawal};
     let database = database().await;
     let mut tx = database.begin().await.unwrap();
     let fund_of = |version, timezone: &str| Fund {
@@ -360,4 +360,24 @@ async fn copies_keep_the_newest_version_and_a_higher_epoch_wins() {
     copy_allocations(&mut tx, &[seen(allocation_of(1, AllocationDecision::PendingApproval), AllocationChange::Proposed, 1)]).await.unwrap();
     let read = allocations(&mut tx, &[Uuid::from_u128(2)]).await.unwrap().remove(&Uuid::from_u128(2)).unwrap();
     assert_eq!((read.active, read.called.decimal(), read.amount.decimal()), (true, usd(700).decimal(), usd(5_000).decimal()));
+    // released from version 5 on: whatever comes before it, or says so itself, is called for no more; what comes after it is again
+    let id = Uuid::from_u128(2);
+    let called = release_allocations(&mut tx, &[(id, 5)]).await.unwrap();
+    assert_eq!(called[&id].decimal(), usd(700).decimal(), "what stays called");
+    let withdrawal = Withdrawal {
+        then: WhenWithdrawn::Cancel,
+        at: chrono::DateTime::UNIX_EPOCH,
+        by: "mia".into(),
+        reason: "off".into(),
+        workflow_id: Uuid::from_u128(5),
+    };
+    // a newer epoch of the owner has forgotten that it asked
+    for (epoch, version, is_withdrawn, active) in
+        [(1, 2, false, false), (1, 4, false, false), (1, 5, true, false), (1, 6, false, true), (1, 7, true, false), (2, 3, false, true)]
+    {
+        let withdrawal = is_withdrawn.then(|| withdrawal.clone());
+        let state = Allocation { withdrawal, ..allocation_of(version, AllocationDecision::Active) };
+        copy_allocations(&mut tx, &[seen(state, AllocationChange::FundingChanged, epoch)]).await.unwrap();
+        assert_eq!(lock_allocations(&mut tx, &[id]).await.unwrap()[&id].active, active, "{epoch} {version}");
+    }
 }
