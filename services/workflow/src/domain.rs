@@ -32,8 +32,8 @@ pub struct Subject {
     pub fund_type: String,
     /// Amount of the allocation or call.
     pub amount: Amount,
-    /// Currency of the amount.
-    pub currency: Currency,
+    /// Currency of the amount; none for a change of rules.
+    pub currency: Option<Currency>,
     /// Hash of the content that is approved.
     pub content_hash: String,
     /// Urgency.
@@ -84,9 +84,12 @@ pub struct Subject {
     /// Business days of notice that a call gave.
     #[serde(default)]
     pub notice_days: Option<u16>,
-    /// Who has confirmed bank details.
+    /// When a change of rules shall be in force; none for as soon as it may be.
     #[serde(default)]
-    pub confirmed_by: Option<String>,
+    pub active_from: Option<DateTime<Utc>>,
+    /// What people have done already that steps wait for, for a person to read.
+    #[serde(default)]
+    pub noted: BTreeMap<StepName, String>,
 }
 
 /// How an allocation is taken back.
@@ -108,7 +111,7 @@ const fn stuck_after_hours() -> u16 {
 
 impl Subject {
     /// What is asked for, of an amount in a fund of a type.
-    pub fn of(fund_type: &str, amount: Amount, currency: Currency, content_hash: &str) -> Subject {
+    pub fn of(fund_type: &str, amount: Amount, currency: Option<Currency>, content_hash: &str) -> Subject {
         Subject {
             deal_id: None,
             fund_type: fund_type.to_owned(),
@@ -131,7 +134,8 @@ impl Subject {
             take_back: None,
             concentration: None,
             notice_days: None,
-            confirmed_by: None,
+            active_from: None,
+            noted: BTreeMap::new(),
         }
     }
 
@@ -149,25 +153,25 @@ impl Subject {
         self.stage = rules.stage_request.clone();
     }
 
-    /// What conditions see of it.
-    pub fn facts<'a>(&'a self, kind: SubjectKind, requested_by: &'a str) -> Facts<'a> {
-        Facts {
+    /// What conditions see of it; none of a change of rules, which has none.
+    pub fn facts<'a>(&'a self, kind: SubjectKind, requested_by: &'a str) -> Option<Facts<'a>> {
+        Some(Facts {
             kind,
             amount: self.amount,
-            currency: self.currency,
+            currency: self.currency?,
             fund_type: &self.fund_type,
             security_type: &self.security_type,
             priority: self.priority,
             requested_by,
             amendment: self.amendment.unwrap_or_default(),
-        }
+        })
     }
 
     /// Why a condition refuses it; none where it holds.
     fn refusal(&self, workflow: &Workflow, name: &str) -> Option<Rejection> {
         let facts = self.facts(workflow.subject_kind, &workflow.requested_by);
         match self.predicates.get(name) {
-            Some(predicate) if predicate.holds(&facts) => None,
+            Some(predicate) if facts.is_some_and(|facts| predicate.holds(&facts)) => None,
             Some(predicate) => Some(Reason::PredicateRefused.with(format!("{name}: {}", predicate.message))),
             None => Some(Reason::PredicateRefused.with(format!("{name}: the rules have no such condition"))),
         }
@@ -203,6 +207,7 @@ fn validated_note(kind: SubjectKind) -> &'static str {
         SubjectKind::CapitalCall => "purposes, allocations and unfunded commitments checked",
         SubjectKind::Refund => "credit checked and kept for the refund",
         SubjectKind::BankDetails => "instructions checked and sealed",
+        SubjectKind::RuleChange => "without contradictions in the layers that it touches",
         SubjectKind::Withdrawal => "to be taken back, as the rules or a person decided",
     }
 }
@@ -275,6 +280,7 @@ fn compensation(of: &Step) -> Option<Step> {
 /// needed from now on.
 pub fn begin_next(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>) -> bool {
     let mut needs_votes = false;
+    let kind = workflow.subject_kind;
     while let Some(step) = next_step(workflow).filter(|step| step.status == StepStatus::Pending) {
         match (step.name, &subject.tier) {
             (StepName::Check, _) => {
@@ -285,6 +291,13 @@ pub fn begin_next(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>
                 }
                 continue;
             }
+            (name, _) if is_done_by_people(kind, name) => match subject.noted.get(&name) {
+                Some(note) => {
+                    finish_step(workflow, StepStatus::Done, Some(note.clone()), now);
+                    continue;
+                }
+                None => (step.status, step.started_at) = (StepStatus::Waiting, Some(now)),
+            },
             (StepName::Approve, None) => {
                 finish_step(workflow, StepStatus::Skipped, Some("below every approval tier".into()), now);
                 continue;
@@ -294,16 +307,12 @@ pub fn begin_next(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>
                 step.note = Some(format!("{} are needed from {}", described(tier), tier.from_amount));
                 needs_votes = true;
             }
-            (StepName::Confirm, _) => match &subject.confirmed_by {
-                Some(who) => {
-                    finish_step(workflow, StepStatus::Done, Some(format!("confirmed by {who}")), now);
-                    continue;
-                }
-                None => (step.status, step.started_at) = (StepStatus::Waiting, Some(now)),
-            },
             (StepName::Wait, _) => {
                 let until = now + TimeDelta::hours(i64::from(step.hours.unwrap_or_default()));
                 (step.status, step.started_at, step.until) = (StepStatus::Waiting, Some(now), Some(until));
+            }
+            (StepName::PutInForce, _) if subject.active_from.is_some_and(|from| from > now) => {
+                (step.status, step.started_at, step.until) = (StepStatus::Waiting, Some(now), subject.active_from);
             }
             _ => {}
         }
@@ -321,13 +330,18 @@ pub fn time_of_question(workflow: &Workflow, subject: &Subject) -> TimeDelta {
     TimeDelta::seconds(i64::from(seconds))
 }
 
-/// Notes who has confirmed bank details; whether that is what their workflow has waited for.
-pub fn confirm_waiting(workflow: &mut Workflow, subject: &mut Subject, who: &str, now: DateTime<Utc>) -> bool {
-    subject.confirmed_by = Some(who.to_owned());
-    let waits = next_step(workflow).is_some_and(|step| step.name == StepName::Confirm && step.status == StepStatus::Waiting);
+/// Whether a step is done where its subject is kept, by people; its workflow only notes that it is.
+fn is_done_by_people(kind: SubjectKind, step: StepName) -> bool {
+    matches!(step, StepName::Confirm | StepName::Simulate) || step == StepName::Approve && kind == SubjectKind::RuleChange
+}
+
+/// Notes what people have done; whether that is what the workflow has waited for.
+pub fn note(workflow: &mut Workflow, subject: &mut Subject, done: StepName, note: String, now: DateTime<Utc>) -> bool {
+    let waits = next_step(workflow).is_some_and(|step| step.name == done && step.status == StepStatus::Waiting);
     if waits {
-        finish_step(workflow, StepStatus::Done, Some(format!("confirmed by {who}")), now);
+        finish_step(workflow, StepStatus::Done, Some(note.clone()), now);
     }
+    subject.noted.insert(done, note);
     waits
 }
 
@@ -349,7 +363,9 @@ pub fn asks(workflow: &Workflow) -> bool {
 
 /// When the time is over that a workflow waits for.
 pub fn waits_until(workflow: &Workflow) -> Option<DateTime<Utc>> {
-    let waits = |step: &&Step| matches!(step.name, StepName::Wait | StepName::RequestStage) && step.status == StepStatus::Waiting;
+    let waits = |step: &&Step| {
+        matches!(step.name, StepName::Wait | StepName::RequestStage | StepName::PutInForce) && step.status == StepStatus::Waiting
+    };
     workflow.steps.iter().find(waits).filter(|_| workflow.paused.is_none())?.until
 }
 
@@ -397,7 +413,13 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
         // of a withdrawal the last word is its allocation's
         let decides = matches!(
             step.name,
-            StepName::Activate | StepName::Issue | StepName::Release | StepName::Reduce | StepName::PutInUse | StepName::GiveBack
+            StepName::Activate
+                | StepName::Issue
+                | StepName::Release
+                | StepName::Reduce
+                | StepName::PutInUse
+                | StepName::PutInForce
+                | StepName::GiveBack
         );
         decides && matches!(step.status, StepStatus::Done | StepStatus::Failed)
     };
@@ -433,7 +455,7 @@ pub fn is_running(workflow: &Workflow) -> bool {
 }
 
 /// Ends a workflow whose request was taken back by somebody: there is nothing to give back. Whether it had not ended.
-pub fn withdraw(workflow: &mut Workflow, why: &str, now: DateTime<Utc>) -> bool {
+pub fn withdraw(workflow: &mut Workflow, why: Rejection, now: DateTime<Utc>) -> bool {
     if has_ended(workflow) || is_giving_back(workflow) {
         return false;
     }
@@ -441,11 +463,11 @@ pub fn withdraw(workflow: &mut Workflow, why: &str, now: DateTime<Utc>) -> bool 
     if is_decided(workflow) {
         // as many steps as there are: each round ends one
         for _ in 0..workflow.steps.len() {
-            finish_step(workflow, StepStatus::Skipped, Some(why.to_owned()), now);
+            finish_step(workflow, StepStatus::Skipped, Some(why.detail.clone()), now);
         }
         return true;
     }
-    refuse_step(workflow, Reason::Withdrawn.with(why), now);
+    refuse_step(workflow, why, now);
     for step in workflow.steps.iter_mut().filter(|step| step.name == StepName::GiveBack) {
         (step.status, step.started_at, step.finished_at) = (StepStatus::Skipped, Some(now), Some(now));
         step.note = Some("nothing is held".into());
@@ -494,14 +516,17 @@ fn expects(workflow: &Workflow, step: &Step) -> String {
         SubjectKind::Withdrawal if step.name == StepName::TakeBack => "capital-calls",
         SubjectKind::Allocation | SubjectKind::Withdrawal => "allocation-status",
         SubjectKind::CapitalCall | SubjectKind::Refund | SubjectKind::BankDetails => "capital-calls",
+        SubjectKind::RuleChange => "workflow",
     };
     match (step.name, step.until, &step.program) {
+        (StepName::Approve, ..) if workflow.subject_kind == SubjectKind::RuleChange => "votes of others on the change of rules".into(),
+        (StepName::Simulate, ..) => "somebody has the change of rules simulated".into(),
         (StepName::Approve, ..) => step.note.clone().unwrap_or_else(|| "votes".into()),
         (StepName::Confirm, ..) => "a second person confirms the bank details, after a call back".into(),
         (StepName::RequestStage, Some(until), _) => {
             format!("the deal system moves the deal, until {}", until.to_rfc3339_opts(SecondsFormat::Secs, true))
         }
-        (StepName::Wait, Some(until), _) => format!("it is {}", until.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        (StepName::Wait | StepName::PutInForce, Some(until), _) => format!("it is {}", until.to_rfc3339_opts(SecondsFormat::Secs, true)),
         (StepName::Ask | StepName::Undo, _, Some(program)) => format!("the answer of the program {program}"),
         _ => format!("the answer of {owner}"),
     }

@@ -10,7 +10,7 @@ use ::domain::messages::workflow::{
     StepStatus, SubjectKind, Vote, VoteCounted, Workflow, WorkflowChange, WorkflowStatus,
 };
 use ::domain::rules::{ApprovalTier, RuleLayer, Rules, RulesUsed, WhenWithdrawn};
-use ::domain::{Amount, Page, Reason, Rejection, ids};
+use ::domain::{Amount, Currency, Page, Reason, Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Answer, Answers, Batch, Context, Fault, Follow, Handle, Seen, Show, Tx, cursor};
 use chrono::{DateTime, Utc};
@@ -25,11 +25,11 @@ mod bank_details;
 mod changes;
 mod deals;
 mod delegations;
+mod rule_changes;
 mod rules;
 mod steering;
 
 pub use deals::request_stages;
-pub use rules::RulesInTime;
 pub use steering::{Deadlines, step_on};
 
 /// A request as its workflow sees it.
@@ -71,7 +71,7 @@ impl Follow<Allocation> for WorkflowService {
                     security_type: state.security_type.clone(),
                     details: state.details.clone(),
                     concentration: state.concentration.clone(),
-                    ..Subject::of(&state.fund_type, state.amount, state.currency, &hash(content.as_bytes()))
+                    ..Subject::of(&state.fund_type, state.amount, Some(state.currency), &hash(content.as_bytes()))
                 },
                 epoch: seen.epoch,
                 decided: match state.decision {
@@ -118,7 +118,7 @@ impl Follow<Refund> for WorkflowService {
                 fund_id: state.fund_id,
                 requested_by: state.requested_by.clone(),
                 created_at: state.created_at,
-                subject: Subject::of(&state.fund_type, state.amount, state.currency, &state.content_hash),
+                subject: Subject::of(&state.fund_type, state.amount, Some(state.currency), &state.content_hash),
                 epoch: seen.epoch,
                 decided: match state.decision {
                     RefundDecision::PendingApproval => None,
@@ -150,7 +150,7 @@ fn withdrawal_of(seen: &Seen<Allocation>) -> Option<Request> {
         subject: Subject {
             deal_id: Some(state.deal_id),
             take_back: Some(TakeBack { version: state.version, rescind, reason: withdrawal.reason.clone() }),
-            ..Subject::of(&state.fund_type, state.amount, state.currency, &hash(content.as_bytes()))
+            ..Subject::of(&state.fund_type, state.amount, Some(state.currency), &hash(content.as_bytes()))
         },
         epoch: seen.epoch,
         decided: None,
@@ -177,7 +177,7 @@ fn requests_of(seen: &Seen<CapitalCall>) -> Vec<Request> {
             amendment,
             authors: call.authors.clone(),
             notice_days: call.notice_days.filter(|_| amendment.is_none()),
-            ..Subject::of(&call.fund_type, gross(purposes), call.currency, content_hash)
+            ..Subject::of(&call.fund_type, gross(purposes), Some(call.currency), content_hash)
         },
         epoch: seen.epoch,
         decided,
@@ -222,9 +222,15 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
             None => first_state(tx, context, request, in_force)?,
         });
     }
-    let added = store::insert(tx, &instances).await?;
+    begin(tx, &requests.iter().map(|(context, _)| *context).collect::<Vec<_>>(), &instances).await?;
+    decide_again(tx, &requests).await
+}
+
+/// Stores workflows that are not there yet, and asks for the votes that they need.
+async fn begin(tx: &mut Tx, contexts: &[&Context], instances: &[Instance]) -> Result<(), Fault> {
+    let added = store::insert(tx, instances).await?;
     let mut approvals = Vec::new();
-    for (instance, (context, _)) in instances.iter().zip(&requests) {
+    for (instance, context) in instances.iter().zip(contexts) {
         if !added.contains(&instance.workflow.id) {
             continue;
         }
@@ -233,8 +239,7 @@ async fn start(tx: &mut Tx, requests: Vec<(&Context, Request)>) -> Result<(), Fa
             approvals.extend(request_votes(tx, context, instance, ids::derived("approval", instance.workflow.id))?);
         }
     }
-    store::insert_approvals(tx, &approvals).await?;
-    decide_again(tx, &requests).await
+    store::insert_approvals(tx, &approvals).await
 }
 
 /// Publishes a workflow that has moved on, or has ended by it.
@@ -249,8 +254,8 @@ pub fn publish(tx: &mut Tx, context: &Context, workflow: &Workflow, otherwise: W
 
 /// Asks for the votes that a workflow has come to wait for.
 pub fn request_votes(tx: &mut Tx, context: &Context, instance: &Instance, id: Uuid) -> Result<Option<Approval>, Fault> {
-    let Some(tier) = instance.subject.tier.clone() else { return Ok(None) };
-    let approval = Approval { id, ..approval(tx, instance, tier) };
+    let (Some(tier), Some(currency)) = (instance.subject.tier.clone(), instance.subject.currency) else { return Ok(None) };
+    let approval = Approval { id, ..approval(tx, instance, tier, currency) };
     tx.emit(context, &approval, ApprovalChange::Requested)?;
     Ok(Some(approval))
 }
@@ -345,7 +350,7 @@ fn first_state(tx: &Tx, context: &Context, request: &Request, (rules, used): &In
     Ok(instance)
 }
 
-fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
+fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier, currency: Currency) -> Approval {
     let Instance { workflow, subject, .. } = instance;
     let mut approval = Approval {
         id: ids::derived("approval", workflow.id),
@@ -356,7 +361,7 @@ fn approval(tx: &Tx, instance: &Instance, tier: ApprovalTier) -> Approval {
         subject_id: workflow.subject_id,
         fund_id: workflow.fund_id,
         amount: subject.amount,
-        currency: subject.currency,
+        currency,
         content_hash: subject.content_hash.clone(),
         requested_by: workflow.requested_by.clone(),
         tier,

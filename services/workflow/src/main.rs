@@ -1,5 +1,5 @@
-//! Workflow: carries allocations, capital calls and refunds through their steps, collects the votes that
-//! they need, and keeps the rules.
+//! Workflow: carries allocations, capital calls, refunds and changes of rules and bank details through their steps, collects the
+//! votes that they need, and keeps the rules.
 //!
 //! Owns the Postgres schema `workflow`: workflows, approvals, rule sets and their changes. Emits `workflow.*`,
 //! `approval.*`, `delegation.*`, `rules.*`, `rule_change.*` and the requests to the deal system on `deals.cmd.stage-change`.
@@ -10,9 +10,9 @@ use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::capital_calls::{BankDetails, CapitalCall, Refund};
 use ::domain::messages::deals::Deal;
 use ::domain::messages::workflow::{
-    Approval, CastVote, CastVotes, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, GrantDelegation, ListApprovals,
-    ListDelegations, ListRuleChanges, ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RevokeDelegation, RollBackRules,
-    SimulateRuleChange, SimulateRules, SteerWorkflow, VoteOnRules, WithdrawRuleChange, Workflow,
+    Approval, CastVote, CastVotes, DecideRuleChange, EditRuleChange, GetApproval, GetRuleChange, GetRules, GetWorkflow, GrantDelegation,
+    ListApprovals, ListDelegations, ListRuleChanges, ListRuleVersions, ListWorkflows, ProposeRules, PutRules, RevokeDelegation,
+    RollBackRules, SimulateRuleChange, SimulateRules, SteerWorkflow, VoteOnRules, WithdrawRuleChange, Workflow,
 };
 use chassis::{Card, Copies};
 
@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         .answers::<SimulateRuleChange>()
         .answers::<VoteOnRules>()
         .answers::<WithdrawRuleChange>()
+        .answers::<DecideRuleChange>()
         .shows::<GetWorkflow>()
         .shows::<ListWorkflows>()
         .shows::<GetApproval>()
@@ -63,7 +64,6 @@ fn main() -> ExitCode {
         .runs(steps::Steps { asks: false })
         .runs(steps::Steps { asks: true })
         .runs(handlers::Deadlines)
-        .runs(handlers::RulesInTime)
         .pushes_rules()
         .main()
 }

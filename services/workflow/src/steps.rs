@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use ::domain::messages::allocation_status::{DecideAllocation, SettleWithdrawal};
 use ::domain::messages::capital_calls::{AllocationReleased, DecideBankDetails, DecideCapitalCall, DecideRefund, ReleaseAllocation};
-use ::domain::messages::workflow::{Pause, Step, StepAnswer, StepDecision, StepName, StepQuestion, StepStatus, SubjectKind, Workflow};
+use ::domain::messages::workflow::{
+    DecideRuleChange, Pause, RuleChange, Step, StepAnswer, StepDecision, StepName, StepQuestion, StepStatus, SubjectKind, Workflow,
+};
 use ::domain::rules::{StepProgram, WhenAbsent};
 use ::domain::{Actor, Problem, Reason, Rejection, ids, shape};
 use chassis::{Context, Courier, Errand, Fault, Tx, Unanswered};
@@ -61,6 +63,7 @@ fn outcome(kind: SubjectKind, step: StepName, attempts: i32, answer: Result<Resu
         SubjectKind::CapitalCall => Reason::UnknownCapitalCall,
         SubjectKind::Refund => Reason::UnknownRefund,
         SubjectKind::BankDetails => Reason::UnknownBankDetails,
+        SubjectKind::RuleChange => Reason::UnknownRuleChange,
     };
     match answer {
         Ok(Ok(())) => Outcome::Done(format!("{} decided", chassis::row::name(&kind))),
@@ -136,6 +139,11 @@ impl Errand for Steps {
                 };
                 decided(courier.command(&key, &context, &command).await.map(|answer| answer.map(drop)))
             }
+            (_, SubjectKind::RuleChange) => {
+                let command = DecideRuleChange { rule_change_id: workflow.subject_id, workflow_id: workflow.id, refused_because: denied };
+                let answer = courier.command(&key, &context, &command).await;
+                decided(answer.map(|answer| answer.and_then(|change| check_end(*step, &change))))
+            }
             (StepName::TakeBack, _) => release(courier, &key, &context, instance, attempts).await,
             (_, SubjectKind::Withdrawal) => {
                 let command = SettleWithdrawal {
@@ -172,15 +180,15 @@ impl Errand for Steps {
     async fn record(&self, tx: &mut Tx, done: Vec<((Instance, StepName), Outcome)>) -> Result<(), Fault> {
         let (now, system_now) = (tx.now(), tx.system_now());
         let ids: Vec<Uuid> = done.iter().map(|((instance, _), _)| instance.workflow.id).collect();
-        let stored = store::lock(tx, &ids).await?;
+        let mut stored = store::lock(tx, &ids).await?;
         let mut saved = Vec::with_capacity(done.len());
         let mut for_stages = Vec::new();
         let mut steps = HashMap::new();
-        for ((mut instance, step), outcome) in done {
-            // a step that took longer than its lease was taken over, and one that somebody stopped is done again; the other's record stands
-            if stored.get(&instance.workflow.id).is_none_or(|stored| stored.workflow.version != instance.workflow.version) {
-                continue;
-            }
+        for ((claimed, step), outcome) in done {
+            // a step that took longer than its lease was taken over, and one that somebody stopped is done again; the other's record stands.
+            // What was noted of the subject meanwhile is there, and not in what was claimed
+            let is_as_claimed = |stored: &Instance| stored.workflow.version == claimed.workflow.version;
+            let Some(mut instance) = stored.remove(&claimed.workflow.id).filter(is_as_claimed) else { continue };
             steps.insert(instance.workflow.id, step);
             if step == StepName::RequestStage && instance.subject.deal_id.is_some() {
                 instance.due_at = None;
@@ -368,6 +376,14 @@ async fn release(courier: &Courier, key: &str, context: &Context, instance: &Ins
             Outcome::Agreed(StepAnswer { decision: StepDecision::Agreed, note: Some(note), data: serde_json::to_value(released).ok() })
         }
         answer => outcome(SubjectKind::Withdrawal, StepName::TakeBack, attempts, answer.map(|answer| answer.map(drop))),
+    }
+}
+
+/// Refuses a change of rules that did not fit any more when its time came: it has gone back to those who wrote it.
+fn check_end(step: StepName, change: &RuleChange) -> Result<(), Rejection> {
+    match step == StepName::GiveBack || change.became.is_some() {
+        true => Ok(()),
+        false => Err(Reason::RuleChangeNotReady.with(change.problems.join("; "))),
     }
 }
 

@@ -110,6 +110,7 @@ pub fn messages() -> Vec<Entry> {
         command::<w::SimulateRuleChange>(),
         command::<w::VoteOnRules>(),
         command::<w::WithdrawRuleChange>(),
+        command::<w::DecideRuleChange>(),
         command::<chassis::Resend>(),
         command::<chassis::RedriveDeadLetters>(),
         command::<chassis::DiscardDeadLetter>(),

@@ -188,6 +188,8 @@ pub struct RuleLayer {
     pub withdrawal_steps: Option<Vec<StepDefinition>>,
     /// The steps of a change of bank details.
     pub bank_details_steps: Option<Vec<StepDefinition>>,
+    /// The steps of a change of rules, of whatever scope: the global layer or the environment's says it.
+    pub rule_change_steps: Option<Vec<StepDefinition>>,
     /// What becomes of allocations whose deal will not happen.
     pub deal_withdrawn: Option<DealWithdrawn>,
     /// How the deal system is asked to move a deal on.
@@ -235,6 +237,7 @@ pub struct Rules {
     pub refund_steps: Vec<StepDefinition>,
     pub withdrawal_steps: Vec<StepDefinition>,
     pub bank_details_steps: Vec<StepDefinition>,
+    pub rule_change_steps: Vec<StepDefinition>,
     pub deal_withdrawn: DealWithdrawn,
     pub stage_request: StageAsked,
     pub programs: BTreeMap<String, StepProgram>,
@@ -307,6 +310,7 @@ impl RuleLayer {
         over(&mut self.refund_steps, &above.refund_steps);
         over(&mut self.withdrawal_steps, &above.withdrawal_steps);
         over(&mut self.bank_details_steps, &above.bank_details_steps);
+        over(&mut self.rule_change_steps, &above.rule_change_steps);
         over(&mut self.deal_withdrawn, &above.deal_withdrawn);
         over(&mut self.stage_request, &above.stage_request);
         over(&mut self.programs, &above.programs);
@@ -401,13 +405,14 @@ impl RuleLayer {
     }
 
     /// The steps of each kind of workflow, with the names of their fields.
-    fn steps(&self) -> [(SubjectKind, &'static str, Option<&[StepDefinition]>); 5] {
+    fn steps(&self) -> [(SubjectKind, &'static str, Option<&[StepDefinition]>); 6] {
         [
             (SubjectKind::Allocation, "allocation_steps", self.allocation_steps.as_deref()),
             (SubjectKind::CapitalCall, "capital_call_steps", self.capital_call_steps.as_deref()),
             (SubjectKind::Refund, "refund_steps", self.refund_steps.as_deref()),
             (SubjectKind::Withdrawal, "withdrawal_steps", self.withdrawal_steps.as_deref()),
             (SubjectKind::BankDetails, "bank_details_steps", self.bank_details_steps.as_deref()),
+            (SubjectKind::RuleChange, "rule_change_steps", self.rule_change_steps.as_deref()),
         ]
     }
 
@@ -449,6 +454,7 @@ impl RuleLayer {
             refund_steps: full.refund_steps.unwrap_or_default(),
             withdrawal_steps: full.withdrawal_steps.unwrap_or_default(),
             bank_details_steps: full.bank_details_steps.unwrap_or_default(),
+            rule_change_steps: full.rule_change_steps.unwrap_or_default(),
             deal_withdrawn: full.deal_withdrawn.unwrap_or(DealWithdrawn::ALERT),
             stage_request: full.stage_request.unwrap_or_default(),
             programs,
@@ -507,6 +513,7 @@ impl Rules {
             SubjectKind::Refund => &self.refund_steps,
             SubjectKind::Withdrawal => &self.withdrawal_steps,
             SubjectKind::BankDetails => &self.bank_details_steps,
+            SubjectKind::RuleChange => &self.rule_change_steps,
         }
     }
 }

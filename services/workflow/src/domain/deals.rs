@@ -69,17 +69,27 @@ pub fn asked_for_stage(workflow: &mut Workflow, subject: &mut Subject, now: Date
     derive(workflow);
 }
 
+/// Has a step done that has waited; the time until it counts as stuck begins now.
+fn again(step: &mut Step, now: DateTime<Utc>) {
+    (step.status, step.until, step.started_at) = (StepStatus::Pending, None, Some(now));
+}
+
 /// Ends the waiting of a workflow whose time is over: it goes on, or the deal system is asked again, until it has been asked often enough.
 pub fn go_on_after_waiting(workflow: &mut Workflow, subject: &Subject, now: DateTime<Utc>) {
     match next_step(workflow) {
         Some(step) if step.name == StepName::RequestStage && subject.stage_attempts < i64::from(subject.stage.attempts) => {
-            (step.status, step.until) = (StepStatus::Pending, None);
+            again(step, now);
             derive(workflow);
         }
         Some(step) if step.name == StepName::RequestStage => {
             let why = format!("the deal system did not move the deal to {} in {} requests", subject.stage.stage, subject.stage_attempts);
             finish_step(workflow, StepStatus::Skipped, Some(why.clone()), now);
             workflow.error = Some(Problem::from(Reason::StageRequestUnanswered.with(why)));
+        }
+        // only now is there something to do
+        Some(step) if step.name == StepName::PutInForce => {
+            again(step, now);
+            derive(workflow);
         }
         _ => finish_step(workflow, StepStatus::Done, Some("the time is over".into()), now),
     }

@@ -1,8 +1,12 @@
 //! Changes of rules: drafted, validated, simulated, approved by others, in force from a time on.
 
-use ::domain::messages::workflow::{RuleChange, RuleChangeStatus, Vote, VoteDecision, VoteOnRules};
+use std::collections::BTreeMap;
+
+use ::domain::messages::workflow::{
+    DecideRuleChange, RuleChange, RuleChangeStatus, StepName, SubjectKind, Vote, VoteDecision, VoteOnRules,
+};
 use ::domain::rejection::check_text;
-use ::domain::rules::{RuleLayer, RuleScope};
+use ::domain::rules::{RuleLayer, RuleScope, Rules};
 use ::domain::{Actor, Reason, Rejection, Scope};
 use chrono::{DateTime, Duration, Utc};
 use sha2::{Digest, Sha256};
@@ -76,7 +80,7 @@ pub fn write_anew(change: &mut RuleChange, written: Written, replaces: i64, vote
     let Written { rules, comment, active_from } = written;
     (change.rules, change.comment, change.active_from, change.replaces) = (rules, comment, active_from, replaces);
     (change.votes_needed, change.problems) = (votes_needed, problems);
-    (change.votes, change.simulation) = (vec![], None);
+    (change.votes, change.simulation, change.workflow_id) = (vec![], None, None);
     if !change.authors.iter().any(|known| known == author) {
         change.authors.push(author.to_owned());
     }
@@ -144,6 +148,54 @@ pub fn check_open(change: &RuleChange) -> Result<(), Rejection> {
     }
 }
 
+/// Whether there is something to do about what a change's workflow asks for. What has been done, or was of another workflow, is not refused
+/// again.
+///
+/// # Errors
+/// `rule_change_differs`, `rule_change_not_ready`, `rule_change_decided`.
+pub fn check_decision(change: &RuleChange, body: &DecideRuleChange) -> Result<bool, Rejection> {
+    let is_its = change.workflow_id == Some(body.workflow_id);
+    match change.status {
+        _ if body.refused_because.is_some() => Ok(is_its && check_open(change).is_ok()),
+        _ if !is_its => Err(Reason::RuleChangeDiffers.with(format!("change {} has another workflow now", change.id))),
+        RuleChangeStatus::Active => Ok(false),
+        RuleChangeStatus::Approved => Ok(true),
+        _ => Err(check_open(change).err().unwrap_or_else(|| not_ready(change))),
+    }
+}
+
+/// Why the workflow of a change has nothing to do any more.
+pub fn end_of_rule_change(change: &RuleChange) -> Option<Rejection> {
+    match change.status {
+        RuleChangeStatus::Withdrawn => {
+            Some(Reason::Withdrawn.with(format!("withdrawn by {}", change.withdrawn_by.as_deref().unwrap_or("somebody"))))
+        }
+        RuleChangeStatus::Denied => {
+            let denied = change.votes.iter().find(|vote| vote.decision == VoteDecision::Deny);
+            Some(Reason::ApprovalDenied.with(format!("denied by {}", denied.map_or("somebody", |vote| vote.user.as_str()))))
+        }
+        _ => None,
+    }
+}
+
+/// The steps of a change's workflow that people have done, and what is said of it there.
+pub fn done_by_people(change: &RuleChange) -> BTreeMap<StepName, String> {
+    let simulated = change.simulation.as_ref().map(|simulation| format!("{} requests looked at", simulation.looked_at));
+    let voters: Vec<&str> = change.votes.iter().map(|vote| vote.user.as_str()).collect();
+    let approved = (change.status == RuleChangeStatus::Approved).then(|| match voters.as_slice() {
+        [] => "nobody else is needed".to_owned(),
+        voters => format!("approved by {}", voters.join(", ")),
+    });
+    [(StepName::Simulate, simulated), (StepName::Approve, approved)].into_iter().filter_map(|(step, note)| Some((step, note?))).collect()
+}
+
+/// A step that changes of rules go through besides those that every change has.
+pub fn further_step(rules: &Rules) -> Option<&'static str> {
+    let steps = rules.steps(SubjectKind::RuleChange).iter().map(|step| step.step);
+    let usual = [StepName::Validate, StepName::Simulate, StepName::Approve, StepName::PutInForce];
+    steps.filter(|step| !usual.contains(step)).map(StepName::as_str).next()
+}
+
 fn not_ready(change: &RuleChange) -> Rejection {
     let why =
         if change.problems.is_empty() { "was not simulated".to_owned() } else { format!("has problems: {}", change.problems.join("; ")) };
@@ -161,6 +213,7 @@ pub fn rule_change_status(change: &RuleChange) -> RuleChangeStatus {
     match change {
         RuleChange { withdrawn_by: Some(_), .. } => RuleChangeStatus::Withdrawn,
         RuleChange { became: Some(_), .. } => RuleChangeStatus::Active,
+        RuleChange { refused_because: Some(_), .. } => RuleChangeStatus::Denied,
         _ if change.votes.len() > approvals => RuleChangeStatus::Denied,
         _ if !change.problems.is_empty() => RuleChangeStatus::Draft,
         RuleChange { simulation: None, .. } => RuleChangeStatus::Validated,
@@ -199,6 +252,8 @@ mod tests {
             simulation: None,
             votes_needed: 0,
             votes: vec![],
+            workflow_id: None,
+            refused_because: None,
             withdrawn_by: None,
             became: None,
             status: Draft,
@@ -264,6 +319,31 @@ mod tests {
             let ended = RuleChange { status: rule_change_status(&ended), ..ended };
             assert!(matches!(ended.status, Active | Withdrawn));
             assert_eq!(check_open(&ended).unwrap_err().reason, Reason::RuleChangeDecided);
+        }
+    }
+
+    #[test]
+    fn a_workflow_has_a_change_decided_once_and_no_other_does() {
+        let id = |number| Uuid::from_u128(number);
+        let decide = |change: &RuleChange, workflow, why: Option<&str>| {
+            let refused_because = why.map(str::to_owned);
+            let body = DecideRuleChange { rule_change_id: change.id, workflow_id: id(workflow), refused_because };
+            check_decision(change, &body).map_err(|rejection| rejection.reason)
+        };
+        let mut change = RuleChange { workflow_id: Some(id(7)), ..change(0, &[]) };
+        assert_eq!(decide(&change, 7, None), Err(Reason::RuleChangeNotReady), "not simulated");
+        simulate(&mut change);
+        assert_eq!((decide(&change, 7, None), decide(&change, 8, None)), (Ok(true), Err(Reason::RuleChangeDiffers)));
+        assert_eq!((decide(&change, 7, Some("no")), decide(&change, 8, Some("no"))), (Ok(true), Ok(false)));
+        for (ended, put) in [
+            (RuleChange { became: Some(3), ..change.clone() }, Ok(false)),
+            (RuleChange { refused_because: Some("no".into()), ..change.clone() }, Err(Reason::RuleChangeDecided)),
+            (RuleChange { withdrawn_by: Some("ada".into()), ..change.clone() }, Err(Reason::RuleChangeDecided)),
+            // it did not fit any more when its time came
+            (RuleChange { problems: vec!["crossed".into()], workflow_id: None, ..change }, Err(Reason::RuleChangeDiffers)),
+        ] {
+            let ended = RuleChange { status: rule_change_status(&ended), ..ended };
+            assert_eq!((decide(&ended, 7, None), decide(&ended, 7, Some("no"))), (put, Ok(false)), "{:?}", ended.status);
         }
     }
 

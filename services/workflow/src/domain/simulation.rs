@@ -95,7 +95,7 @@ pub fn verdict(rules: &Result<Rules, Rejection>, request: &PastRequest) -> Verdi
         }
         SubjectKind::Allocation if concentration.is_some_and(|of| is_above_limit(rules, of)) => refused(Reason::SectorConcentration),
         SubjectKind::CapitalCall if request.subject.notice_days.is_some_and(|days| days < notice) => refused(Reason::NoticeTooShort),
-        _ if conditions.any(|condition| !condition.holds(&facts)) => refused(Reason::PredicateRefused),
+        _ if conditions.any(|condition| facts.as_ref().is_none_or(|facts| !condition.holds(facts))) => refused(Reason::PredicateRefused),
         kind => asks(rules.tier(kind, request.subject.priority, amount)),
     }
 }
@@ -138,14 +138,16 @@ pub fn simulate(
             },
         };
         *count += 1;
-        if simulation.differences.len() < DIFFERENCES_MAX {
+        if let Some(currency) = request.subject.currency
+            && simulation.differences.len() < DIFFERENCES_MAX
+        {
             simulation.differences.push(Difference {
                 subject_kind: request.kind,
                 subject_id: request.subject_id,
                 fund_id: request.fund_id,
                 asked_at: request.asked_at,
                 amount: request.subject.amount,
-                currency: request.subject.currency,
+                currency,
                 before: now,
                 after: then,
             });
@@ -174,7 +176,7 @@ mod tests {
     }
 
     fn request(kind: SubjectKind, units: i128, of_deal_before: i64) -> PastRequest {
-        let subject = Subject::of("buyout", usd(units), "USD".parse().unwrap(), "");
+        let subject = Subject::of("buyout", usd(units), "USD".parse().ok(), "");
         PastRequest {
             kind,
             subject_id: Uuid::nil(),

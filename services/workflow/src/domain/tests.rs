@@ -33,6 +33,26 @@ fn steps(workflow: &Workflow) -> Vec<(StepName, StepStatus)> {
 }
 
 #[test]
+fn rules_wait_for_their_time_and_do_not_count_as_stuck_when_it_has_come() {
+    let at = |days| DateTime::UNIX_EPOCH + TimeDelta::days(days);
+    let mut workflow = workflow(SubjectKind::RuleChange);
+    let mut subject = Subject { active_from: Some(at(30)), ..Subject::of("", Amount::ZERO, None, "h") };
+    // voted on before it is simulated here: it is noted
+    assert!(!note(&mut workflow, &mut subject, StepName::Approve, "approved by ann".into(), at(0)));
+    begin_next(&mut workflow, &subject, at(0));
+    assert!(note(&mut workflow, &mut subject, StepName::Simulate, "3 requests looked at".into(), at(1)));
+    begin_next(&mut workflow, &subject, at(1));
+    assert_eq!(steps(&workflow)[2..], [(StepName::Approve, StepStatus::Done), (StepName::PutInForce, StepStatus::Waiting)]);
+    assert_eq!((waits_until(&workflow), stuck_from(&workflow, 24)), (Some(at(30)), None));
+    go_on_after_waiting(&mut workflow, &subject, at(31));
+    assert_eq!((workflow.status, waits_until(&workflow), stuck_from(&workflow, 24)), (WorkflowStatus::Running, None, Some(at(32))));
+    begin_next(&mut workflow, &subject, at(31));
+    assert_eq!(next_step(&mut workflow).map(|step| step.status), Some(StepStatus::Pending));
+    finish_step(&mut workflow, StepStatus::Done, None, at(31));
+    assert_eq!(workflow.status, WorkflowStatus::Completed);
+}
+
+#[test]
 fn a_workflow_without_refusals_completes() {
     let mut workflow = workflow(SubjectKind::Allocation);
     assert_eq!((workflow.progress, workflow.status), (25, WorkflowStatus::Running));
@@ -133,13 +153,13 @@ fn what_is_changed_while_it_is_given_back_is_asked_again_and_not_issued_when_it_
     assert_eq!(issue.status, StepStatus::Skipped);
     assert_eq!(next_step(&mut workflow).map(|step| step.name), Some(StepName::GiveBack));
     let mut withdrawn = self::workflow(SubjectKind::CapitalCall);
-    assert!(withdraw(&mut withdrawn, "cancelled", DateTime::UNIX_EPOCH));
+    assert!(withdraw(&mut withdrawn, Reason::Withdrawn.with("cancelled"), DateTime::UNIX_EPOCH));
     assert_eq!((withdrawn.status, next_step(&mut withdrawn).is_none()), (WorkflowStatus::Failed, true));
-    assert!(!withdraw(&mut withdrawn, "again", DateTime::UNIX_EPOCH));
+    assert!(!withdraw(&mut withdrawn, Reason::Withdrawn.with("again"), DateTime::UNIX_EPOCH));
 }
 
 fn subject(tier: Option<ApprovalTier>) -> Subject {
-    Subject { tier, ..Subject::of("buyout", "5000000.00".parse().unwrap(), "USD".parse().unwrap(), "h") }
+    Subject { tier, ..Subject::of("buyout", "5000000.00".parse().unwrap(), "USD".parse().ok(), "h") }
 }
 
 fn pause(reason: &str) -> Pause {

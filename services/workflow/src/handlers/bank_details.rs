@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{BankDetails, BankDetailsDecision};
-use ::domain::messages::workflow::SubjectKind;
+use ::domain::messages::workflow::{StepName, SubjectKind};
 use ::domain::{Amount, ids};
 use chassis::row::sorted_ids;
 use chassis::{Context, Fault, Follow, Seen, Tx};
@@ -32,7 +32,7 @@ fn request(seen: &Seen<BankDetails>) -> Request {
         fund_id: state.fund_id.unwrap_or_default(),
         requested_by: state.proposed_by.clone(),
         created_at: state.created_at,
-        subject: Subject::of(state.fund_type.as_deref().unwrap_or_default(), Amount::ZERO, state.currency, &state.hash),
+        subject: Subject::of(state.fund_type.as_deref().unwrap_or_default(), Amount::ZERO, Some(state.currency), &state.hash),
         epoch: seen.epoch,
         decided: match (state.decision, state.released_at) {
             (BankDetailsDecision::Rejected, _) => Some(Decided::Denied),
@@ -54,11 +54,11 @@ async fn confirm(tx: &mut Tx, batch: &[Seen<BankDetails>]) -> Result<(), Fault> 
     let mut contexts: HashMap<Uuid, &Context> = HashMap::new();
     for mut instance in store::lock_incomplete(tx, &sorted_ids(confirmed.keys().copied())).await? {
         let Some(seen) = confirmed.get(&instance.workflow.subject_id) else { continue };
-        if instance.subject.confirmed_by.is_some() {
+        if instance.subject.noted.contains_key(&StepName::Confirm) {
             continue;
         }
-        let who = seen.state.decided_by.as_deref().unwrap_or("somebody");
-        let has_waited = domain::confirm_waiting(&mut instance.workflow, &mut instance.subject, who, now);
+        let note = format!("confirmed by {}", seen.state.decided_by.as_deref().unwrap_or("somebody"));
+        let has_waited = domain::note(&mut instance.workflow, &mut instance.subject, StepName::Confirm, note, now);
         noted.push(instance.clone());
         if has_waited {
             contexts.insert(instance.workflow.id, &seen.context);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{CallContent, CallDecision, CapitalCall};
 use ::domain::messages::workflow::{ApprovalChange, SubjectKind, WorkflowChange};
-use ::domain::{Rejection, ids};
+use ::domain::{Reason, Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Context, Fault, Seen, Tx};
 use uuid::Uuid;
@@ -52,7 +52,10 @@ pub async fn follow(tx: &mut Tx, news: &[&Seen<CapitalCall>]) -> Result<(), Faul
         let Some(seen) = concerned.get(&instance.workflow.subject_id) else { continue };
         let has_changed = match asked(&seen.state, instance.subject.amendment) {
             Asked::Nothing => false,
-            Asked::Withdrawn => domain::withdraw(&mut instance.workflow, "the capital call or its amendment was cancelled", tx.now()),
+            Asked::Withdrawn => {
+                let why = Reason::Withdrawn.with("the capital call or its amendment was cancelled");
+                domain::withdraw(&mut instance.workflow, why, tx.now())
+            }
             Asked::For(content, _) if content.content_hash == instance.subject.content_hash => false,
             Asked::For(content, requested_by) => {
                 if let Err(rejection) = ask_again(tx, &mut instance, &seen.state, content, requested_by) {
@@ -92,8 +95,8 @@ pub async fn withdraw(tx: &mut Tx, kind: SubjectKind, cancelled: &HashMap<Uuid, 
     let mut ended: Vec<(Instance, &Context)> = Vec::new();
     for mut instance in store::lock_incomplete(tx, &sorted_ids(cancelled.keys().copied())).await? {
         let Some(context) = cancelled.get(&instance.workflow.subject_id) else { continue };
-        let why = format!("the {} was cancelled", chassis::row::name(&kind));
-        if instance.workflow.subject_kind == kind && domain::withdraw(&mut instance.workflow, &why, tx.now()) {
+        let why = Reason::Withdrawn.with(format!("the {} was cancelled", chassis::row::name(&kind)));
+        if instance.workflow.subject_kind == kind && domain::withdraw(&mut instance.workflow, why, tx.now()) {
             instance.workflow.version += 1;
             instance.due_at = super::due_at(tx, &instance);
             ended.push((instance, context));

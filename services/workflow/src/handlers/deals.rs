@@ -45,7 +45,7 @@ pub async fn request_stages(tx: &mut Tx, instances: &mut [Instance], context: im
     let deals = store::lock_deals_heard(tx, &sorted_ids(instances.iter().filter_map(|instance| instance.subject.deal_id))).await?;
     let now = tx.now();
     for instance in instances.iter_mut() {
-        let Some(deal_id) = instance.subject.deal_id else { continue };
+        let (Some(deal_id), Some(currency)) = (instance.subject.deal_id, instance.subject.currency) else { continue };
         let request_id = request_id(instance);
         let heard = deals.get(&deal_id).cloned().unwrap_or_default();
         if domain::hear_of_deal(&mut instance.workflow, &instance.subject, request_id, &heard, now) {
@@ -60,7 +60,7 @@ pub async fn request_stages(tx: &mut Tx, instances: &mut [Instance], context: im
             allocation_id: instance.workflow.subject_id,
             fund_id: instance.workflow.fund_id,
             amount: instance.subject.amount,
-            currency: instance.subject.currency,
+            currency,
         };
         let context = context(instance);
         tx.emit(&context, &request, StageRequestChange::Requested)?;

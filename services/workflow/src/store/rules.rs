@@ -99,7 +99,7 @@ pub async fn save_rule_change(tx: &mut Tx, change: &RuleChange) -> Result<(), Fa
     .bind(&change.scope)
     .bind(Json(change))
     .bind(row::name(&change.status))
-    .bind(change.active_from.unwrap_or(change.created_at))
+    .bind(active_from(change))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -117,25 +117,23 @@ pub async fn find_rule_change(tx: &mut Tx, id: Uuid) -> Result<Option<RuleChange
     Ok(found.try_map(|row: PgRow| row.json("change")).fetch_optional(&mut **tx).await?)
 }
 
-/// Whether changes of rules are approved whose time has come.
-pub async fn are_rule_changes_due(tx: &mut Tx) -> Result<bool, Fault> {
-    let due = "select exists (select from rule_changes where status = 'approved' and active_from <= $1)";
-    Ok(sqlx::query_scalar(due).bind(tx.now()).fetch_one(&mut **tx).await?)
+/// When a change shall be in force; when it was proposed, for as soon as it is approved.
+fn active_from(change: &RuleChange) -> DateTime<Utc> {
+    change.active_from.unwrap_or(change.created_at)
 }
 
-/// Changes of rules that are approved and whose time has come, locked, the earliest first, but for those that another replica is at.
-pub async fn lock_due_rule_changes(tx: &mut Tx, limit: i64) -> Result<Vec<RuleChange>, Fault> {
+/// Whether a change whose time came earlier is about to be put in force.
+pub async fn is_another_first(tx: &mut Tx, change: &RuleChange) -> Result<bool, Fault> {
     let now = tx.now();
-    let due = sqlx::query(
-        "select change from rule_changes where status = 'approved' and active_from <= $1
-         order by active_from, id limit $2 for no key update skip locked",
-    )
-    .bind(now)
-    .bind(limit)
-    .try_map(|row: PgRow| row.json("change"))
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(due)
+    // a workflow that runs and asks nobody has its change put in force
+    let first = sqlx::query_scalar(
+        "select exists (
+            select from rule_changes as other join workflows on workflows.id = (other.change ->> 'workflow_id')::uuid
+            where other.status = 'approved' and (other.active_from, other.id) < ($1, $2)
+              and (workflows.status = 'running' and not workflows.asks or workflows.wait_until <= $3)
+         )",
+    );
+    Ok(first.bind(active_from(change)).bind(change.id).bind(now).fetch_one(&mut **tx).await?)
 }
 
 /// Changes of rules, newest first, before an id; of these scopes only, where they are given.

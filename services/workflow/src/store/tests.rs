@@ -36,7 +36,7 @@ fn instance_of(tx: &Tx, due: bool) -> Instance {
         status: WorkflowStatus::Running,
     };
     domain::derive(&mut workflow);
-    let subject = Subject { deal_id: Some(tx.new_id()), ..Subject::of("buyout", usd(5_000), "USD".parse().unwrap(), "h") };
+    let subject = Subject { deal_id: Some(tx.new_id()), ..Subject::of("buyout", usd(5_000), "USD".parse().ok(), "h") };
     Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()), subject_epoch: 1 }
 }
 

@@ -33,6 +33,8 @@ pub enum SubjectKind {
     Withdrawal,
     /// Bank details of a fund or an investor.
     BankDetails,
+    /// A change of rules.
+    RuleChange,
 }
 
 /// A request on its way through its steps.
@@ -46,7 +48,7 @@ pub struct Workflow {
     pub created_at: DateTime<Utc>,
     /// What it is about.
     pub subject_kind: SubjectKind,
-    /// Id of the allocation, call or refund.
+    /// Id of the allocation, call, refund, bank details or change of rules.
     pub subject_id: Uuid,
     /// The fund.
     pub fund_id: Uuid,
@@ -124,7 +126,7 @@ pub struct Step {
 }
 
 /// The steps that there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
     /// Deal and fund chosen, amount and rules checked, capacity or unfunded commitments checked.
@@ -143,6 +145,10 @@ pub enum StepName {
     Confirm,
     /// The bank details are used from their time on.
     PutInUse,
+    /// What a change of rules would have changed of the past is looked up, for those who vote on it.
+    Simulate,
+    /// The change of rules is in force from its time on.
+    PutInForce,
     /// No more is called for the allocation; what was called for it alone is rescinded, where that was asked for.
     TakeBack,
     /// The allocation is reduced to what is called for it, or cancelled where nothing is.
@@ -171,6 +177,8 @@ impl StepName {
             StepName::Release => "release",
             StepName::Confirm => "confirm",
             StepName::PutInUse => "put_in_use",
+            StepName::Simulate => "simulate",
+            StepName::PutInForce => "put_in_force",
             StepName::TakeBack => "take_back",
             StepName::Reduce => "reduce",
             StepName::Ask => "ask",
@@ -318,7 +326,7 @@ pub struct StepQuestion {
     pub workflow_id: Uuid,
     /// What it is about.
     pub subject_kind: SubjectKind,
-    /// Id of the allocation, call or refund.
+    /// Id of the allocation, call, refund, bank details or change of rules.
     pub subject_id: Uuid,
     /// The deal of an allocation.
     pub deal_id: Option<Uuid>,
@@ -326,13 +334,13 @@ pub struct StepQuestion {
     pub fund_id: Uuid,
     /// Its type.
     pub fund_type: String,
-    /// Amount that is asked for.
+    /// Amount that is asked for; 0 for bank details and rules.
     pub amount: Amount,
-    /// Currency of the amount.
-    pub currency: Currency,
+    /// Currency of the amount; none for rules.
+    pub currency: Option<Currency>,
     /// Type of the security of an allocation; empty else.
     pub security_type: String,
-    /// What an allocation says of itself.
+    /// What an allocation says of itself; of a change of rules its scope, the layer as it shall be, the version that it replaces and its time.
     pub details: Option<serde_json::Value>,
     /// Urgency.
     pub priority: Priority,

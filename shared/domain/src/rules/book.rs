@@ -131,6 +131,14 @@ impl RuleBook {
         self.layers.keys().filter_map(|scope| if let RuleScope::FundType(name) = scope { Some(name.as_str()) } else { None })
     }
 
+    /// The rules of the firm, whatever the fund: those by which its rules are changed.
+    ///
+    /// # Errors
+    /// `invalid_rules` where layers contradict each other.
+    pub fn of_firm(&self) -> Result<Rules, Rejection> {
+        self.merged(None, None).complete()
+    }
+
     /// How many people, besides those who wrote it, must approve a change of a scope's layer. Of a fund's, whose type is not known here,
     /// as many as the strictest type asks for: a layer does not lower what those below it ask for.
     pub fn votes_for(&self, scope: &RuleScope) -> u16 {
@@ -222,6 +230,9 @@ impl RuleBook {
             }
         };
         let mut contradictions: Vec<String> = layer.check().err().map(|rejection| rejection.detail).into_iter().collect();
+        if layer.rule_change_steps.is_some() && matches!(scope, RuleScope::FundType(_) | RuleScope::Fund(_)) {
+            contradictions.push("rule_change_steps: they hold for rules of all scopes: put them in global or an environment".into());
+        }
         let combined = funds.iter().flat_map(|fund_id| types.iter().map(move |fund_type| (*fund_type, *fund_id)));
         for (fund_type, fund_id) in combined {
             if let Err(rejection) = book.merged(fund_type, fund_id).complete() {

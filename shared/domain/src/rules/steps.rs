@@ -91,6 +91,7 @@ pub fn decisive(kind: SubjectKind) -> StepName {
         SubjectKind::Refund => StepName::Release,
         SubjectKind::Withdrawal => StepName::TakeBack,
         SubjectKind::BankDetails => StepName::PutInUse,
+        SubjectKind::RuleChange => StepName::PutInForce,
     }
 }
 
@@ -114,6 +115,9 @@ pub(super) fn check(field: &str, kind: SubjectKind, steps: &[StepDefinition]) ->
     if kind == SubjectKind::BankDetails && place(StepName::Confirm).is_none() {
         return refuse("the step confirm is missing: nobody uses what no second person has confirmed".into());
     }
+    if kind == SubjectKind::RuleChange && place(StepName::Simulate).is_none_or(|simulate| simulate > approve) {
+        return refuse("the step simulate is missing, or stands after approve: who votes sees what would have changed".into());
+    }
     if kind == SubjectKind::Withdrawal && place(StepName::Reduce) != Some(decides + 1) {
         return refuse("reduce does not follow take_back".into());
     }
@@ -121,9 +125,11 @@ pub(super) fn check(field: &str, kind: SubjectKind, steps: &[StepDefinition]) ->
         let is_repeatable = matches!(step, StepName::Ask | StepName::Check | StepName::Wait);
         let fits = match step {
             StepName::Validate | StepName::Approve | StepName::Ask | StepName::Wait => true,
-            StepName::Check => place < decides,
+            // a condition that never holds would keep everybody from mending it
+            StepName::Check => kind != SubjectKind::RuleChange && place < decides,
             StepName::RequestStage => kind == SubjectKind::Allocation && place > decides,
             StepName::Confirm => kind == SubjectKind::BankDetails && place < decides,
+            StepName::Simulate => kind == SubjectKind::RuleChange,
             StepName::Reduce => kind == SubjectKind::Withdrawal && place == decides + 1,
             step => *step == decisive,
         };

@@ -37,7 +37,7 @@ pub struct ApprovalTier {
     #[serde(default = "one")]
     pub denials: u16,
     /// The kinds of requests that it is for; none for all but withdrawals, which the rules have decided
-    /// already, and bank details, which have no amount.
+    /// already, and bank details, which have no amount. Changes of rules have votes of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<SubjectKind>,
     /// The priorities that it is for; none for all.
@@ -102,7 +102,7 @@ impl ApprovalTier {
     }
 
     fn is_for_kind(&self, kind: SubjectKind) -> bool {
-        let needs_naming = matches!(kind, SubjectKind::Withdrawal | SubjectKind::BankDetails);
+        let needs_naming = matches!(kind, SubjectKind::Withdrawal | SubjectKind::BankDetails | SubjectKind::RuleChange);
         if self.kinds.is_empty() { !needs_naming } else { self.kinds.contains(&kind) }
     }
 
@@ -139,6 +139,9 @@ pub(super) fn check(field: &str, tiers: &[ApprovalTier]) -> Result<(), Rejection
     }
     for (place, tier) in tiers.iter().enumerate() {
         let from = tier.from_amount;
+        if tier.kinds.contains(&SubjectKind::RuleChange) {
+            return refuse("who votes on changes of rules is what rule_votes says".into());
+        }
         if tier.groups().any(|(role, votes)| votes == 0 || !VOTING_ROLES.contains(&role)) {
             return refuse(format!("the tier from {from} needs 1 to {VOTES_MAX} votes, of the roles {}", VOTING_ROLES.join(", ")));
         }

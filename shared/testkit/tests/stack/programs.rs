@@ -13,11 +13,11 @@ use uuid::Uuid;
 use crate::office::{Fund, Office, deal, id, items, publish_deal};
 use crate::python::python;
 
-const GOOD: u8 = 0;
-const HANGS: u8 = 1;
+pub const GOOD: u8 = 0;
+pub const HANGS: u8 = 1;
 const LIES: u8 = 2;
 const ANSWERS_TWICE: u8 = 3;
-const REFUSES: u8 = 4;
+pub const REFUSES: u8 = 4;
 const NO_JSON: u8 = 5;
 /// A zero character, which Postgres does not keep.
 const ZERO: u8 = 9;
@@ -25,15 +25,16 @@ const ZERO: u8 = 9;
 const BY_CHANCE: u8 = 6;
 
 /// A program that serves a step, and does what it is told to.
-struct Program {
+pub struct Program {
     behaves: Arc<AtomicU8>,
-    undone: Arc<AtomicUsize>,
+    /// How often it was told that something is given up.
+    pub undone: Arc<AtomicUsize>,
     served: [tokio::task::JoinHandle<()>; 2],
     _connection: async_nats::Client,
 }
 
 impl Program {
-    async fn start(stack: &Stack, name: &str) -> Program {
+    pub async fn start(stack: &Stack, name: &str) -> Program {
         let connection = stack.nats_as("steps").await;
         let (behaves, undone) = (Arc::new(AtomicU8::new(GOOD)), Arc::new(AtomicUsize::new(0)));
         let mut questions = connection.queue_subscribe(format!("tranche.step.{name}"), name.into()).await.unwrap();
@@ -81,7 +82,7 @@ impl Program {
         Program { behaves, undone, served: [asked, told], _connection: connection }
     }
 
-    fn does(&self, what: u8) {
+    pub fn does(&self, what: u8) {
         self.behaves.store(what, Ordering::Relaxed);
     }
 }
@@ -92,7 +93,7 @@ impl Drop for Program {
     }
 }
 
-fn score() -> Value {
+pub fn score() -> Value {
     json!({"type": "object", "required": ["score"], "properties": {"score": {"type": "integer"}}, "additionalProperties": false})
 }
 

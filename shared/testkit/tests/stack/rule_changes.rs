@@ -1,6 +1,7 @@
 //! Changes of rules: validated, simulated, approved by somebody else, in force at their time; decisions name the rules that they used.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -10,6 +11,7 @@ use testkit::{Client, Stack};
 use uuid::Uuid;
 
 use crate::office::{Office, assert_no_deadlocks, id, items};
+use crate::programs::{GOOD, HANGS, Program, REFUSES, score};
 
 async fn simulated(office: &Office, scope: &str, rules: Value) -> Value {
     let change = office.admin.post(&format!("/rules/{scope}/changes"), json!({"rules": rules, "comment": "why"})).await.expect(201);
@@ -19,6 +21,16 @@ async fn simulated(office: &Office, scope: &str, rules: Value) -> Value {
 
 fn vote(change: &Value, decision: &str) -> Value {
     json!({"content_hash": change["content_hash"], "decision": decision})
+}
+
+fn workflow_of(change: &Value) -> String {
+    format!("/workflows/{}", id(change, "workflow_id"))
+}
+
+/// The steps of a workflow and how far each is.
+fn steps_of(workflow: &Value) -> Vec<String> {
+    let steps = workflow["steps"].as_array().unwrap().iter();
+    steps.map(|step| format!("{} {}", step["name"].as_str().unwrap(), step["status"].as_str().unwrap())).collect()
 }
 
 fn votes_of(change: &Value) -> String {
@@ -65,8 +77,13 @@ async fn rules_are_in_force_once_somebody_else_has_approved_what_was_simulated()
     assert_eq!(office.ann.post(&votes_of(&ready), vote(&change, "approve")).await.refused(409), "rule_change_differs");
     assert_eq!(office.manager.post(&votes_of(&ready), vote(&ready, "approve")).await.refused(403), "forbidden");
     let other = simulated(&office, scope, json!({"rule_votes": 1, "grace_days": 9})).await;
-    let active = office.ann.post(&votes_of(&ready), vote(&ready, "approve")).await.expect(200);
-    assert_eq!((active["status"].as_str(), active["became"].as_i64()), (Some("active"), Some(2)));
+    office.ann.post(&votes_of(&ready), vote(&ready, "approve")).await.expect(200);
+    let active = office.manager.until(&this, |change| change["status"] == "active").await;
+    assert_eq!(active["became"], 2);
+    let workflow = office.admin.until(&workflow_of(&active), |workflow| workflow["status"] == "completed").await;
+    assert_eq!(steps_of(&workflow), ["validate done", "simulate done", "approve done", "put_in_force done"]);
+    assert_eq!((workflow["subject_kind"].as_str(), &workflow["subject_id"]), (Some("rule_change"), &change["id"]));
+    assert_eq!(workflow["steps"][2]["note"], "approved by ann");
     office.manager.until(&path, |rules| rules["version"] == 2 && rules["effective"]["allocation_min"] == "20000").await;
     let versions = office.manager.get(&format!("{path}/versions")).await.expect(200);
     assert_eq!(items(&versions)[0]["rule_change_id"], change["id"]);
@@ -79,6 +96,8 @@ async fn rules_are_in_force_once_somebody_else_has_approved_what_was_simulated()
     let other = office.admin.post(&format!("/rule-changes/{}/simulate", id(&other, "id")), json!({})).await.expect(200);
     let denied = office.ann.post(&votes_of(&other), vote(&other, "deny")).await.expect(200);
     assert_eq!(denied["status"], "denied");
+    let refused = office.admin.until(&workflow_of(&denied), |workflow| workflow["status"] == "failed").await;
+    assert_eq!(refused["error"]["code"], "approval_denied");
     assert_eq!(
         office.admin.post(&format!("/rule-changes/{}/withdraw", id(&other, "id")), json!({})).await.refused(409),
         "rule_change_decided"
@@ -124,6 +143,8 @@ async fn approved_rules_wait_for_their_time_and_go_back_when_they_do_not_fit_any
         // nobody else is needed in development: with its simulation it is approved, and waits
         let change = office.admin.post(&format!("/rule-changes/{}/simulate", id(&change, "id")), json!({})).await.expect(200);
         assert_eq!(change["status"], "approved");
+        let workflow = office.admin.get(&workflow_of(&change)).await.expect(200);
+        assert_eq!((workflow["status"].as_str(), &steps_of(&workflow)[3]), (Some("waiting"), &"put_in_force waiting".to_owned()));
         waiting.push(change);
     }
     assert_eq!(office.manager.get(path).await.expect(200)["version"], 0);
@@ -155,6 +176,8 @@ async fn approved_rules_wait_for_their_time_and_go_back_when_they_do_not_fit_any
     let second = office.admin.until(&format!("/rule-changes/{}", id(&waiting[1], "id")), |change| change["status"] == "draft").await;
     assert!(second["problems"][0].as_str().unwrap().contains("version 1"), "{second:#}");
     assert_eq!(office.manager.get(path).await.expect(200)["version"], 1);
+    let stopped = office.admin.until(&workflow_of(&waiting[1]), |workflow| workflow["status"] == "failed").await;
+    assert_eq!((stopped["error"]["code"].as_str(), &second["workflow_id"]), (Some("rule_change_not_ready"), &Value::Null));
     let withdrawn = office.admin.post(&format!("/rule-changes/{}/withdraw", id(&second, "id")), json!({})).await.expect(200);
     assert_eq!((withdrawn["status"].as_str(), withdrawn["withdrawn_by"].as_str()), (Some("withdrawn"), Some("ada")));
 }
@@ -213,11 +236,153 @@ async fn votes_that_are_raced_on_two_replicas_are_as_many_as_are_needed() {
             let code = reply.body["code"].as_str().unwrap().to_owned();
             assert!(["rule_change_decided", "already_voted", "second_person_needed", "rules_replaced"].contains(&code.as_str()), "{code}");
         }
-        let change = office.manager.get(&format!("/rule-changes/{}", id(&change, "id"))).await.expect(200);
+        let change = office.manager.until(&format!("/rule-changes/{}", id(&change, "id")), |change| change["status"] == "active").await;
         let who: BTreeSet<&str> = change["votes"].as_array().unwrap().iter().map(|vote| vote["user"].as_str().unwrap()).collect();
         assert_eq!((who.len(), change["became"].as_i64()), (3, Some(version)));
     }
     assert_no_deadlocks(&stack).await;
+}
+
+#[tokio::test]
+async fn a_change_that_is_voted_on_edited_and_withdrawn_at_once_is_put_in_force_whole_or_not_at_all() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let mut other = stack.settings.start("workflow", 2).unwrap();
+    other.ready().await.unwrap();
+    let scope = "fund-type:buyout";
+    office.admin.put(&format!("/rules/{scope}"), json!({"rule_votes": 1})).await.expect(200);
+    office.manager.until(&format!("/rules/{scope}"), |rules| rules["effective"]["rule_votes"] == 1).await;
+    let mut ends = Vec::new();
+    for round in 0..8 {
+        let change = simulated(&office, scope, json!({"rule_votes": 1, "grace_days": 10 + round})).await;
+        let this = format!("/rule-changes/{}", id(&change, "id"));
+        let edit = json!({"rules": {"rule_votes": 1, "grace_days": 30 + round}, "comment": "more"});
+        let path = votes_of(&change);
+        let voting = office.ann.post(&path, vote(&change, "approve"));
+        // as the step that puts it in force may have begun
+        let withdrawing = async {
+            tokio::time::sleep(Duration::from_millis(round * 15)).await;
+            match round % 2 {
+                0 => office.admin.post(&format!("{this}/withdraw"), json!({})).await,
+                _ => office.admin.put(&this, edit).await,
+            }
+        };
+        let (voted, second) = futures::join!(voting, withdrawing);
+        assert!([200, 409].contains(&voted.status) && [200, 409].contains(&second.status), "{voted:?} {second:?}");
+        let has_ended = |change: &Value| ["active", "withdrawn", "validated"].contains(&change["status"].as_str().unwrap());
+        let end = office.admin.until(&this, has_ended).await;
+        let is_active = end["status"] == "active";
+        assert_eq!((is_active, is_active), (second.status == 409, end["became"].is_i64()), "{end:#}");
+        assert_eq!(
+            is_active,
+            end["rules"]["grace_days"] == 10 + round && end["withdrawn_by"].is_null(),
+            "what was voted on, and nothing else"
+        );
+        // the workflow of what was voted on ends as the change did
+        let status = if is_active { "completed" } else { "failed" };
+        office.admin.until(&workflow_of(&change), |workflow| workflow["status"] == status).await;
+        ends.push((end["id"].clone(), is_active));
+    }
+    let versions = office.manager.get(&format!("/rules/{scope}/versions")).await.expect(200);
+    let of_changes: BTreeSet<String> =
+        items(&versions).iter().filter_map(|version| Some(version["rule_change_id"].as_str()?.to_owned())).collect();
+    let active: BTreeSet<String> = ends.iter().filter(|(_, is_active)| *is_active).map(|(id, _)| id.as_str().unwrap().to_owned()).collect();
+    assert_eq!(of_changes, active);
+    assert_eq!(items(&versions).len(), active.len() + 1, "each in force once");
+    assert_no_deadlocks(&stack).await;
+}
+
+#[tokio::test]
+async fn changes_of_rules_go_through_the_steps_of_the_firm() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let step = |step: &str| json!({"step": step});
+    let ask = json!({"step": "ask", "program": "counsel"});
+    let steps = |steps: &[Value]| json!({"rule_change_steps": steps});
+    let (validate, simulate, approve, put) = (step("validate"), step("simulate"), step("approve"), step("put_in_force"));
+    for (scope, layer, why) in [
+        ("fund-type:buyout", steps(&[validate.clone(), simulate.clone(), approve.clone(), put.clone()]), "put them in global"),
+        ("global", steps(&[validate.clone(), approve.clone(), simulate.clone(), put.clone()]), "simulate"),
+        (
+            "global",
+            steps(&[validate.clone(), simulate.clone(), json!({"step": "check", "predicate": "x"}), approve.clone(), put.clone()]),
+            "check",
+        ),
+        ("global", steps(&[validate.clone(), simulate.clone(), put.clone()]), "approve"),
+        (
+            "global",
+            json!({"approval_tiers": [{"from_amount": "0", "votes": 1, "role": "committee", "kinds": ["rule_change"]}]}),
+            "rule_votes",
+        ),
+    ] {
+        let refused = office.admin.put(&format!("/rules/{scope}"), layer).await;
+        assert_eq!(refused.refused(422), "invalid_rules");
+        assert!(refused.body["detail"].as_str().unwrap().contains(why), "{}", refused.body);
+    }
+    let of_firm = json!({
+        "rule_change_steps": [validate, ask, simulate, approve, put],
+        "programs": {"counsel": {"timeout_seconds": 1, "attempts": 500, "when_absent": "hold", "undo": true, "answer": score()}},
+    });
+    office.admin.put("/rules/global", of_firm.clone()).await.expect(200);
+    let program = Program::start(&stack, "counsel").await;
+    let path = "/rules/fund-type:buyout";
+    let at_once = office.admin.put(path, json!({"grace_days": 7})).await;
+    assert_eq!(at_once.refused(409), "rules_need_approval");
+    assert!(at_once.body["detail"].as_str().unwrap().contains("the step ask"), "{}", at_once.body);
+    let propose = |grace_days: u16| {
+        let body = json!({"rules": {"grace_days": grace_days}, "comment": "why"});
+        let admin = &office.admin;
+        async move { admin.post(&format!("{path}/changes"), body).await.expect(201) }
+    };
+    let this = |change: &Value| format!("/rule-changes/{}", id(change, "id"));
+
+    // simulated while the program is at its question: it is not forgotten
+    program.does(HANGS);
+    let change = propose(7).await;
+    office.admin.until(&workflow_of(&change), |workflow| workflow["steps"][1]["status"] == "running").await;
+    let simulated = office.admin.post(&format!("{}/simulate", this(&change)), json!({})).await.expect(200);
+    assert_eq!(simulated["status"], "approved", "nobody else is needed in development");
+    program.does(GOOD);
+    let workflow = office.admin.until(&workflow_of(&change), |workflow| workflow["status"] == "completed").await;
+    assert_eq!(workflow["steps"][1]["answer"], json!({"score": 7}));
+    assert_eq!(workflow["rules"]["layers"].as_array().unwrap().iter().filter(|layer| layer["scope"] == "global").count(), 2);
+    assert_eq!(office.admin.get(&this(&change)).await.expect(200)["status"], "active");
+    office.manager.until(path, |rules| rules["version"] == 1 && rules["effective"]["grace_days"] == 7).await;
+
+    // refused by the program, or ended by an admin
+    program.does(REFUSES);
+    let change = propose(8).await;
+    let refused = office.admin.until(&this(&change), |change| change["status"] == "denied").await;
+    assert!(refused["refused_because"].as_str().unwrap().contains("on a list"), "{refused:#}");
+    assert_eq!(office.admin.post(&format!("{}/simulate", this(&change)), json!({})).await.refused(409), "rule_change_decided");
+    program.does(GOOD);
+    let change = propose(8).await;
+    office.admin.until(&workflow_of(&change), |workflow| steps_of(workflow).contains(&"simulate waiting".into())).await;
+    let cancel = json!({"action": "cancel", "reason": "not this year"});
+    office.admin.post(&format!("{}/actions", workflow_of(&change)), cancel).await.expect(200);
+    let ended = office.admin.until(&this(&change), |change| change["status"] == "denied").await;
+    assert!(ended["refused_because"].as_str().unwrap().contains("not this year"), "{ended:#}");
+
+    // written anew: the program hears that the first is given up, and is asked about the second
+    let change = propose(9).await;
+    office.admin.until(&workflow_of(&change), |workflow| steps_of(workflow).contains(&"simulate waiting".into())).await;
+    let told = program.undone.load(Ordering::Relaxed);
+    let again = office.admin.put(&this(&change), json!({"rules": {"grace_days": 10}, "comment": "why"})).await.expect(200);
+    assert_ne!(again["workflow_id"], change["workflow_id"]);
+    let first = office.admin.until(&workflow_of(&change), |workflow| workflow["status"] == "failed").await;
+    assert_eq!((first["error"]["code"].as_str(), program.undone.load(Ordering::Relaxed)), (Some("withdrawn"), told + 1));
+    office.admin.until(&workflow_of(&again), |workflow| steps_of(workflow).contains(&"simulate waiting".into())).await;
+    let withdrawn = office.admin.post(&format!("{}/withdraw", this(&change)), json!({})).await.expect(200);
+    assert_eq!(withdrawn["status"], "withdrawn");
+    office.admin.until(&workflow_of(&again), |workflow| workflow["status"] == "failed").await;
+    assert_eq!(program.undone.load(Ordering::Relaxed), told + 2);
+
+    // the steps themselves are changed by their own rules
+    let back = json!({"rules": {}, "comment": "without counsel"});
+    let change = office.admin.post("/rules/global/changes", back).await.expect(201);
+    office.admin.post(&format!("{}/simulate", this(&change)), json!({})).await.expect(200);
+    office.admin.until(&this(&change), |change| change["status"] == "active").await;
+    office.admin.put(path, json!({"grace_days": 7})).await.expect(200);
 }
 
 #[tokio::test]

@@ -97,6 +97,7 @@ fn subject(approval: &Approval) -> Markup {
             SubjectKind::CapitalCall => a href={ "/capital-calls/" (approval.subject_id) } { "capital call" },
             SubjectKind::Refund => a href="/refunds" { "refund" },
             SubjectKind::BankDetails => a href="/bank-details" { "bank details" },
+            SubjectKind::RuleChange => a href={ "/rule-changes/" (approval.subject_id) } { "change of rules" },
             SubjectKind::Withdrawal => a href={ "/workflows/" (approval.workflow_id) } { "withdrawal of an allocation" },
             SubjectKind::Allocation => a href={ "/workflows/" (approval.workflow_id) } { "allocation" },
         }

@@ -132,6 +132,8 @@ pub async fn change(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: 
                 (card("Votes", format!("{} of {}", change.votes.len(), change.votes_needed))) (card("Replaces version", change.replaces.to_string()))
             }
             p { (change.comment) }
+            @if let Some(workflow) = change.workflow_id { p { a href={ "/workflows/" (workflow) } { "Its steps" } } }
+            @if let Some(why) = &change.refused_because { div.problem role="alert" { p { (why) } } }
             @for problem in &change.problems { div.problem role="alert" { p { (problem) } } }
             h2 { "What it says" }
             (layer(&change, &before)?)

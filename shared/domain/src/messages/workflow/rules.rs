@@ -106,6 +106,12 @@ pub struct RuleChange {
     pub votes_needed: u16,
     /// The votes so far.
     pub votes: Vec<Vote>,
+    /// Its workflow: another one each time that it is written; none while it has problems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<Uuid>,
+    /// Why its workflow refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_because: Option<String>,
     /// Who withdrew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn_by: Option<String>,
@@ -126,11 +132,11 @@ pub enum RuleChangeStatus {
     Validated,
     /// It waits for votes.
     Simulated,
-    /// It waits for its time.
+    /// It waits for its time, or for the other steps that the rules have for it.
     Approved,
     /// It was put in force.
     Active,
-    /// Somebody voted against it.
+    /// Somebody voted against it, or its workflow refused it.
     Denied,
     /// It was taken back.
     Withdrawn,
@@ -150,6 +156,8 @@ pub enum RuleChangeChange {
     Voted,
     /// It is in force.
     Activated,
+    /// Its workflow refused it.
+    Refused,
     /// Its time came, and it could not be put in force: it has problems now, and the votes do not count any more.
     Stopped,
     /// It was taken back.
@@ -176,6 +184,7 @@ impl Aggregate for RuleChange {
             RuleChangeChange::Simulated => "simulated",
             RuleChangeChange::Voted => "voted",
             RuleChangeChange::Activated => "activated",
+            RuleChangeChange::Refused => "refused",
             RuleChangeChange::Stopped => "stopped",
             RuleChangeChange::Withdrawn => "withdrawn",
         }
@@ -311,7 +320,7 @@ impl Command for EditRuleChange {
 }
 
 /// Looks up what a change of rules would have changed in the last year, for those who vote on it. Where nobody needs to, it is approved by
-/// that, and in force if its time has come.
+/// that, and its workflow puts it in force when its time has come.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulateRuleChange {
@@ -324,8 +333,8 @@ impl Command for SimulateRuleChange {
     type Reply = RuleChange;
 }
 
-/// Votes on a change of rules, as somebody who has not written it. The last vote that it needs puts it in force, or has it wait for its
-/// time; one vote against it ends it.
+/// Votes on a change of rules, as somebody who has not written it. With the last vote that it needs its workflow puts it in force when
+/// its time has come; one vote against it ends it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VoteOnRules {
@@ -358,7 +367,24 @@ impl Command for WithdrawRuleChange {
     type Reply = RuleChange;
 }
 
-/// Puts a new version of a layer of rules in force at once, where the rules ask for no second person (`rule_votes` is 0).
+/// Puts a change of rules in force, or ends it. Sent by its workflow. One that does not fit any more goes back to those who wrote it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecideRuleChange {
+    /// The change.
+    pub rule_change_id: Uuid,
+    /// The workflow of what was approved.
+    pub workflow_id: Uuid,
+    /// Why it is refused; none puts it in force.
+    pub refused_because: Option<String>,
+}
+
+impl Command for DecideRuleChange {
+    const SUBJECT: &'static str = "tranche.cmd.workflow.decide-rule-change";
+    type Reply = RuleChange;
+}
+
+/// Puts a new version of a layer of rules in force at once, where the rules ask for no second person (`rule_votes` is 0) and no other steps.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutRules {
