@@ -10,6 +10,7 @@ use ::domain::rules::{RuleLayer, RuleScope, Rules};
 use ::domain::{Actor, Reason, Rejection, Scope};
 use chrono::{DateTime, Duration, Utc};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::COMMENT_CHARACTERS_MAX;
 
@@ -67,6 +68,32 @@ pub fn scope_of(scope: &str, actor: &Actor) -> Result<RuleScope, Rejection> {
         (_, Scope::All) => {}
     }
     Ok(scope)
+}
+
+/// A change that says nothing yet.
+pub fn first_draft(id: Uuid, scope: &RuleScope, proposed_by: &str, now: DateTime<Utc>) -> RuleChange {
+    RuleChange {
+        id,
+        version: 1,
+        created_at: now,
+        scope: scope.to_string(),
+        rules: RuleLayer::default(),
+        replaces: 0,
+        active_from: None,
+        comment: String::new(),
+        content_hash: String::new(),
+        proposed_by: proposed_by.to_owned(),
+        authors: vec![],
+        problems: vec![],
+        simulation: None,
+        votes_needed: 0,
+        votes: vec![],
+        workflow_id: None,
+        refused_because: None,
+        withdrawn_by: None,
+        became: None,
+        status: RuleChangeStatus::Draft,
+    }
 }
 
 /// Whether a change says this already, against this version.
@@ -224,11 +251,9 @@ pub fn rule_change_status(change: &RuleChange) -> RuleChangeStatus {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use ::domain::messages::workflow::Simulation;
     use RuleChangeStatus::{Active, Approved, Denied, Draft, Simulated, Validated, Withdrawn};
-    use uuid::Uuid;
-
-    use super::*;
 
     fn written(grace_days: u16) -> Written {
         let rules = RuleLayer { grace_days: Some(grace_days), ..RuleLayer::default() };
@@ -236,28 +261,7 @@ mod tests {
     }
 
     fn change(votes_needed: u16, problems: &[&str]) -> RuleChange {
-        let mut change = RuleChange {
-            id: Uuid::from_u128(1),
-            version: 1,
-            created_at: DateTime::UNIX_EPOCH,
-            scope: "global".into(),
-            rules: RuleLayer::default(),
-            replaces: 0,
-            active_from: None,
-            comment: String::new(),
-            content_hash: String::new(),
-            proposed_by: "ada".into(),
-            authors: vec![],
-            problems: vec![],
-            simulation: None,
-            votes_needed: 0,
-            votes: vec![],
-            workflow_id: None,
-            refused_because: None,
-            withdrawn_by: None,
-            became: None,
-            status: Draft,
-        };
+        let mut change = first_draft(Uuid::from_u128(1), &RuleScope::Global, "ada", DateTime::UNIX_EPOCH);
         let problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
         write_anew(&mut change, written(5), 0, votes_needed, problems, "ada");
         change

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use ::domain::messages::workflow::{
     DecideRuleChange, EditRuleChange, GetRuleChange, ListRuleChanges, ProposeRules, RollBackRules, RuleChange, RuleChangeChange,
-    RuleChangeStatus, SimulateRuleChange, StepName, SubjectKind, VoteOnRules, WithdrawRuleChange, WorkflowChange,
+    SimulateRuleChange, StepName, SubjectKind, VoteOnRules, WithdrawRuleChange, WorkflowChange,
 };
 use ::domain::rules::{RuleBook, RuleLayer, RuleScope};
 use ::domain::{Amount, Page, Reason, Rejection, ids};
@@ -72,28 +72,7 @@ async fn propose(
     if let Err(rejection) = written.check(tx.now()) {
         return Ok(Err(rejection));
     }
-    let mut change = RuleChange {
-        id: tx.new_id(),
-        version: 1,
-        created_at: tx.now(),
-        scope: scope.to_string(),
-        rules: RuleLayer::default(),
-        replaces: 0,
-        active_from: None,
-        comment: String::new(),
-        content_hash: String::new(),
-        proposed_by: context.actor.user.clone(),
-        authors: vec![],
-        problems: vec![],
-        simulation: None,
-        votes_needed: 0,
-        votes: vec![],
-        workflow_id: None,
-        refused_because: None,
-        withdrawn_by: None,
-        became: None,
-        status: RuleChangeStatus::Draft,
-    };
+    let mut change = domain::first_draft(tx.new_id(), scope, &context.actor.user, tx.now());
     write(context, &rulebook.book, scope, &mut change, written);
     rulebook.save(tx, context, scope, &mut change, RuleChangeChange::Proposed).await?;
     Ok(Ok(change))

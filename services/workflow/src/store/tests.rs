@@ -1,8 +1,11 @@
 use ::domain::Currency;
 use ::domain::ids;
-use ::domain::messages::workflow::{RuleSet, RuleSetStatus, StepStatus, SubjectKind, Vote, VoteDecision};
-use ::domain::rules::{ApprovalTier, RuleLayer};
+use ::domain::messages::workflow::{
+    Pause, RuleChangeStatus, RuleSet, RuleSetStatus, StepName, StepStatus, SubjectKind, Vote, VoteDecision,
+};
+use ::domain::rules::{ApprovalTier, RuleLayer, RuleScope};
 use chassis::{Database, Errand, clock::Clock};
+use chrono::TimeDelta;
 
 use super::*;
 use crate::steps::{LEASE, Steps};
@@ -38,6 +41,41 @@ fn instance_of(tx: &Tx, due: bool) -> Instance {
     domain::derive(&mut workflow);
     let subject = Subject { deal_id: Some(tx.new_id()), ..Subject::of("buyout", usd(5_000), "USD".parse().ok(), "h") };
     Instance { workflow, correlation_id: "c".into(), subject, due_at: due.then(|| tx.system_now()), subject_epoch: 1 }
+}
+
+#[tokio::test]
+async fn of_changes_that_are_due_the_one_whose_time_came_first_is_first() {
+    let database = database().await;
+    let mut tx = database.begin().await.unwrap();
+    let mut changes = Vec::new();
+    for minutes_ago in [3, 2, 1] {
+        let instance = instance_of(&tx, true);
+        insert(&mut tx, std::slice::from_ref(&instance)).await.unwrap();
+        let mut change = domain::first_draft(tx.new_id(), &RuleScope::Global, "ada", tx.now());
+        change.active_from = Some(tx.now() - TimeDelta::minutes(minutes_ago));
+        (change.workflow_id, change.status) = (Some(instance.workflow.id), RuleChangeStatus::Approved);
+        save_rule_change(&mut tx, &change).await.unwrap();
+        changes.push((change, instance));
+    }
+    let [(first, in_time), (second, _), (third, _)] = &mut changes[..] else { panic!("three were made") };
+    for (change, is_second) in [(&*first, false), (&*second, true), (&*third, true)] {
+        assert_eq!(is_another_first(&mut tx, change).await.unwrap(), is_second);
+    }
+    // one whose workflow stands still, or that is put in force, holds up no other
+    in_time.workflow.paused = Some(Pause { by: "ada".into(), at: tx.now(), reason: "a strike".into() });
+    domain::derive(&mut in_time.workflow);
+    save(&mut tx, &[in_time]).await.unwrap();
+    assert!(!is_another_first(&mut tx, second).await.unwrap() && is_another_first(&mut tx, third).await.unwrap());
+    second.status = RuleChangeStatus::Active;
+    save_rule_change(&mut tx, second).await.unwrap();
+    assert!(!is_another_first(&mut tx, third).await.unwrap());
+    // one whose time has come, and whose workflow has not heard of it yet
+    in_time.workflow.paused = None;
+    let step = domain::next_step(&mut in_time.workflow).unwrap();
+    (step.name, step.status, step.until) = (StepName::PutInForce, StepStatus::Waiting, first.active_from);
+    domain::derive(&mut in_time.workflow);
+    save(&mut tx, &[in_time]).await.unwrap();
+    assert!(is_another_first(&mut tx, third).await.unwrap());
 }
 
 #[tokio::test]

@@ -14,11 +14,13 @@ use crate::office::{Fund, Office, deal, id, items, publish_deal};
 use crate::python::python;
 
 pub const GOOD: u8 = 0;
-pub const HANGS: u8 = 1;
+const HANGS: u8 = 1;
 const LIES: u8 = 2;
 const ANSWERS_TWICE: u8 = 3;
 pub const REFUSES: u8 = 4;
 const NO_JSON: u8 = 5;
+/// It takes its time to agree: until it is told to do something else.
+pub const THINKS: u8 = 10;
 /// A zero character, which Postgres does not keep.
 const ZERO: u8 = 9;
 /// What it does depends on the workflow: each thing one time in eight, and else it agrees.
@@ -61,6 +63,10 @@ impl Program {
                     ANSWERS_TWICE => (vec![agreed(), refused()], question.reply),
                     REFUSES => (vec![refused()], question.reply),
                     NO_JSON => (vec!["no json".into()], question.reply),
+                    THINKS => {
+                        testkit::wait::until(Duration::from_secs(8), || async { mode.load(Ordering::Relaxed) != THINKS }).await;
+                        (vec![agreed()], question.reply)
+                    }
                     ZERO => (vec!["{\"decision\": \"agreed\", \"data\": {\"score\": 1, \"\\u0000\": 1}}".into()], question.reply),
                     _ => (vec![agreed()], question.reply),
                 };

@@ -11,7 +11,7 @@ use testkit::{Client, Stack};
 use uuid::Uuid;
 
 use crate::office::{Office, assert_no_deadlocks, id, items};
-use crate::programs::{GOOD, HANGS, Program, REFUSES, score};
+use crate::programs::{GOOD, Program, REFUSES, THINKS, score};
 
 async fn simulated(office: &Office, scope: &str, rules: Value) -> Value {
     let change = office.admin.post(&format!("/rules/{scope}/changes"), json!({"rules": rules, "comment": "why"})).await.expect(201);
@@ -321,7 +321,7 @@ async fn changes_of_rules_go_through_the_steps_of_the_firm() {
     }
     let of_firm = json!({
         "rule_change_steps": [validate, ask, simulate, approve, put],
-        "programs": {"counsel": {"timeout_seconds": 1, "attempts": 500, "when_absent": "hold", "undo": true, "answer": score()}},
+        "programs": {"counsel": {"timeout_seconds": 2, "attempts": 500, "when_absent": "hold", "undo": true, "answer": score()}},
     });
     office.admin.put("/rules/global", of_firm.clone()).await.expect(200);
     let program = Program::start(&stack, "counsel").await;
@@ -337,7 +337,7 @@ async fn changes_of_rules_go_through_the_steps_of_the_firm() {
     let this = |change: &Value| format!("/rule-changes/{}", id(change, "id"));
 
     // simulated while the program is at its question: it is not forgotten
-    program.does(HANGS);
+    program.does(THINKS);
     let change = propose(7).await;
     office.admin.until(&workflow_of(&change), |workflow| workflow["steps"][1]["status"] == "running").await;
     let simulated = office.admin.post(&format!("{}/simulate", this(&change)), json!({})).await.expect(200);
