@@ -253,7 +253,7 @@ pub fn rule_change_status(change: &RuleChange) -> RuleChangeStatus {
 mod tests {
     use super::*;
     use ::domain::messages::workflow::Simulation;
-    use RuleChangeStatus::{Active, Approved, Denied, Draft, Simulated, Validated, Withdrawn};
+    use RuleChangeStatus::{Active, Approved, Denied, Simulated, Validated, Withdrawn};
 
     fn written(grace_days: u16) -> Written {
         let rules = RuleLayer { grace_days: Some(grace_days), ..RuleLayer::default() };
