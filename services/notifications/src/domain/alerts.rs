@@ -2,7 +2,7 @@
 
 use ::domain::messages::allocation_status::Allocation;
 use ::domain::messages::notifications::{Alert, AlertKind};
-use ::domain::messages::workflow::{Approval, ApprovalStatus, Workflow, WorkflowStatus};
+use ::domain::messages::workflow::{Approval, ApprovalStatus, StepName, StepStatus, SubjectKind, Workflow, WorkflowStatus};
 use ::domain::rules::WhenWithdrawn;
 use ::domain::{Reason, ids};
 use chrono::{DateTime, Utc};
@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 /// Who looks after workflows.
 const KEEPERS: [&str; 1] = ["admin"];
+/// Who votes on changes of rules.
+const VOTERS_ON_RULES: [&str; 2] = ["admin", "committee"];
 /// Who decides about allocations and deals.
 const MANAGERS: [&str; 1] = ["fund_manager"];
 
@@ -68,7 +70,8 @@ pub fn of_approval(approval: &Approval) -> Told {
     told
 }
 
-/// A workflow that is stuck or paused, or that the deal system has left alone.
+/// A workflow that is stuck or paused, or that the deal system has left alone; a change of rules that needs votes, or could not be put in
+/// force.
 pub fn of_workflow(workflow: &Workflow) -> Told {
     let mut told = Told::default();
     let of = (workflow.id, workflow.fund_id);
@@ -86,11 +89,23 @@ pub fn of_workflow(workflow: &Workflow) -> Told {
         let text = format!("the workflow of a {what} is paused by {}: {}", pause.by, pause.reason);
         told.alerts.push(alert(AlertKind::WorkflowPaused, &format!("{named} {}", pause.at), of, &KEEPERS, text, link.clone()));
     }
+    let of_rules = workflow.subject_kind == SubjectKind::RuleChange;
+    let page_of_rules = || format!("/rule-changes/{}", workflow.subject_id);
+    let waits_for_votes = |at: usize| (workflow.steps[at].name, workflow.steps[at].status) == (StepName::Approve, StepStatus::Waiting);
+    if of_rules && workflow.paused.is_none() && step.is_some_and(waits_for_votes) {
+        let text = format!("a {what} by {} needs votes of others", workflow.requested_by);
+        told.alerts.push(alert(AlertKind::ApprovalRequested, &named, of, &VOTERS_ON_RULES, text, page_of_rules()));
+    }
     // what it was told of before is over, where there is nothing to tell now
     told.is_over = told.alerts.is_empty();
     let was_left_alone = |code| matches!(code, Reason::StageRequestUnanswered | Reason::StageRequestRefused);
     if workflow.status == WorkflowStatus::Completed && workflow.error.as_ref().is_some_and(|problem| was_left_alone(problem.code)) {
         told.alerts.push(alert(AlertKind::DealSystem, "stage", of, &MANAGERS, format!("an allocation is in force{why}"), link));
+    }
+    let was_stopped = workflow.error.as_ref().is_some_and(|problem| problem.code == Reason::RuleChangeNotReady);
+    if of_rules && workflow.status == WorkflowStatus::Failed && was_stopped {
+        let text = format!("a {what} by {} was approved and is not in force{why}", workflow.requested_by);
+        told.alerts.push(alert(AlertKind::RuleChangeStopped, "stopped", of, &KEEPERS, text, page_of_rules()));
     }
     told
 }

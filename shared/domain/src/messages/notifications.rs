@@ -146,6 +146,8 @@ pub enum AlertKind {
     DealSystem,
     /// The deal of an allocation will not happen, and people decide what becomes of it.
     DealWithdrawn,
+    /// The time of a change of rules came, and it could not be put in force.
+    RuleChangeStopped,
 }
 
 impl AlertKind {
@@ -160,6 +162,7 @@ impl AlertKind {
             AlertKind::WorkflowPaused => "workflow_paused",
             AlertKind::DealSystem => "deal_system",
             AlertKind::DealWithdrawn => "deal_withdrawn",
+            AlertKind::RuleChangeStopped => "rule_change_stopped",
         }
     }
 }

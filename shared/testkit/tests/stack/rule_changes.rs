@@ -27,6 +27,10 @@ fn workflow_of(change: &Value) -> String {
     format!("/workflows/{}", id(change, "workflow_id"))
 }
 
+fn alerts_of<'a>(page: &'a Value, kind: &str) -> Vec<&'a Value> {
+    items(page).iter().filter(|alert| alert["kind"] == kind).collect()
+}
+
 /// The steps of a workflow and how far each is.
 fn steps_of(workflow: &Value) -> Vec<String> {
     let steps = workflow["steps"].as_array().unwrap().iter();
@@ -77,6 +81,11 @@ async fn rules_are_in_force_once_somebody_else_has_approved_what_was_simulated()
     assert_eq!(office.ann.post(&votes_of(&ready), vote(&change, "approve")).await.refused(409), "rule_change_differs");
     assert_eq!(office.manager.post(&votes_of(&ready), vote(&ready, "approve")).await.refused(403), "forbidden");
     let other = simulated(&office, scope, json!({"rule_votes": 1, "grace_days": 9})).await;
+    let told = office.ann.until("/alerts", |page| alerts_of(page, "approval_requested").len() == 2).await;
+    let requested = alerts_of(&told, "approval_requested");
+    let first = requested.iter().find(|alert| alert["link"] == this).unwrap_or_else(|| panic!("{told:#}"));
+    assert_eq!(first["roles"], json!(["admin", "committee"]));
+    assert_eq!(first["text"], "a rule change by ada needs votes of others");
     office.ann.post(&votes_of(&ready), vote(&ready, "approve")).await.expect(200);
     let active = office.manager.until(&this, |change| change["status"] == "active").await;
     assert_eq!(active["became"], 2);
@@ -178,6 +187,10 @@ async fn approved_rules_wait_for_their_time_and_go_back_when_they_do_not_fit_any
     assert_eq!(office.manager.get(path).await.expect(200)["version"], 1);
     let stopped = office.admin.until(&workflow_of(&waiting[1]), |workflow| workflow["status"] == "failed").await;
     assert_eq!((stopped["error"]["code"].as_str(), &second["workflow_id"]), (Some("rule_change_not_ready"), &Value::Null));
+    // the venture one, and this one
+    let told = office.admin.until("/alerts", |page| alerts_of(page, "rule_change_stopped").len() == 2).await;
+    let link = json!(format!("/rule-changes/{}", id(&second, "id")));
+    assert!(alerts_of(&told, "rule_change_stopped").iter().any(|alert| alert["link"] == link), "{told:#}");
     let withdrawn = office.admin.post(&format!("/rule-changes/{}/withdraw", id(&second, "id")), json!({})).await.expect(200);
     assert_eq!((withdrawn["status"].as_str(), withdrawn["withdrawn_by"].as_str()), (Some("withdrawn"), Some("ada")));
 }
