@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use ::domain::messages::capital_calls::Priority;
-use ::domain::messages::workflow::{Pause, Step, StepName, StepStatus, SubjectKind, Workflow, WorkflowAction, WorkflowStatus};
+use ::domain::messages::workflow::{Step, StepName, StepStatus, SubjectKind, Workflow, WorkflowStatus};
 use ::domain::predicate::{Facts, Predicate};
-use ::domain::rejection::check_text;
 use ::domain::rules::{ApprovalTier, Concentration, Rules, StageAsked, StepDefinition, StepProgram, decisive};
-use ::domain::{Actor, Amount, Currency, Problem, Reason, Rejection};
+use ::domain::{Amount, Currency, Problem, Reason, Rejection};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -16,11 +15,13 @@ mod approvals;
 mod deals;
 mod rule_changes;
 mod simulation;
+mod steering;
 
 pub use approvals::*;
 pub use deals::*;
 pub use rule_changes::*;
 pub use simulation::*;
+pub use steering::*;
 
 /// What the steps of a workflow need of its subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,7 +242,11 @@ pub fn refuse_step(workflow: &mut Workflow, rejection: Rejection, now: DateTime<
         }
         // what is decided is not given back
         if !is_decided(workflow) {
-            let compensations: Vec<Step> = workflow.steps.iter().rev().filter_map(compensation).collect();
+            let mut compensations: Vec<Step> = workflow.steps.iter().rev().filter_map(compensation).collect();
+            if workflow.subject_kind == SubjectKind::RuleChange {
+                // it takes votes until it is given back
+                compensations.sort_by_key(|step| step.name != StepName::GiveBack);
+            }
             workflow.steps.extend(compensations);
         }
         workflow.error = Some(Problem::from(rejection));
@@ -413,13 +418,7 @@ pub fn reopen(workflow: &mut Workflow) -> bool {
         // of a withdrawal the last word is its allocation's
         let decides = matches!(
             step.name,
-            StepName::Activate
-                | StepName::Issue
-                | StepName::Release
-                | StepName::Reduce
-                | StepName::PutInUse
-                | StepName::PutInForce
-                | StepName::GiveBack
+            StepName::Activate | StepName::Issue | StepName::Release | StepName::Reduce | StepName::PutInUse | StepName::GiveBack
         );
         decides && matches!(step.status, StepStatus::Done | StepStatus::Failed)
     };
@@ -441,12 +440,6 @@ pub fn ask_again(workflow: &mut Workflow, mut steps: Vec<Step>, subject: &Subjec
     workflow.steps = steps;
     (workflow.error, workflow.stuck) = (None, false);
     begin_next(workflow, subject, now);
-}
-
-/// Has a step done anew.
-fn anew(step: &mut Step) {
-    (step.status, step.started_at, step.finished_at, step.attempts, step.note) = (StepStatus::Pending, None, None, 0, None);
-    (step.until, step.answer, step.answered_wrongly) = (None, None, false);
 }
 
 /// Whether the runner has something to do.
@@ -512,11 +505,11 @@ fn expects(workflow: &Workflow, step: &Step) -> String {
     if let Some(pause) = &workflow.paused {
         return format!("an admin has it go on: {} paused it, {}", pause.by, pause.reason);
     }
-    let owner = match workflow.subject_kind {
-        SubjectKind::Withdrawal if step.name == StepName::TakeBack => "capital-calls",
-        SubjectKind::Allocation | SubjectKind::Withdrawal => "allocation-status",
-        SubjectKind::CapitalCall | SubjectKind::Refund | SubjectKind::BankDetails => "capital-calls",
-        SubjectKind::RuleChange => "workflow",
+    let decision = match workflow.subject_kind {
+        SubjectKind::Withdrawal if step.name == StepName::TakeBack => "the answer of capital-calls",
+        SubjectKind::Allocation | SubjectKind::Withdrawal => "the answer of allocation-status",
+        SubjectKind::CapitalCall | SubjectKind::Refund | SubjectKind::BankDetails => "the answer of capital-calls",
+        SubjectKind::RuleChange => "the change of rules is decided",
     };
     match (step.name, step.until, &step.program) {
         (StepName::Approve, ..) if workflow.subject_kind == SubjectKind::RuleChange => "votes of others on the change of rules".into(),
@@ -528,93 +521,8 @@ fn expects(workflow: &Workflow, step: &Step) -> String {
         }
         (StepName::Wait | StepName::PutInForce, Some(until), _) => format!("it is {}", until.to_rfc3339_opts(SecondsFormat::Secs, true)),
         (StepName::Ask | StepName::Undo, _, Some(program)) => format!("the answer of the program {program}"),
-        _ => format!("the answer of {owner}"),
+        _ => decision.into(),
     }
-}
-
-/// Refuses whom may not have a workflow do something: whoever made the request may cancel it, and admins may do everything.
-///
-/// # Errors
-/// `fund_out_of_scope`, `invalid_text`, `not_your_request`, `forbidden`.
-pub fn check_steering(workflow: &Workflow, actor: &Actor, action: WorkflowAction, reason: &str) -> Result<(), Rejection> {
-    actor.check_fund(workflow.fund_id)?;
-    check_text("reason", reason, COMMENT_CHARACTERS_MAX)?;
-    if actor.roles.iter().any(|role| role == "admin") {
-        return Ok(());
-    }
-    match action {
-        WorkflowAction::Cancel if actor.user == workflow.requested_by => Ok(()),
-        WorkflowAction::Cancel => Err(Reason::NotYourRequest.with(format!("{} asked for workflow {}", workflow.requested_by, workflow.id))),
-        _ => Err(Reason::Forbidden.with(format!("to {} a workflow needs the role admin", chassis::row::name(&action)))),
-    }
-}
-
-/// Has a workflow do something. Whether the votes on it do not count any more.
-///
-/// # Errors
-/// `workflow_not_steerable`, `workflow_paused`.
-pub fn steer(workflow: &mut Workflow, action: WorkflowAction, from_step: Option<u8>, pause: Pause) -> Result<bool, Rejection> {
-    let refuse = |why: &str| Err(Reason::WorkflowNotSteerable.with(why));
-    if has_ended(workflow) {
-        return refuse("it has ended");
-    }
-    if from_step.is_some() && action != WorkflowAction::Retry {
-        return refuse("from_step is for retry");
-    }
-    match action {
-        WorkflowAction::Pause if workflow.paused.is_some() => return refuse("it is paused already"),
-        WorkflowAction::Pause if is_giving_back(workflow) => return refuse("what was done is being given up"),
-        WorkflowAction::Pause => workflow.paused = Some(pause),
-        WorkflowAction::Resume if workflow.paused.is_none() => return refuse("it is not paused"),
-        WorkflowAction::Resume => go_on(workflow),
-        WorkflowAction::Cancel => {
-            if is_giving_back(workflow) {
-                return refuse("what was done is being given up already");
-            }
-            let decides = decisive(workflow.subject_kind);
-            if workflow.steps.iter().any(|step| step.name == decides && (step.attempts > 0 || step.status == StepStatus::Done)) {
-                return refuse("its subject is being decided, or is decided");
-            }
-            go_on(workflow);
-            refuse_step(workflow, Reason::Withdrawn.with(format!("cancelled by {}: {}", pause.by, pause.reason)), pause.at);
-            return Ok(true);
-        }
-        WorkflowAction::Retry => retry(workflow, from_step)?,
-    }
-    derive(workflow);
-    Ok(false)
-}
-
-fn go_on(workflow: &mut Workflow) {
-    workflow.paused = None;
-    workflow.stuck = false;
-}
-
-/// Has the step that is next, or one before it, done anew at once with those after it.
-fn retry(workflow: &mut Workflow, from_step: Option<u8>) -> Result<(), Rejection> {
-    let refuse = |why: String| Err(Reason::WorkflowNotSteerable.with(why));
-    let Some(present) = workflow.steps.iter().position(|step| step.status.is_open()) else { return refuse("it has ended".into()) };
-    let from = from_step.map_or(present, |number| usize::from(number).saturating_sub(1));
-    let Some(again) = workflow.steps.get(from..=present) else {
-        return refuse(format!("it is at step {}; a later one cannot be done anew", present + 1));
-    };
-    if let Some(step) = again.iter().find(|step| step.name == StepName::Validate || step.name == StepName::Approve) {
-        return refuse(format!("the step {} is not done anew: change the request, or cancel it", step.name.as_str()));
-    }
-    if from < present && again.iter().any(|step| !matches!(step.name, StepName::Ask | StepName::Wait)) {
-        return refuse("what was decided, or is being decided, stays".into());
-    }
-    for step in &mut workflow.steps[from..=present] {
-        // it may have been sent: what follows from that still holds, as that it cannot be cancelled, or is to be given up
-        let attempts = step.attempts.min(1);
-        anew(step);
-        step.attempts = attempts;
-    }
-    go_on(workflow);
-    if !is_giving_back(workflow) {
-        workflow.error = None;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

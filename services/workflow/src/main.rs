@@ -27,7 +27,7 @@ pub struct WorkflowService;
 fn main() -> ExitCode {
     let card = Card {
         name: "workflow",
-        description: "carries allocations, capital calls and refunds through their steps, approvals and rules",
+        description: "carries requests through their steps and approvals, and keeps the rules",
         migrations: Some(sqlx::migrate!("../../migrations/workflow")),
     };
     chassis::service(WorkflowService, card)

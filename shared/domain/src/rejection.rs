@@ -140,6 +140,7 @@ pub enum Reason {
     RuleChangeDiffers,
     RuleChangeDecided,
     RulesReplaced,
+    EarlierRulesFirst,
     ApprovalDecided,
     ApprovalDenied,
     ApprovalExpired,
@@ -375,12 +376,17 @@ impl Reason {
             R::NotYourTurn => {
                 (409, "not this role's turn", "wait until those who come first have voted, or ask somebody of the role named")
             }
-            R::RulesNeedApproval => {
-                (409, "rules need approval", "propose the change, POST /rules/{scope}/changes, and have somebody else approve it")
-            }
+            R::RulesNeedApproval => (
+                409,
+                "rules need approval",
+                "propose the change, POST /rules/{scope}/changes, and have it simulated; the votes and steps that it needs follow",
+            ),
             R::RuleChangeNotReady => (409, "change of rules not ready", "mend what it names as its problems, then have it simulated"),
             R::RuleChangeDiffers => (409, "another change of rules", "look at the change again, and vote on what it says now"),
             R::RuleChangeDecided => (409, "change of rules decided", "look at the change; propose another one if the rules must change"),
+            R::EarlierRulesFirst => {
+                (503, "earlier rules first", "nothing: it is put in force after those that are due before it, or once theirs is withdrawn")
+            }
             R::RulesReplaced => {
                 (409, "rules replaced meanwhile", "edit the change against the version in force now, and have it approved again")
             }

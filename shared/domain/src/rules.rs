@@ -421,7 +421,8 @@ impl RuleLayer {
         let full = built_in().with(&self);
         let programs = full.programs.clone().unwrap_or_default();
         let predicates = full.predicates.clone().unwrap_or_default();
-        for (kind, field, steps) in full.steps() {
+        // those of a change of rules do not depend on a fund: see RuleBook::of_firm
+        for (kind, field, steps) in full.steps().into_iter().filter(|(kind, ..)| *kind != SubjectKind::RuleChange) {
             steps::check_asked(field, kind, steps.unwrap_or_default(), &programs, &predicates)?;
         }
         let rules = Rules {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ::domain::messages::workflow::{
-    DecideRuleChange, RuleChange, RuleChangeStatus, StepName, SubjectKind, Vote, VoteDecision, VoteOnRules,
+    DecideRuleChange, RuleChange, RuleChangeStatus, StepName, SubjectKind, Vote, VoteDecision, VoteOnRules, Workflow,
 };
 use ::domain::rejection::check_text;
 use ::domain::rules::{RuleLayer, RuleScope, Rules};
@@ -96,10 +96,10 @@ pub fn first_draft(id: Uuid, scope: &RuleScope, proposed_by: &str, now: DateTime
     }
 }
 
-/// Whether a change says this already, against this version.
+/// Whether a change says this already, against this version, and is on its way: one that has been sent back is looked at anew.
 pub fn says(change: &RuleChange, written: &Written, replaces: i64) -> bool {
     let same = change.rules == written.rules && change.comment == written.comment && change.active_from == written.active_from;
-    same && change.replaces == replaces
+    same && change.replaces == replaces && change.workflow_id.is_some()
 }
 
 /// Writes a change anew: what it says, against which version, and what is wrong with it. Votes and simulation were of something else.
@@ -216,6 +216,13 @@ pub fn done_by_people(change: &RuleChange) -> BTreeMap<StepName, String> {
     [(StepName::Simulate, simulated), (StepName::Approve, approved)].into_iter().filter_map(|(step, note)| Some((step, note?))).collect()
 }
 
+/// The programs that the rules ask about changes of rules, and that the workflow of a change did not ask.
+pub fn programs_not_asked(rules: &Rules, workflow: &Workflow) -> Vec<String> {
+    let asked = |name: &&String| workflow.steps.iter().any(|step| step.program.as_ref() == Some(*name));
+    let programs = rules.steps(SubjectKind::RuleChange).iter().filter_map(|step| step.program.as_ref());
+    programs.filter(|name| !asked(name)).map(|name| format!("the rules ask the program {name} about changes of rules now")).collect()
+}
+
 /// A step that changes of rules go through besides those that every change has.
 pub fn further_step(rules: &Rules) -> Option<&'static str> {
     let steps = rules.steps(SubjectKind::RuleChange).iter().map(|step| step.step);
@@ -310,6 +317,8 @@ mod tests {
         assert_eq!(cast(&mut change, "cid", Deny), Err(Reason::RuleChangeDecided));
         // whoever edits it is an author from then on, and what was voted is void
         let hash = change.content_hash.clone();
+        assert!(!says(&change, &written(5), 0), "it has no workflow: it was sent back, or is older than they are");
+        change.workflow_id = Some(Uuid::from_u128(7));
         assert!(says(&change, &written(5), 0) && !says(&change, &written(5), 1) && !says(&change, &written(6), 0));
         write_anew(&mut change, written(6), 0, 2, vec![], "max");
         assert_eq!((change.status, change.votes.len(), change.content_hash == hash), (Validated, 0, false));
@@ -349,6 +358,31 @@ mod tests {
             let ended = RuleChange { status: rule_change_status(&ended), ..ended };
             assert_eq!((decide(&ended, 7, None), decide(&ended, 7, Some("no"))), (put, Ok(false)), "{:?}", ended.status);
         }
+    }
+
+    #[test]
+    fn what_the_rules_have_come_to_ask_must_have_been_asked() {
+        let rules: RuleLayer = serde_json::from_value(serde_json::json!({
+            "rule_change_steps": [
+                {"step": "validate"}, {"step": "simulate"}, {"step": "ask", "program": "counsel"}, {"step": "approve"}, {"step": "put_in_force"},
+                {"step": "ask", "program": "archive"},
+            ],
+            "programs": {
+                "counsel": {"timeout_seconds": 1, "attempts": 1, "when_absent": "refuse"},
+                "archive": {"timeout_seconds": 1, "attempts": 1, "when_absent": "go_on", "advisory": true},
+            },
+        }))
+        .unwrap();
+        rules.check().unwrap();
+        let rules = rules.complete().unwrap();
+        assert_eq!(further_step(&rules), Some("ask"));
+        let usual = RuleLayer::default().complete().unwrap();
+        assert_eq!(further_step(&usual), None);
+        let mut workflow = super::super::tests::workflow(SubjectKind::RuleChange);
+        let missing = programs_not_asked(&rules, &workflow);
+        assert!(missing.len() == 2 && missing[0].contains("counsel") && missing[1].contains("archive"), "{missing:?}");
+        workflow.steps = super::super::first_steps(SubjectKind::RuleChange, &rules, DateTime::UNIX_EPOCH);
+        assert_eq!((programs_not_asked(&rules, &workflow), programs_not_asked(&usual, &workflow)), (vec![], vec![]));
     }
 
     #[test]

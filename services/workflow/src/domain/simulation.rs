@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use ::domain::messages::workflow::{Difference, Simulation, SubjectKind, Verdict};
 use ::domain::rules::concentration::limit;
 use ::domain::rules::{ApprovalTier, Concentration, RuleBook, Rules};
-use ::domain::{Reason, Rejection};
+use ::domain::{Currency, Reason, Rejection};
 use chrono::{DateTime, Datelike, Duration, Utc};
 use uuid::Uuid;
 
@@ -34,6 +34,8 @@ pub struct PastRequest {
     pub requested_by: String,
     /// When it was asked for.
     pub asked_at: DateTime<Utc>,
+    /// Currency of its amount.
+    pub currency: Currency,
     /// What the workflow kept of it.
     pub subject: Subject,
     /// Allocations of its deal that came before it, and did not fail.
@@ -138,16 +140,14 @@ pub fn simulate(
             },
         };
         *count += 1;
-        if let Some(currency) = request.subject.currency
-            && simulation.differences.len() < DIFFERENCES_MAX
-        {
+        if simulation.differences.len() < DIFFERENCES_MAX {
             simulation.differences.push(Difference {
                 subject_kind: request.kind,
                 subject_id: request.subject_id,
                 fund_id: request.fund_id,
                 asked_at: request.asked_at,
                 amount: request.subject.amount,
-                currency,
+                currency: request.currency,
                 before: now,
                 after: then,
             });
@@ -183,6 +183,7 @@ mod tests {
             fund_id: Uuid::from_u128(1),
             requested_by: "mia".into(),
             asked_at: DateTime::UNIX_EPOCH,
+            currency: "USD".parse().unwrap(),
             subject,
             of_deal_before,
         }

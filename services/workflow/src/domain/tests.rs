@@ -1,12 +1,12 @@
-use ::domain::Scope;
 use ::domain::messages::workflow::{
-    Approval, ApprovalDeadline, ApprovalStatus, CastVote, Delegation, DelegationStatus, VoteDecision, WhenOverdue,
+    Approval, ApprovalDeadline, ApprovalStatus, CastVote, Delegation, DelegationStatus, Pause, VoteDecision, WhenOverdue, WorkflowAction,
 };
 use ::domain::rules::{ApprovalGroup, ApprovalTier, RuleLayer};
+use ::domain::{Actor, Scope};
 
 use super::*;
 
-fn workflow(kind: SubjectKind) -> Workflow {
+pub fn workflow(kind: SubjectKind) -> Workflow {
     let mut workflow = Workflow {
         id: Uuid::from_u128(1),
         version: 1,

@@ -17,13 +17,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::rules::{Rulebook, above_environment, simulate};
-use super::{Request, begin, first_rules, first_state, publish, step_on};
+use super::{Request, begin, first_state, publish, step_on};
 use crate::domain::{self, Subject, Written};
 use crate::{WorkflowService, store};
 
 impl Handle<ProposeRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<ProposeRules>) -> Result<Answers<RuleChange>, Fault> {
-        let rulebook = Rulebook::lock(tx).await?;
+        let rulebook = Rulebook::lock(tx, &[]).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let ProposeRules { scope, rules, comment, active_from } = body.clone();
@@ -38,7 +38,7 @@ impl Handle<ProposeRules> for WorkflowService {
 
 impl Handle<RollBackRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<RollBackRules>) -> Result<Answers<RuleChange>, Fault> {
-        let rulebook = Rulebook::lock(tx).await?;
+        let rulebook = Rulebook::lock(tx, &[]).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let RollBackRules { comment, active_from, to_version, .. } = body.clone();
@@ -119,21 +119,31 @@ impl Rulebook {
         change: &mut RuleChange,
         how: RuleChangeChange,
     ) -> Result<(), Fault> {
-        if change.workflow_id.is_none() && change.problems.is_empty() {
-            change.workflow_id = Some(ids::derived(&format!("workflow of version {}", change.version), change.id));
+        let end = domain::end_of_rule_change(change);
+        if change.workflow_id.is_none() && change.problems.is_empty() && end.is_none() {
+            // another content has another one, also when the database was set back
+            let name = format!("workflow of version {} {}", change.version, change.content_hash);
+            change.workflow_id = Some(ids::derived(&name, change.id));
         }
         tx.emit(context, change, how)?;
         store::save_rule_change(tx, change).await?;
-        match (change.workflow_id, domain::end_of_rule_change(change)) {
+        match (change.workflow_id, end) {
             (Some(id), Some(why)) => give_up(tx, context, id, why).await,
-            (Some(id), None) => carry_on(tx, context, (&self.book, scope), change, id).await,
+            (Some(id), None) => carry_on(tx, context, (self, scope), change, id).await,
             (None, _) => Ok(()),
         }
     }
 
     /// Puts an approved change in force; one that does not fit any more goes back to those who wrote it.
-    async fn activate(&mut self, tx: &mut Tx, context: &Context, scope: &RuleScope, change: &mut RuleChange) -> Result<(), Fault> {
-        let mut problems = self.book.contradictions(scope, &change.rules);
+    async fn activate(
+        &mut self,
+        tx: &mut Tx,
+        context: &Context,
+        scope: &RuleScope,
+        change: &mut RuleChange,
+        mut problems: Vec<String>,
+    ) -> Result<(), Fault> {
+        problems.extend(self.book.contradictions(scope, &change.rules));
         if self.book.version(scope) != change.replaces {
             problems.insert(0, self.replaced(scope, change).detail);
         }
@@ -178,11 +188,14 @@ impl Rulebook {
             }
             None if store::is_another_first(tx, &change).await? => {
                 // it is tried again in a moment
-                return Ok(Err(Reason::ServiceUnavailable.with("a change whose time came earlier is put in force first")));
+                return Ok(Err(Reason::EarlierRulesFirst.with(format!("change {} waits for one whose time came earlier", change.id))));
             }
             None => {
                 let scope: RuleScope = change.scope.parse().map_err(|rejection: Rejection| Fault::Fatal(rejection.to_string()))?;
-                self.activate(tx, context, &scope, &mut change).await?;
+                let workflow = store::find(tx, body.workflow_id).await?;
+                let rules = self.of_firm()?;
+                let not_asked = workflow.map(|workflow| domain::programs_not_asked(&rules, &workflow)).unwrap_or_default();
+                self.activate(tx, context, &scope, &mut change, not_asked).await?;
             }
         }
         store::save_rule_change(tx, &change).await?;
@@ -197,7 +210,7 @@ impl Rulebook {
 
 impl Handle<EditRuleChange> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<EditRuleChange>) -> Result<Answers<RuleChange>, Fault> {
-        let rulebook = Rulebook::lock(tx).await?;
+        let rulebook = Rulebook::lock(tx, &batch.ids(|body| body.rule_change_id)).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let EditRuleChange { rule_change_id, rules, comment, active_from } = body.clone();
@@ -227,7 +240,7 @@ impl Handle<EditRuleChange> for WorkflowService {
 
 impl Handle<SimulateRuleChange> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<SimulateRuleChange>) -> Result<Answers<RuleChange>, Fault> {
-        let rulebook = Rulebook::lock(tx).await?;
+        let rulebook = Rulebook::lock(tx, &batch.ids(|body| body.rule_change_id)).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let may = lock_open(tx, context, body.rule_change_id).await?;
@@ -252,7 +265,7 @@ impl Handle<SimulateRuleChange> for WorkflowService {
 
 impl Handle<VoteOnRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<VoteOnRules>) -> Result<Answers<RuleChange>, Fault> {
-        let rulebook = Rulebook::lock(tx).await?;
+        let rulebook = Rulebook::lock(tx, &batch.ids(|body| body.rule_change_id)).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let now = tx.now();
@@ -277,7 +290,7 @@ impl Handle<VoteOnRules> for WorkflowService {
 
 impl Handle<WithdrawRuleChange> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<WithdrawRuleChange>) -> Result<Answers<RuleChange>, Fault> {
-        let rulebook = Rulebook::lock(tx).await?;
+        let rulebook = Rulebook::lock(tx, &batch.ids(|body| body.rule_change_id)).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             answers.push(match lock_open(tx, context, body.rule_change_id).await? {
@@ -295,7 +308,7 @@ impl Handle<WithdrawRuleChange> for WorkflowService {
 
 impl Handle<DecideRuleChange> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<DecideRuleChange>) -> Result<Answers<RuleChange>, Fault> {
-        let mut rulebook = Rulebook::lock(tx).await?;
+        let mut rulebook = Rulebook::lock(tx, &[]).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             answers.push(match store::lock_rule_change(tx, body.rule_change_id).await? {
@@ -311,16 +324,15 @@ impl Handle<DecideRuleChange> for WorkflowService {
 async fn carry_on(
     tx: &mut Tx,
     context: &Context,
-    (book, scope): (&RuleBook, &RuleScope),
+    (rulebook, scope): (&Rulebook, &RuleScope),
     change: &RuleChange,
     id: Uuid,
 ) -> Result<(), Fault> {
     let done = domain::done_by_people(change);
     let Some(mut instance) = store::lock(tx, &[id]).await?.remove(&id) else {
-        let request = request(change, scope, id, done);
-        // rules that contradict each other can still be mended
-        let rules = book.of_firm().or_else(|_| first_rules())?;
-        let instance = first_state(tx, context, &request, &(Ok(rules), book.used("", Uuid::nil())))?;
+        let request = request(tx, change, scope, id, done);
+        let used = rulebook.book.used("", Uuid::nil());
+        let instance = first_state(tx, context, &request, &(Ok(rulebook.of_firm()?), used))?;
         return begin(tx, &[context], &[instance]).await;
     };
     let mut has_waited = false;
@@ -335,7 +347,7 @@ async fn carry_on(
     step_on(tx, &mut [instance], |_| context.clone()).await
 }
 
-fn request(change: &RuleChange, scope: &RuleScope, workflow_id: Uuid, noted: BTreeMap<StepName, String>) -> Request {
+fn request(tx: &Tx, change: &RuleChange, scope: &RuleScope, workflow_id: Uuid, noted: BTreeMap<StepName, String>) -> Request {
     let (fund_type, fund_id) = above_environment(scope, None);
     let RuleChange { scope, rules, replaces, active_from, .. } = change;
     Request {
@@ -344,7 +356,8 @@ fn request(change: &RuleChange, scope: &RuleScope, workflow_id: Uuid, noted: BTr
         subject_id: change.id,
         fund_id: fund_id.unwrap_or_default(),
         requested_by: change.proposed_by.clone(),
-        created_at: change.created_at,
+        // when it was found to be without contradictions
+        created_at: tx.now(),
         subject: Subject {
             details: Some(json!({"scope": scope, "rules": rules, "replaces": replaces, "active_from": active_from})),
             active_from: *active_from,

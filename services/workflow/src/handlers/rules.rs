@@ -17,7 +17,7 @@ use chassis::{Answer, Answers, Batch, Context, Fault, Handle, Sent, Show, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::hash;
+use super::{first_rules, hash};
 use crate::domain;
 use crate::{WorkflowService, store};
 
@@ -28,15 +28,22 @@ pub struct Rulebook {
 }
 
 impl Rulebook {
-    /// Keeps others from deciding about rules until the transaction ends.
-    pub async fn lock(tx: &mut Tx) -> Result<Rulebook, Fault> {
+    /// Keeps others from deciding about rules until the transaction ends, and from the workflows of these changes: who locks workflows one
+    /// by one may wait in a circle.
+    pub async fn lock(tx: &mut Tx, changes: &[Uuid]) -> Result<Rulebook, Fault> {
         store::lock_rules(tx).await?;
+        store::lock_workflows_of_rules(tx, changes).await?;
         let mut book = (*tx.rules()).clone();
         for rules in store::newest_rules(tx).await? {
             let scope = rules.scope.parse().map_err(|rejection: Rejection| Fault::Fatal(rejection.to_string()))?;
             book.put(scope, rules.version, rules.rules);
         }
         Ok(Rulebook { book })
+    }
+
+    /// The rules by which rules are changed. Those that contradict each other can still be mended: by the steps that every firm begins with.
+    pub fn of_firm(&self) -> Result<Rules, Fault> {
+        self.book.of_firm().or_else(|_| first_rules())
     }
 
     /// Writes the next version of a scope's layer.
@@ -66,10 +73,11 @@ impl Rulebook {
 
 impl Handle<PutRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<PutRules>) -> Result<Answers<RuleSet>, Fault> {
-        let mut rulebook = Rulebook::lock(tx).await?;
+        let mut rulebook = Rulebook::lock(tx, &[]).await?;
+        let further_step = domain::further_step(&rulebook.of_firm()?);
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
-            answers.push(match check_put(&rulebook.book, context, body) {
+            answers.push(match check_put(&rulebook.book, context, body, further_step) {
                 Ok(scope) => Ok(rulebook.put(tx, context, &scope, &body.rules, (&context.actor.user, None)).await?),
                 Err(rejection) => Err(rejection),
             });
@@ -79,13 +87,13 @@ impl Handle<PutRules> for WorkflowService {
 }
 
 /// Refuses a layer that cannot be meant, that contradicts others, or that somebody else must approve.
-fn check_put(book: &RuleBook, context: &Context, command: &PutRules) -> Result<RuleScope, Rejection> {
+fn check_put(book: &RuleBook, context: &Context, command: &PutRules, further_step: Option<&str>) -> Result<RuleScope, Rejection> {
     let scope = domain::scope_of(&command.scope, &context.actor)?;
     match book.votes_for(&scope) {
         0 => {}
         votes => return Err(Reason::RulesNeedApproval.with(format!("a change of {scope} needs {votes} other people"))),
     }
-    if let Some(step) = domain::further_step(&book.of_firm()?) {
+    if let Some(step) = further_step {
         return Err(Reason::RulesNeedApproval.with(format!("a change of rules goes through the step {step}, too")));
     }
     match book.contradictions(&scope, &command.rules) {

@@ -131,12 +131,19 @@ fn run(kind: SubjectKind, rules: &Rules, faulty: usize, fault: Fault) -> (Instan
             fault => fault,
         };
         match name {
+            // what people do to a change of rules, its owner has done already
+            StepName::Approve if fault == Fault::Refused && kind == SubjectKind::RuleChange => {
+                assert!(domain::withdraw(&mut instance.workflow, Reason::ApprovalDenied.with("denied"), now));
+                world.holds = false;
+            }
             StepName::Approve if fault == Fault::Refused => {
                 domain::refuse_step(&mut instance.workflow, Reason::ApprovalDenied.with("denied"), now);
             }
-            StepName::Approve | StepName::Wait | StepName::Confirm | StepName::Simulate => {
-                domain::finish_step(&mut instance.workflow, StepStatus::Done, None, now)
+            StepName::Approve | StepName::Simulate if kind == SubjectKind::RuleChange => {
+                assert!(domain::note(&mut instance.workflow, &mut instance.subject, name, "done".into(), now));
             }
+            StepName::Confirm => assert!(domain::note(&mut instance.workflow, &mut instance.subject, name, "done".into(), now)),
+            StepName::Approve | StepName::Wait => domain::finish_step(&mut instance.workflow, StepStatus::Done, None, now),
             _ => {
                 (step.status, step.attempts) = (StepStatus::Running, step.attempts + 1);
                 let outcome = world.outcome(name, program.as_deref(), undo, fault);
@@ -164,7 +171,8 @@ fn check_end(instance: &Instance, world: &World, fault: Fault, holds: bool) {
             assert!(workflow.steps.iter().all(|step| !step.name.is_compensation()));
         }
         WorkflowStatus::Failed => {
-            let gave_back = workflow.steps.iter().any(|step| step.name == StepName::GiveBack && step.status == StepStatus::Done);
+            let done = |step: &&Step| step.name == StepName::GiveBack && matches!(step.status, StepStatus::Done | StepStatus::Skipped);
+            let gave_back = workflow.steps.iter().any(|step| done(&step));
             assert!(!world.holds && !world.is_decided && gave_back, "{workflow:?} {world:?}");
             assert!(world.asked.is_empty() || fault == Fault::RefusedAndDeaf, "who agreed was told: {world:?} {workflow:?}");
             assert!(workflow.error.is_some() && (!holds || fault != Fault::None && fault != Fault::AnswerLost), "{workflow:?}");
@@ -187,7 +195,7 @@ proptest::proptest! {
     fn an_error_at_each_step_of_each_definition_ends_right(
         kind in proptest::sample::select(vec![SubjectKind::Allocation, SubjectKind::CapitalCall, SubjectKind::Refund, SubjectKind::Withdrawal, SubjectKind::BankDetails, SubjectKind::RuleChange]),
         before in proptest::collection::vec((0_usize..4, 2_u16..5, 0_usize..3, proptest::bool::ANY, proptest::bool::ANY), 0..5),
-        approve_at in 0_usize..6, after in 0_usize..3, needs_votes: bool,
+        approve_at in 0_usize..6, simulate_at in 0_usize..6, after in 0_usize..3, needs_votes: bool,
     ) {
         let mut layer = RuleLayer::default();
         let (mut steps, mut programs, mut predicates) = (vec![], BTreeMap::new(), BTreeMap::new());
@@ -221,7 +229,8 @@ proptest::proptest! {
             steps.insert(approve_at.min(steps.len()), step(StepName::Confirm, None, None));
         }
         if kind == SubjectKind::RuleChange {
-            steps.insert(approve_at.min(steps.len() - 1), step(StepName::Simulate, None, None));
+            let approve = steps.iter().position(|step| step.step == StepName::Approve).unwrap();
+            steps.insert(simulate_at.min(approve), step(StepName::Simulate, None, None));
         }
         steps.insert(0, step(StepName::Validate, None, None));
         steps.push(step(::domain::rules::decisive(kind), None, None));

@@ -9,7 +9,7 @@ use sqlx::types::Json;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
-use crate::domain::PastRequest;
+use crate::domain::{PastRequest, Subject};
 
 fn rule_set(row: &PgRow) -> Result<RuleSet, Error> {
     let scope: String = row.try_get("scope")?;
@@ -29,6 +29,18 @@ fn rule_set(row: &PgRow) -> Result<RuleSet, Error> {
 /// Keeps others from deciding about rules until this transaction ends.
 pub async fn lock_rules(tx: &mut Tx) -> Result<(), Fault> {
     sqlx::query("select pg_advisory_xact_lock(hashtextextended('rules', 0))").execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Locks the workflows of changes of rules, whose own are not given to others meanwhile: the lock on rules is held.
+pub async fn lock_workflows_of_rules(tx: &mut Tx, changes: &[Uuid]) -> Result<(), Fault> {
+    sqlx::query(
+        "select from workflows where id in (select (change ->> 'workflow_id')::uuid from rule_changes where id = any($1))
+         order by id for no key update",
+    )
+    .bind(changes)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 
@@ -189,13 +201,16 @@ pub async fn past_requests(
     .bind(fund_id)
     .bind(limit)
     .try_map(|row: PgRow| {
+        let subject: Subject = row.json("subject")?;
+        let currency = subject.currency.ok_or_else(|| Error::Decode("a request for money has a currency".into()))?;
         Ok(PastRequest {
             kind: row.named("subject_kind")?,
             subject_id: row.try_get("subject_id")?,
             fund_id: row.try_get("fund_id")?,
             requested_by: row.try_get("requested_by")?,
             asked_at: row.try_get("created_at")?,
-            subject: row.json("subject")?,
+            currency,
+            subject,
             of_deal_before: row.try_get("of_deal_before")?,
         })
     })

@@ -69,8 +69,14 @@ async fn of_changes_that_are_due_the_one_whose_time_came_first_is_first() {
     second.status = RuleChangeStatus::Active;
     save_rule_change(&mut tx, second).await.unwrap();
     assert!(!is_another_first(&mut tx, third).await.unwrap());
-    // one whose time has come, and whose workflow has not heard of it yet
+    // one whose workflow is at a question
     in_time.workflow.paused = None;
+    let step = domain::next_step(&mut in_time.workflow).unwrap();
+    (step.name, step.program) = (StepName::Ask, Some("counsel".into()));
+    domain::derive(&mut in_time.workflow);
+    save(&mut tx, &[in_time]).await.unwrap();
+    assert!(!is_another_first(&mut tx, third).await.unwrap());
+    // one whose time has come, and whose workflow has not heard of it yet
     let step = domain::next_step(&mut in_time.workflow).unwrap();
     (step.name, step.status, step.until) = (StepName::PutInForce, StepStatus::Waiting, first.active_from);
     domain::derive(&mut in_time.workflow);

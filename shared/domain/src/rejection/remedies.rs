@@ -150,7 +150,8 @@ impl Reason {
             | R::UnknownRuleVersion
             | R::RuleChangeNotReady
             | R::RuleChangeDecided
-            | R::RulesReplaced => (&["admin"], "/rules"),
+            | R::RulesReplaced
+            | R::EarlierRulesFirst => (&["admin"], "/rules"),
             // votes on changes of rules
             R::RulesNeedApproval | R::RuleChangeDiffers => (&["admin", "committee"], "/rules"),
             // the system

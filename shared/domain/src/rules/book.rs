@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{RuleLayer, Rules, Transition, built_in, built_in_environment};
+use super::{RuleLayer, Rules, Transition, built_in, built_in_environment, steps};
+use crate::messages::workflow::SubjectKind;
 use crate::rejection::{Reason, Rejection};
 
 /// Most contradictions that are named; who mends the first ones sees the rest.
@@ -136,21 +137,26 @@ impl RuleBook {
     /// # Errors
     /// `invalid_rules` where layers contradict each other.
     pub fn of_firm(&self) -> Result<Rules, Rejection> {
-        self.merged(None, None).complete()
+        let rules = self.merged(None, None).complete()?;
+        let Rules { rule_change_steps, programs, predicates, .. } = &rules;
+        steps::check_asked("rule_change_steps", SubjectKind::RuleChange, rule_change_steps, programs, predicates)?;
+        Ok(rules)
     }
 
     /// How many people, besides those who wrote it, must approve a change of a scope's layer. Of a fund's, whose type is not known here,
-    /// as many as the strictest type asks for: a layer does not lower what those below it ask for.
+    /// as many as the strictest type asks for: a layer does not lower what those below it ask for. An environment does: it says what the
+    /// firm asks for in it.
     pub fn votes_for(&self, scope: &RuleScope) -> u16 {
         let votes = |fund_type, fund_id| self.merged(fund_type, fund_id).rule_votes.unwrap_or_default();
-        match scope {
-            RuleScope::Global | RuleScope::Environment(_) => votes(None, None),
+        let of_scope = match scope {
+            RuleScope::Global | RuleScope::Environment(_) => 0,
             RuleScope::FundType(name) => votes(Some(name), None),
             RuleScope::Fund(id) => {
                 let of_types = self.fund_types().map(|name| votes(Some(name), None)).max();
                 votes(None, Some(*id)).max(of_types.unwrap_or_default())
             }
-        }
+        };
+        of_scope.max(votes(None, None))
     }
 
     /// The layers up to the given fund type and fund, the lowest first, with whose they are and their versions.
@@ -235,7 +241,11 @@ impl RuleBook {
         }
         let combined = funds.iter().flat_map(|fund_id| types.iter().map(move |fund_type| (*fund_type, *fund_id)));
         for (fund_type, fund_id) in combined {
-            if let Err(rejection) = book.merged(fund_type, fund_id).complete() {
+            let rules = match (fund_type, fund_id) {
+                (None, None) => book.of_firm(),
+                _ => book.merged(fund_type, fund_id).complete(),
+            };
+            if let Err(rejection) = rules {
                 let of_fund = fund_id.map(|id| format!(" for fund {id}")).unwrap_or_default();
                 let of_type = fund_type.map(|name| format!(" of type {name}")).unwrap_or_default();
                 contradictions.push(format!("{}{of_fund}{of_type}", rejection.detail));

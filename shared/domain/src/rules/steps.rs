@@ -118,6 +118,12 @@ pub(super) fn check(field: &str, kind: SubjectKind, steps: &[StepDefinition]) ->
     if kind == SubjectKind::RuleChange && place(StepName::Simulate).is_none_or(|simulate| simulate > approve) {
         return refuse("the step simulate is missing, or stands after approve: who votes sees what would have changed".into());
     }
+    let waits: u32 = steps.iter().filter_map(|step| step.hours).map(u32::from).sum();
+    if kind == SubjectKind::RuleChange && waits > u32::from(WAIT_HOURS_MAX) {
+        return refuse(format!(
+            "they wait for {waits} hours, and so would the change that mends them; at most {WAIT_HOURS_MAX} are allowed"
+        ));
+    }
     if kind == SubjectKind::Withdrawal && place(StepName::Reduce) != Some(decides + 1) {
         return refuse("reduce does not follow take_back".into());
     }
@@ -215,6 +221,9 @@ pub(super) fn check_asked(
         let Some(name) = &step.program else { continue };
         match programs.get(name) {
             None => return refuse(format!("the program {name} is not registered in programs")),
+            Some(StepProgram { answer: Some(_), advisory: false, .. }) if kind == SubjectKind::RuleChange => {
+                return refuse(format!("{name} has a schema for its answers: one that nothing fits would keep everybody from mending it"));
+            }
             Some(program) if is_decided && !(program.advisory && program.when_absent == WhenAbsent::GoOn && !program.undo) => {
                 return refuse(format!(
                     "{name} is asked after {}, where nothing can be unwound: that needs advisory, when_absent go_on and no undo",

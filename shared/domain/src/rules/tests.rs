@@ -149,4 +149,57 @@ fn a_layer_does_not_lower_the_votes_that_those_below_it_ask_for() {
     book.put(fund.clone(), 2, votes(4));
     assert_eq!(book.votes_for(&fund), 4);
     assert_eq!(RuleBook::new("development").votes_for(&fund), 0);
+    // what all are asked for, whether its type has a layer or not
+    let mut book = RuleBook::new("production");
+    for scope in [&fund, &buyout] {
+        book.put(scope.clone(), 1, votes(0));
+        assert_eq!(book.votes_for(scope), 1);
+    }
+}
+
+fn of_rule_changes(steps: serde_json::Value, programs: serde_json::Value) -> RuleLayer {
+    serde_json::from_value(serde_json::json!({"rule_change_steps": steps, "programs": programs})).unwrap()
+}
+
+#[test]
+fn rules_can_always_be_changed_again() {
+    use serde_json::json;
+    let wait = |hours: u16| json!({"step": "wait", "hours": hours});
+    let with = |steps: &[serde_json::Value], programs| {
+        let [validate, simulate, approve, put] = ["validate", "simulate", "approve", "put_in_force"].map(|step| json!({"step": step}));
+        let mut all = vec![validate, simulate];
+        all.extend_from_slice(steps);
+        all.extend([approve, put]);
+        of_rule_changes(json!(all), programs)
+    };
+    let counsel = |more: serde_json::Value| {
+        let mut program = json!({"timeout_seconds": 1, "attempts": 1, "when_absent": "hold"});
+        program.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"counsel": program})
+    };
+    let ask = json!({"step": "ask", "program": "counsel"});
+    let book = RuleBook::new("staging");
+    let problems = |scope: &RuleScope, layer: &RuleLayer| book.contradictions(scope, layer).join("; ");
+    let nothing_fits = json!({"answer": {"type": "integer", "minimum": 5, "maximum": 4}});
+    for (layer, why) in [
+        (with(&[wait(2_000), wait(201)], json!({})), "they wait for 2201 hours"),
+        (with(&[json!({"step": "check", "predicate": "never"})], json!({})), "check is no step of such a workflow"),
+        (with(std::slice::from_ref(&ask), json!({})), "counsel is not registered"),
+        (with(std::slice::from_ref(&ask), counsel(nothing_fits)), "has a schema for its answers"),
+    ] {
+        let found = problems(&RuleScope::Global, &layer);
+        assert!(found.contains(why), "{found}");
+    }
+    let fine = with(&[ask, wait(2_000), wait(200)], counsel(json!({})));
+    let (fund, of_type) = (RuleScope::Fund(Uuid::from_u128(7)), RuleScope::FundType("buyout".into()));
+    for scope in [RuleScope::Global, RuleScope::Environment("staging".into())] {
+        assert_eq!(problems(&scope, &fine), "");
+    }
+    for scope in [&fund, &of_type] {
+        assert!(problems(scope, &fine).contains("put them in global"), "{scope}");
+    }
+    // a fund that registers programs of its own need not know those
+    let mut book = RuleBook::new("staging");
+    book.put(fund, 1, RuleLayer { programs: Some(Default::default()), ..RuleLayer::default() });
+    assert_eq!(book.contradictions(&RuleScope::Global, &fine), [""; 0]);
 }

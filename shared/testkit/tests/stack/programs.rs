@@ -13,14 +13,16 @@ use uuid::Uuid;
 use crate::office::{Fund, Office, deal, id, items, publish_deal};
 use crate::python::python;
 
-pub const GOOD: u8 = 0;
+const GOOD: u8 = 0;
 const HANGS: u8 = 1;
 const LIES: u8 = 2;
 const ANSWERS_TWICE: u8 = 3;
 pub const REFUSES: u8 = 4;
 const NO_JSON: u8 = 5;
-/// It takes its time to agree: until it is told to do something else.
-pub const THINKS: u8 = 10;
+/// It agrees, and gives no data.
+pub const AGREES: u8 = 10;
+/// So it does, too, once it is told to do something else.
+pub const THINKS: u8 = 11;
 /// A zero character, which Postgres does not keep.
 const ZERO: u8 = 9;
 /// What it does depends on the workflow: each thing one time in eight, and else it agrees.
@@ -45,6 +47,7 @@ impl Program {
         let (mode, client) = (behaves.clone(), connection.clone());
         let asked = tokio::spawn(async move {
             let agreed = || json!({"decision": "agreed", "note": "seen", "data": {"score": 7}}).to_string();
+            let plainly = || json!({"decision": "agreed", "note": "seen"}).to_string();
             let refused = || json!({"decision": "refused", "note": "on a list"}).to_string();
             while let Some(question) = questions.next().await {
                 let body: Value = serde_json::from_slice(&question.payload).unwrap();
@@ -65,8 +68,9 @@ impl Program {
                     NO_JSON => (vec!["no json".into()], question.reply),
                     THINKS => {
                         testkit::wait::until(Duration::from_secs(8), || async { mode.load(Ordering::Relaxed) != THINKS }).await;
-                        (vec![agreed()], question.reply)
+                        (vec![plainly()], question.reply)
                     }
+                    AGREES => (vec![plainly()], question.reply),
                     ZERO => (vec!["{\"decision\": \"agreed\", \"data\": {\"score\": 1, \"\\u0000\": 1}}".into()], question.reply),
                     _ => (vec![agreed()], question.reply),
                 };
@@ -99,7 +103,7 @@ impl Drop for Program {
     }
 }
 
-pub fn score() -> Value {
+fn score() -> Value {
     json!({"type": "object", "required": ["score"], "properties": {"score": {"type": "integer"}}, "additionalProperties": false})
 }
 

@@ -1,6 +1,6 @@
 //! Requests on their way through their steps: where they are, what they wait for, and what may be done about them.
 
-use ::domain::messages::workflow::{GetWorkflow, ListWorkflows, Step, StepStatus, Workflow, WorkflowStatus};
+use ::domain::messages::workflow::{GetWorkflow, ListWorkflows, Step, StepStatus, SubjectKind, Workflow, WorkflowStatus};
 use axum::extract::Query as Parameters;
 
 use super::forms::{Field, form};
@@ -73,7 +73,7 @@ pub async fn one(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: Uri
         let fields = [Field::choice("action", "Action", &actions), Field::text("reason", "Why")];
         let body = html! {
             h1 { (title(&workflow.subject_kind)) " " (status(&workflow.status)) }
-            p { a href="/workflows" { "All workflows" } " " a href={ "/funds/" (workflow.fund_id) } { "The fund" } }
+            p { a href="/workflows" { "All workflows" } " " @if !workflow.fund_id.is_nil() { a href={ "/funds/" (workflow.fund_id) } { "The fund" } } " " (subject(&workflow)) }
             @if let Some(error) = &workflow.error {
                 (told(error))
             }
@@ -94,6 +94,19 @@ pub async fn one(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: Uri
     };
     let page = page.await;
     visit.end(page).await
+}
+
+/// The way to what it is about, where that has a page of its own.
+fn subject(workflow: &Workflow) -> Markup {
+    html! {
+        @match workflow.subject_kind {
+            SubjectKind::CapitalCall => a href={ "/capital-calls/" (workflow.subject_id) } { "The capital call" },
+            SubjectKind::Refund => a href="/refunds" { "Refunds" },
+            SubjectKind::BankDetails => a href="/bank-details" { "Bank details" },
+            SubjectKind::RuleChange => a href={ "/rule-changes/" (workflow.subject_id) } { "The change of rules" },
+            SubjectKind::Allocation | SubjectKind::Withdrawal => {},
+        }
+    }
 }
 
 fn row(number: usize, step: &Step) -> Markup {
