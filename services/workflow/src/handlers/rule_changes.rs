@@ -84,8 +84,11 @@ fn write(context: &Context, book: &RuleBook, scope: &RuleScope, change: &mut Rul
     domain::write_anew(change, written, book.version(scope), book.votes_for(scope), problems, &context.actor.user);
 }
 
-/// A change that is open, locked, and its scope; or why the actor may not touch it.
-async fn lock_open(tx: &mut Tx, context: &Context, id: Uuid) -> Result<Result<(RuleChange, RuleScope), Rejection>, Fault> {
+/// A change that has moved on, or shall, and its scope; or why it may not.
+type Moved = Result<(RuleChange, RuleScope), Rejection>;
+
+/// A change that is open, locked; or why the actor may not touch it.
+async fn lock_open(tx: &mut Tx, context: &Context, id: Uuid) -> Result<Moved, Fault> {
     let Some(change) = store::lock_rule_change(tx, id).await? else {
         return Ok(Err(Reason::UnknownRuleChange.with(format!("change {id}"))));
     };
@@ -94,20 +97,24 @@ async fn lock_open(tx: &mut Tx, context: &Context, id: Uuid) -> Result<Result<(R
 }
 
 impl Rulebook {
-    /// Saves a change that has moved on, and has its workflow move on.
+    /// Saves a change that has moved on, where it has, and has its workflow move on.
     async fn save_moved(
         &self,
         tx: &mut Tx,
         context: &Context,
-        scope: &RuleScope,
-        change: &mut RuleChange,
+        moved: Moved,
         how: RuleChangeChange,
-    ) -> Result<(), Fault> {
+    ) -> Result<Result<RuleChange, Rejection>, Fault> {
+        let (mut change, scope) = match moved {
+            Ok(moved) => moved,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
         change.version += 1;
         // rules that have asked for more people since it was written are obeyed
-        change.votes_needed = change.votes_needed.max(self.book.votes_for(scope));
-        change.status = domain::rule_change_status(change);
-        self.save(tx, context, scope, change, how).await
+        change.votes_needed = change.votes_needed.max(self.book.votes_for(&scope));
+        change.status = domain::rule_change_status(&change);
+        self.save(tx, context, &scope, &mut change, how).await?;
+        Ok(Ok(change))
     }
 
     /// Saves a change, and has its workflow begin or move on.
@@ -226,8 +233,7 @@ impl Handle<EditRuleChange> for WorkflowService {
                             give_up(tx, context, before, why).await?;
                         }
                         write(context, &rulebook.book, &scope, &mut change, written);
-                        rulebook.save_moved(tx, context, &scope, &mut change, RuleChangeChange::Edited).await?;
-                        Ok(change)
+                        rulebook.save_moved(tx, context, Ok((change, scope)), RuleChangeChange::Edited).await?
                     }
                     Err(rejection) => Err(rejection),
                 },
@@ -251,13 +257,7 @@ impl Handle<SimulateRuleChange> for WorkflowService {
                 }
                 Err(rejection) => Err(rejection),
             };
-            answers.push(match simulated {
-                Ok((mut change, scope)) => {
-                    rulebook.save_moved(tx, context, &scope, &mut change, RuleChangeChange::Simulated).await?;
-                    Ok(change)
-                }
-                Err(rejection) => Err(rejection),
-            });
+            answers.push(rulebook.save_moved(tx, context, simulated, RuleChangeChange::Simulated).await?);
         }
         Ok(answers)
     }
@@ -276,13 +276,7 @@ impl Handle<VoteOnRules> for WorkflowService {
                 change.votes.push(domain::vote_on_rules(&change, &context.actor, body, now)?);
                 Ok((change, scope))
             });
-            answers.push(match voted {
-                Ok((mut change, scope)) => {
-                    rulebook.save_moved(tx, context, &scope, &mut change, RuleChangeChange::Voted).await?;
-                    Ok(change)
-                }
-                Err(rejection) => Err(rejection),
-            });
+            answers.push(rulebook.save_moved(tx, context, voted, RuleChangeChange::Voted).await?);
         }
         Ok(answers)
     }
@@ -293,14 +287,10 @@ impl Handle<WithdrawRuleChange> for WorkflowService {
         let rulebook = Rulebook::lock(tx, &batch.ids(|body| body.rule_change_id)).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
-            answers.push(match lock_open(tx, context, body.rule_change_id).await? {
-                Ok((mut change, scope)) => {
-                    change.withdrawn_by = Some(context.actor.user.clone());
-                    rulebook.save_moved(tx, context, &scope, &mut change, RuleChangeChange::Withdrawn).await?;
-                    Ok(change)
-                }
-                Err(rejection) => Err(rejection),
-            });
+            let withdrawn_by = Some(context.actor.user.clone());
+            let may = lock_open(tx, context, body.rule_change_id).await?;
+            let withdrawn = may.map(|(change, scope)| (RuleChange { withdrawn_by, ..change }, scope));
+            answers.push(rulebook.save_moved(tx, context, withdrawn, RuleChangeChange::Withdrawn).await?);
         }
         Ok(answers)
     }
