@@ -88,6 +88,8 @@ struct Tables {
     reversals: HashMap<Uuid, String>,
     calls: HashMap<String, Vec<(Uuid, Uuid)>>,
     allocations: HashMap<Uuid, Vec<(Uuid, Uuid, String)>>,
+    withdrawals: HashMap<String, Vec<Uuid>>,
+    rules: HashMap<String, Vec<Uuid>>,
     votes: HashMap<(Uuid, String), usize>,
     names: HashMap<String, Vec<Uuid>>,
     commitments: HashMap<Uuid, Vec<(Uuid, Uuid, String)>>,
@@ -108,6 +110,8 @@ impl Tables {
             reversals: HashMap::new(),
             calls: HashMap::new(),
             allocations: HashMap::new(),
+            withdrawals: HashMap::new(),
+            rules: HashMap::new(),
             votes: HashMap::new(),
             names: HashMap::new(),
             commitments: HashMap::new(),
@@ -131,10 +135,24 @@ impl Tables {
         for row in sqlx::query(calls).fetch_all(database).await? {
             tables.calls.entry(row.try_get("cents")?).or_default().push((row.try_get("id")?, row.try_get("fund_id")?));
         }
-        let allocations = "select deal_id, id, fund_id, (amount * 100)::bigint::text as cents from allocation_status.allocations";
+        // one that was taken back has been more
+        let allocations =
+            "select deal_id, id, fund_id, (greatest(amount, asked) * 100)::bigint::text as cents from allocation_status.allocations
+             left join (select aggregate_id as id, max((body::jsonb -> 'state' ->> 'amount')::numeric) as asked
+                        from allocation_status.event_log where aggregate = 'allocation' group by 1) as log using (id)";
         for row in sqlx::query(allocations).fetch_all(database).await? {
             let found = (row.try_get("id")?, row.try_get("fund_id")?, row.try_get("cents")?);
             tables.allocations.entry(row.try_get("deal_id")?).or_default().push(found);
+        }
+        let withdrawals = "select distinct state -> 'withdrawal' ->> 'reason' as reason, state -> 'withdrawal' ->> 'workflow_id', aggregate_id
+             from (select aggregate_id, body::jsonb -> 'state' as state from allocation_status.event_log where aggregate = 'allocation') as log
+             where state -> 'withdrawal' ->> 'reason' is not null";
+        for row in sqlx::query(withdrawals).fetch_all(database).await? {
+            tables.withdrawals.entry(row.try_get("reason")?).or_default().push(row.try_get("aggregate_id")?);
+        }
+        let rules = "select change ->> 'comment' as comment, id from workflow.rule_changes";
+        for row in sqlx::query(rules).fetch_all(database).await? {
+            tables.rules.entry(row.try_get("comment")?).or_default().push(row.try_get("id")?);
         }
         let votes = "select id, vote->>'user' as member from workflow.approvals cross join jsonb_array_elements(votes) as vote";
         for row in sqlx::query(votes).fetch_all(database).await? {
@@ -205,6 +223,10 @@ impl Tables {
                 let found = self.allocations.get(deal).into_iter().flatten();
                 found.map(|(id, of, amount)| effect(*id, of == fund && *amount == cents.to_string())).collect()
             }
+            Operation::Withdraw { allocation, reason } => {
+                self.withdrawals.get(reason).into_iter().flatten().map(|id| effect(*id, id == allocation)).collect()
+            }
+            Operation::Rules { comment } => self.rules.get(comment).into_iter().flatten().map(|id| effect(*id, true)).collect(),
             Operation::Vote { approval, member } => {
                 let times = self.votes.get(&(*approval, member.clone())).copied().unwrap_or_default();
                 (0..times).map(|_| effect(*approval, true)).collect()

@@ -111,7 +111,7 @@ impl Person {
         Attempt { answer, replayed: reply.replayed }
     }
 
-    /// Sends what no operation of the journal is, before the first fault.
+    /// Sends once what no operation of the journal is.
     pub async fn send(&self, path: &str, body: Value) -> Option<Value> {
         let client = self.client(0);
         let reply = client.send("POST", path, Some(&Uuid::new_v4().to_string()), Some(body.to_string().into_bytes())).await.ok()?;

@@ -20,6 +20,10 @@ pub enum Operation {
     Call { fund: Uuid, allocation: Uuid, cents: i64 },
     /// An allocation, by its deal; cents.
     Allocate { deal: Uuid, fund: Uuid, cents: i64 },
+    /// An allocation that is taken back, by its reason.
+    Withdraw { allocation: Uuid, reason: String },
+    /// A change of rules, by its comment.
+    Rules { comment: String },
     /// A vote, by its approval and member.
     Vote { approval: Uuid, member: String },
     /// A fund, by its name.
@@ -44,8 +48,8 @@ impl Operation {
     /// The service that decides it.
     pub fn owner(&self) -> &'static str {
         match self {
-            Operation::Fund { .. } | Operation::Allocate { .. } => "allocation-status",
-            Operation::Vote { .. } => "workflow",
+            Operation::Fund { .. } | Operation::Allocate { .. } | Operation::Withdraw { .. } => "allocation-status",
+            Operation::Vote { .. } | Operation::Rules { .. } => "workflow",
             _ => "capital-calls",
         }
     }

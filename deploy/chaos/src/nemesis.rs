@@ -27,6 +27,8 @@ const SET_BACK_HOLD: u64 = 6_000;
 const ROUNDS: usize = 6;
 /// Everything has come together within this time after the last fault, or is reported.
 const CONVERGE_WITHIN: Duration = Duration::from_secs(300);
+/// What has not come together after this time is told, for whoever watches.
+const TELL_AFTER: Duration = Duration::from_secs(30);
 /// A fault that others hid, because nobody used what it struck meanwhile, strikes alone so often again.
 const STRIKES_AGAIN: usize = 3;
 /// Pause between two looks.
@@ -186,12 +188,18 @@ impl Run {
         self.tell("everything is healed and silent");
         let since = Instant::now();
         let mut left = vec!["nothing was looked at".to_owned()];
+        let mut told = String::new();
         while !left.is_empty() && since.elapsed() < CONVERGE_WITHIN {
             left = self.left().await.unwrap_or_else(|why| vec![why]);
             if left.is_empty() {
                 left = self.apart().await.map_or_else(|why| vec![why], |findings| findings.told);
             }
             if !left.is_empty() {
+                let text = left.join("; ");
+                if since.elapsed() > TELL_AFTER && text != told {
+                    self.tell(&format!("left: {text}"));
+                    told = text;
+                }
                 tokio::time::sleep(LOOK).await;
             }
         }

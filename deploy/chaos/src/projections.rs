@@ -114,7 +114,9 @@ const STATES: [(&str, &str, &str, &str); 23] = [
         "allocation_status",
         "allocation",
         "fund_metrics.allocations",
-        "(row.epoch, row.version) = (newest.epoch, newest.version) and row.amount = (state->>'amount')::numeric",
+        // what is taken back or denied holds nothing
+        "(row.epoch, row.version) = (newest.epoch, newest.version)
+         and row.amount = case when state->>'decision' in ('pending_approval', 'active') then (state->>'amount')::numeric else 0 end",
     ),
     (
         "capital_calls",
@@ -183,6 +185,18 @@ fn sums() -> Vec<(String, Means, String)> {
                   as allocation on allocation.fund_id = fund.id
              where allocated <> coalesce(amount, 0) or allocated > size"
                 .into(),
+        ),
+        sum(
+            "what is approved of rules is in force once, and workflows of rules end",
+            "select (select count(*) from workflow.rule_changes where status = 'approved')
+                  + (select count(*) from workflow.rule_changes as change
+                     where (status = 'active') <> ((select count(*) from workflow.rule_sets where rule_change_id = change.id) = 1))
+                  + (select count(*) from workflow.workflows where subject_kind = 'rule_change' and status = 'running')"
+                .into(),
+        ),
+        sum(
+            "no more is called for an allocation than it is",
+            "select count(*) from allocation_status.allocations where called > amount and decision in ('pending_approval', 'active')".into(),
         ),
         sum(
             "an allocation is called and paid its parts of the lines",

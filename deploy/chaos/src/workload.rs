@@ -1,5 +1,5 @@
-//! The money workload: funds, commitments, later closings, deals, allocations, votes, calls, payments one by one and in batches, receipts,
-//! bank statements, reversals, refunds.
+//! The money workload: funds, commitments, later closings, deals, allocations and what is taken back of them, votes, changes of rules,
+//! calls, payments one by one and in batches, receipts, bank statements, reversals, refunds.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -144,6 +144,7 @@ impl Workload {
         self.refund(&mut chance, Manner::Doubled).await;
         self.pay(&mut chance, Manner::Doubled).await;
         self.pay_wrongly(&mut chance, Manner::Careful).await;
+        self.change_rules(Manner::Doubled).await;
         Ok(())
     }
 
@@ -182,7 +183,9 @@ impl Workload {
         };
         let Some(fund) = self.known(|known| chance.choice(&known.funds).cloned()) else { return };
         match chance.u8(0..100) {
-            0..49 => self.pay(chance, manner).await,
+            0..46 => self.pay(chance, manner).await,
+            46..48 => self.withdraw(chance, manner).await,
+            48 => self.change_rules(manner).await,
             49..53 => self.receive(chance, manner).await,
             53..56 => self.import(chance, manner).await,
             56..58 => self.refund(chance, manner).await,
@@ -387,6 +390,32 @@ impl Workload {
         let path = format!("/allocations/{allocation}");
         let active = |body: &Value| body["decision"] == "active";
         look_for(&self.people.analyst, &path, PATIENCE, active).await.map(|_| allocation)
+    }
+
+    /// Takes an allocation back, as far as it is not called; the fund keeps another to call for.
+    async fn withdraw(&self, chance: &mut fastrand::Rng, manner: Manner) {
+        let taken = self.known(|known| {
+            let place = chance.usize(0..known.funds.len().max(1));
+            let fund = known.funds.get(place)?.id;
+            let is_one_of_many = known.funds.iter().filter(|other| other.id == fund).count() > 1;
+            is_one_of_many.then(|| known.funds.swap_remove(place))
+        });
+        let Some(Fund { allocation, .. }) = taken else { return };
+        let reason = format!("w-{}", self.next());
+        let body = json!({"reason": reason});
+        let operation = Operation::Withdraw { allocation, reason };
+        let asked = Asked { operation, path: format!("/allocations/{allocation}/withdraw"), body, id: "allocation_id" };
+        self.people.manager.ask(manner, asked).await;
+    }
+
+    /// Proposes rules for a type of fund that nobody has, and has them simulated: they come into force, or others were first.
+    async fn change_rules(&self, manner: Manner) {
+        let number = self.next();
+        let comment = format!("c-{number}");
+        let body = json!({"rules": {"grace_days": number.unsigned_abs() % 30}, "comment": comment});
+        let asked = Asked { operation: Operation::Rules { comment }, path: "/rules/fund-type:chaos/changes".into(), body, id: "id" };
+        let Some(made) = self.people.admin.ask(manner, asked).await else { return };
+        self.people.admin.send(&format!("/rule-changes/{}/simulate", made["id"].as_str().unwrap_or_default()), json!({})).await;
     }
 
     /// Tells of a deal as the deal system does: until the broker has it and our copy is there.
