@@ -79,7 +79,7 @@ pub trait Follow<A: Aggregate>: Send + Sync + 'static {
 /// Reads one message; what cannot be read is refused with the reason.
 pub(crate) fn read<A: Aggregate>(headers: Option<&HeaderMap>, payload: &[u8]) -> Result<Seen<A>, String> {
     let event: Event<A, A::Change> = serde_json::from_slice(payload).map_err(|error| format!("body: {error}"))?;
-    event.state.check().map_err(|rejection| rejection.to_string())?;
+    event.state.check().and_then(|()| event.state.check_change(&event.change)).map_err(|rejection| rejection.to_string())?;
     let epoch = match get(headers, "ce-epoch") {
         None => 1,
         Some(epoch) => epoch.parse().map_err(|_| format!("header ce-epoch {epoch:?} is not a number"))?,

@@ -30,6 +30,10 @@ pub trait Aggregate: Wire {
     fn check(&self) -> Result<(), Rejection> {
         Ok(())
     }
+    /// Refuses a change that its state does not show; the message is parked.
+    fn check_change(&self, _: &Self::Change) -> Result<(), Rejection> {
+        Ok(())
+    }
     /// Id of the aggregate.
     fn id(&self) -> Uuid;
     /// Version of the state, from 1, without gaps.

@@ -485,6 +485,22 @@ impl Reason {
         )
     }
 
+    /// Whether the refusal rests on what the rules of the fund allow.
+    pub const fn is_by_rules(self) -> bool {
+        matches!(
+            self,
+            Reason::AmountBelowMinimum
+                | Reason::AmountAboveMaximum
+                | Reason::TooManyAllocations
+                | Reason::DealConcentration
+                | Reason::SectorConcentration
+                | Reason::InvestorTypeConcentration
+                | Reason::NoticeTooShort
+                | Reason::PaymentMethodNotAllowed
+                | Reason::TransitionClosed
+        )
+    }
+
     /// Whether the answer may be kept under the idempotency key. What was not found or could not
     /// be served now may be there when the caller asks again.
     pub const fn is_final(self) -> bool {

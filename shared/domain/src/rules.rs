@@ -333,6 +333,12 @@ impl RuleLayer {
         }
         if let Some(percent) = self.deal_percent_max {
             interest::check_rate("deal_percent_max", percent)?;
+            if percent.0.is_zero() {
+                return refuse("deal_percent_max is zero: nothing could be allocated".into());
+            }
+        }
+        if self.payment_methods.as_ref().is_some_and(Vec::is_empty) {
+            return refuse("payment_methods is empty: nothing could be paid".into());
         }
         for (field, percents) in
             [("sector_percents_max", &self.sector_percents_max), ("investor_type_percents_max", &self.investor_type_percents_max)]

@@ -97,7 +97,7 @@ fn propose(
     let deal = deal.ok_or_else(|| unknown_deal(body.deal_id))?;
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
     let proposal = domain::Proposal { fund, deal, rules: &rules, of_deal, of_sector };
-    let amount = domain::propose(&proposal, body)?;
+    let amount = domain::propose(&proposal, body).map_err(|rejection| tx.rules().named(&fund.fund_type, fund.id, rejection))?;
     let used = tx.rules().used(&fund.fund_type, fund.id);
     let made = domain::Made { id: tx.new_id(), at: tx.now(), by: context.actor.user.clone(), rules: used };
     Ok(domain::allocation(&proposal, body, amount, made))

@@ -174,7 +174,7 @@ fn plan(tx: &Tx, call: &CapitalCall, amendment: &Amendment, firm: &Firm, issued:
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
     let today = today(tx, &fund)?;
     if content.due_on != call.due_on {
-        domain::check_notice(&fund, &rules, content, today)?;
+        domain::check_notice(&fund, &rules, content, today).map_err(|rejection| tx.rules().named(&fund.fund_type, fund.id, rejection))?;
     }
     let mut previews = split_anew(call, content, &fund, firm, issued)?;
     let mut moved = Vec::new();
@@ -193,7 +193,7 @@ fn plan(tx: &Tx, call: &CapitalCall, amendment: &Amendment, firm: &Firm, issued:
     }
     if !previews.is_empty() || moved.iter().any(|(_, change)| change.amount.is_positive()) {
         // what is called in addition is due like a call that is issued now
-        domain::check_notice(&fund, &rules, content, today)?;
+        domain::check_notice(&fund, &rules, content, today).map_err(|rejection| tx.rules().named(&fund.fund_type, fund.id, rejection))?;
     }
     if moved.is_empty() && previews.is_empty() {
         return Err(Reason::NothingAmended.with(format!("no line of capital call {} would change", call.id)));

@@ -112,7 +112,8 @@ pub fn written(fund: &FundCopy, mut content: CallContent, given: Option<Currency
 /// The lines that a call would have if it were issued today.
 pub fn planned(tx: &Tx, fund: &FundCopy, content: &CallContent, firm: &Firm) -> Result<Vec<LinePreview>, Rejection> {
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
-    domain::check_notice(fund, &rules, content, today(tx, fund)?)?;
+    domain::check_notice(fund, &rules, content, today(tx, fund)?)
+        .map_err(|rejection| tx.rules().named(&fund.fund_type, fund.id, rejection))?;
     firm.split(fund, content)
 }
 

@@ -216,7 +216,8 @@ impl Desk {
         let rules = self.rules.get(&line.fund_id).cloned().ok_or_else(|| Reason::UnknownFund.with(format!("fund {}", line.fund_id)))??;
         if !rules.payment_methods.contains(&body.method) {
             let method = chassis::row::name(&body.method);
-            return Err(Reason::PaymentMethodNotAllowed.with(format!("fund {} takes no payment by {method}", line.fund_id)));
+            let refused = Reason::PaymentMethodNotAllowed.with(format!("fund {} takes no payment by {method}", line.fund_id));
+            return Err(tx.rules().named(&line.fund_type, line.fund_id, refused));
         }
         let cash =
             Cash { value_on: Some(body.received_on), ..domain::pay(line, body.amount, body.currency, rules.short_payment_tolerance)? };

@@ -1,7 +1,9 @@
 //! A parallel run: files of the system that came before, what is made of their rows, and their figures beside ours.
 
+use std::collections::BTreeMap;
+
 use ::domain::messages::allocation_status::Allocation;
-use ::domain::messages::capital_calls::{CallLine, CapitalCall, Payment, PaymentMethod, Priority, PurposeKind};
+use ::domain::messages::capital_calls::{CallLine, CapitalCall, Payment, PaymentMethod, Priority, Purpose, PurposeKind};
 use ::domain::rejection::Problem;
 use ::domain::{Amount, Currency, Reason, Rejection};
 use chrono::NaiveDate;
@@ -170,13 +172,14 @@ pub fn read<T: DeserializeOwned>(kind: Kind, file: &[u8]) -> Result<Vec<Row<T>>,
         )));
     }
     let mut rows = Vec::new();
+    let mut lines = Lines { file, at: 0, line: 1 };
     for record in reader.records() {
         if rows.len() == ROWS_MAX {
             return Err(Reason::RequestTooLarge.with(format!("the file has more than {ROWS_MAX} rows")));
         }
         rows.push(match record {
             Ok(record) => {
-                let line = record.position().map_or(0, csv::Position::line);
+                let line = lines.of(record.position());
                 // an empty cell says nothing
                 let cells = header.iter().zip(record.iter()).filter(|(_, cell)| !cell.is_empty());
                 let cells: Map<String, Value> = cells.map(|(name, cell)| (name.to_owned(), cell.into())).collect();
@@ -184,7 +187,7 @@ pub fn read<T: DeserializeOwned>(kind: Kind, file: &[u8]) -> Result<Vec<Row<T>>,
                 Row { line, said: said.map_err(|error| malformed(format!("column {}: {}", error.path(), error.inner()))) }
             }
             Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
+                let line = lines.of(error.position());
                 Row { line, said: Err(malformed(error.to_string())) }
             }
         });
@@ -193,6 +196,30 @@ pub fn read<T: DeserializeOwned>(kind: Kind, file: &[u8]) -> Result<Vec<Row<T>>,
         return Err(malformed("the file has a header and no rows".into()));
     }
     Ok(rows)
+}
+
+/// Counts lines as an editor does, whatever ends them.
+struct Lines<'a> {
+    file: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line of a row's first character: the reader's place is before what ends the row above, and before empty lines.
+    fn of(&mut self, place: Option<&csv::Position>) -> u64 {
+        let begin = place.map_or(0, csv::Position::byte);
+        while let Some(byte) = self.file.get(self.at) {
+            let is_end = matches!(byte, b'\r' | b'\n');
+            if self.at as u64 >= begin && !is_end {
+                break;
+            }
+            let is_half = *byte == b'\r' && self.file.get(self.at + 1) == Some(&b'\n');
+            self.line += u64::from(is_end && !is_half);
+            self.at += 1;
+        }
+        self.line
+    }
 }
 
 /// What became of a row, or of a call.
@@ -229,18 +256,31 @@ pub struct Taken {
 
 impl Taken {
     /// A row that was taken in before.
-    pub fn there_already(line: u64, reference: &str, id: Uuid) -> Taken {
+    fn there_already(line: u64, reference: &str, id: Uuid) -> Taken {
         let outcome = Outcome::ThereAlready;
         Taken { line, reference: reference.to_owned(), outcome, id: Some(id), workflow_id: None, problem: None }
     }
 
-    /// A row that is taken in, or was there, or is not.
+    /// A row whose name is there already: as it is said, or as something else, which is refused.
+    pub fn found(line: u64, compared: Compared, otherwise: Reason) -> Taken {
+        let Compared { reference, standing, id, figures, .. } = compared;
+        match (standing, id) {
+            (Standing::Equal, Some(id)) => Taken::there_already(line, &reference, id),
+            _ => {
+                let differs = figures.iter().filter(|figure| !figure.equal).map(|figure| {
+                    let [theirs, ours] = [&figure.theirs, &figure.ours].map(|said| said.as_deref().unwrap_or("nothing"));
+                    format!("{} is {ours}, the file says {theirs}", figure.field)
+                });
+                let why = format!("{reference} is there otherwise: {}", differs.collect::<Vec<_>>().join("; "));
+                Taken::of(line, &reference, Err(otherwise.with(why)))
+            }
+        }
+    }
+
+    /// A row that is taken in, or is not.
     pub fn of(line: u64, reference: &str, became: Result<(Uuid, Option<Uuid>), Rejection>) -> Taken {
         let (outcome, ids, problem) = match became {
             Ok(ids) => (Outcome::Accepted, Some(ids), None),
-            Err(rejection) if matches!(rejection.reason, Reason::DuplicateAllocation | Reason::DuplicateCapitalCall) => {
-                (Outcome::ThereAlready, None, Some(rejection.into()))
-            }
             Err(rejection) => (Outcome::Refused, None, Some(rejection.into())),
         };
         Taken { line, reference: reference.to_owned(), outcome, id: ids.map(|ids| ids.0), workflow_id: ids.and_then(|ids| ids.1), problem }
@@ -341,6 +381,21 @@ impl Figures {
     fn text(self, field: &'static str, theirs: Option<&str>, ours: &str) -> Figures {
         self.add(field, theirs.map(str::to_owned), ours.to_owned(), theirs.is_some_and(|theirs| theirs.eq_ignore_ascii_case(ours)))
     }
+    /// What a call is for: the sum of each kind of purpose, inside the commitments and outside.
+    fn purposes(self, theirs: &[TheirPurpose], ours: &[Purpose]) -> Figures {
+        let mut sums: BTreeMap<String, [Amount; 2]> = BTreeMap::new();
+        let mut add = |at: usize, kind: &PurposeKind, inside: bool, amount: Amount| {
+            let name = format!("{}{}", chassis::row::name(kind), if inside { "" } else { " outside the commitment" });
+            let sum = &mut sums.entry(name).or_default()[at];
+            *sum += amount;
+        };
+        theirs.iter().for_each(|theirs| add(0, &theirs.purpose, theirs.inside_commitment != Some(Flag::False), theirs.amount));
+        ours.iter().for_each(|ours| add(1, &ours.kind, ours.inside_commitment, ours.amount));
+        let text = |at: usize| sums.iter().map(|(name, both)| format!("{name} {}", both[at])).collect::<Vec<_>>().join(", ");
+        let equal = sums.values().all(|[theirs, ours]| theirs.decimal() == ours.decimal());
+        let (theirs, ours) = (text(0), text(1));
+        self.add("purposes", Some(theirs), ours, equal)
+    }
     fn compared(self, line: u64, reference: &str, id: Uuid) -> Compared {
         let standing = if self.0.iter().all(|figure| figure.equal) { Standing::Equal } else { Standing::Different };
         Compared { line: Some(line), reference: reference.to_owned(), standing, id: Some(id), figures: self.0, problem: None }
@@ -371,6 +426,7 @@ impl Compared {
         Figures::default()
             .amount("amount", Some(theirs.amount), ours.amount)
             .text("currency", theirs.currency.map(Currency::code), ours.currency.code())
+            .text("security_type", theirs.security_type.as_deref(), &ours.security_type)
             .amount("called", theirs.called, ours.called)
             .amount("paid", theirs.paid, ours.paid)
             .text("status", theirs.status.as_deref(), &ours.status)
@@ -386,6 +442,7 @@ impl Compared {
         let first = &theirs[0];
         Figures::default()
             .amount("amount", Some(theirs.iter().map(signed).sum()), ours.amount)
+            .purposes(theirs, &ours.purposes)
             .text("due_on", Some(&first.due_on.to_string()), &ours.due_on.to_string())
             .amount("paid", first.paid, ours.paid)
             .text("status", first.status.as_deref(), &chassis::row::name(&ours.status))
@@ -402,9 +459,11 @@ impl Compared {
             .compared(line, &format!("{} {}", theirs.call, theirs.investor), ours[0].id)
     }
 
-    /// A payment.
-    pub fn payment(line: u64, theirs: &TheirPayment, ours: &Payment) -> Compared {
+    /// A payment; whose it is there, by our ids where the names are known.
+    pub fn payment(line: u64, theirs: &TheirPayment, (fund, investor): (&str, &str), ours: &Payment) -> Compared {
         Figures::default()
+            .text("fund", Some(fund), &ours.fund_id.to_string())
+            .text("investor", Some(investor), &ours.investor_id.to_string())
             .amount("amount", Some(theirs.amount), ours.amount)
             .text("currency", theirs.currency.map(Currency::code), ours.currency.code())
             .text("received_on", Some(&theirs.received_on.to_string()), &ours.received_on.to_string())
@@ -495,6 +554,51 @@ mod tests {
         assert!(header("\u{0}\u{1}").contains("missing columns"));
         let long = format!("call,fund,investor,amount\n{}", "c,f,i,1\n".repeat(ROWS_MAX + 1));
         assert_eq!(read::<TheirLine>(Kind::Lines, long.as_bytes()).unwrap_err().reason, Reason::RequestTooLarge);
+    }
+
+    #[test]
+    fn lines_are_those_of_an_editor_whatever_ends_them() {
+        let file = "call,fund,investor,amount|c,f,i,1|||c,f,\"i|j\",2|c,f,i,x|c,f|";
+        for end in ["\n", "\r\n", "\r"] {
+            let rows = read::<TheirLine>(Kind::Lines, file.replace('|', end).as_bytes()).unwrap();
+            assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 5, 7, 8], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn purposes_are_compared_by_kind_and_what_is_there_otherwise_is_refused() {
+        let theirs = |purpose, amount: &str| TheirPurpose {
+            call: "7".into(),
+            fund: "F".into(),
+            due_on: NaiveDate::default(),
+            purpose,
+            deal_id: None,
+            amount: amount.parse().unwrap(),
+            inside_commitment: None,
+            priority: None,
+            paid: None,
+            status: None,
+        };
+        let ours = |kind, amount: &str, inside_commitment| Purpose {
+            kind,
+            allocation_id: None,
+            amount: amount.parse().unwrap(),
+            inside_commitment,
+        };
+        use PurposeKind::{Investment, ManagementFee};
+        let said = [theirs(Investment, "60"), theirs(ManagementFee, "30"), theirs(Investment, "40")];
+        for (purposes, equal) in [
+            (vec![ours(ManagementFee, "30.00", true), ours(Investment, "100.00", true)], true),
+            (vec![ours(ManagementFee, "100.00", true), ours(Investment, "30.00", true)], false),
+            (vec![ours(ManagementFee, "30.00", false), ours(Investment, "100.00", true)], false),
+            (vec![ours(Investment, "130.00", true)], false),
+        ] {
+            let compared = Figures::default().purposes(&said, &purposes).compared(2, "7", Uuid::nil());
+            assert_eq!(compared.standing == Standing::Equal, equal, "{compared:?}");
+            let taken = Taken::found(2, compared, Reason::DuplicateCapitalCall);
+            assert_eq!((taken.outcome == Outcome::ThereAlready, taken.id.is_some()), (equal, equal));
+            assert_eq!(taken.problem.map(|problem| problem.code), (!equal).then_some(Reason::DuplicateCapitalCall));
+        }
     }
 
     #[test]

@@ -340,12 +340,18 @@ impl<'a> Desk<'a> {
 
     async fn take_allocations(&mut self, rows: Vec<Row<TheirAllocation>>) -> Result<Vec<Taken>, Rejection> {
         let mut taken = Vec::with_capacity(rows.len());
-        let mut wanted: Vec<(u64, String, ProposeAllocation)> = Vec::new();
-        for row in rows {
-            let reference = row.said.as_ref().map(|theirs| theirs.deal_id.to_string()).unwrap_or_default();
-            match self.wanted_allocation(row.said).await {
-                Ok(allocation) => wanted.push((row.line, reference, allocation)),
-                Err(rejection) => taken.push(Taken::of(row.line, &reference, Err(rejection))),
+        let mut wanted: Vec<(u64, TheirAllocation, ProposeAllocation)> = Vec::new();
+        for Row { line, said } in rows {
+            let theirs = match said {
+                Ok(theirs) => theirs,
+                Err(rejection) => {
+                    taken.push(Taken::of(line, "", Err(rejection)));
+                    continue;
+                }
+            };
+            match self.wanted_allocation(&theirs).await {
+                Ok(allocation) => wanted.push((line, theirs, allocation)),
+                Err(rejection) => taken.push(Taken::of(line, &theirs.deal_id.to_string(), Err(rejection))),
             }
         }
         for part in wanted.chunks(TOGETHER) {
@@ -355,20 +361,32 @@ impl<'a> Desk<'a> {
                 Part::Accepted(accepted) => Ok((accepted.allocation_id, Some(accepted.workflow_id))),
                 Part::Refused { problem } => Err(Rejection::from(problem)),
             });
-            taken.extend(part.iter().zip(became).map(|((line, reference, _), became)| Taken::of(*line, reference, became)));
+            for ((line, theirs, allocation), became) in part.iter().zip(became) {
+                taken.push(match became {
+                    Err(rejection) if rejection.reason == Reason::DuplicateAllocation => {
+                        // what they say of its progress is for comparison
+                        let asked = TheirAllocation { called: None, paid: None, status: None, ..theirs.clone() };
+                        match self.allocation(allocation.fund_id, allocation.deal_id).await {
+                            Ok(ours) => Taken::found(*line, Compared::allocation(*line, &asked, &ours), rejection.reason),
+                            // tried out, it stands in the file before
+                            Err(_) => Taken::of(*line, &theirs.deal_id.to_string(), Err(rejection)),
+                        }
+                    }
+                    became => Taken::of(*line, &theirs.deal_id.to_string(), became),
+                });
+            }
         }
         Ok(taken)
     }
 
-    async fn wanted_allocation(&mut self, said: Result<TheirAllocation, Rejection>) -> Result<ProposeAllocation, Rejection> {
-        let theirs = said?;
+    async fn wanted_allocation(&mut self, theirs: &TheirAllocation) -> Result<ProposeAllocation, Rejection> {
         let missing = || Reason::MalformedRequest.with("column security_type: it is needed to take an allocation in");
         Ok(ProposeAllocation {
             deal_id: theirs.deal_id,
             fund_id: self.fund(&theirs.fund).await?,
             amount: theirs.amount,
             currency: theirs.currency,
-            security_type: theirs.security_type.ok_or_else(missing)?,
+            security_type: theirs.security_type.clone().ok_or_else(missing)?,
             details: None,
         })
     }
@@ -378,20 +396,31 @@ impl<'a> Desk<'a> {
         let mut wanted = Vec::with_capacity(calls.len());
         for (line, purposes) in calls {
             match self.wanted_call(&purposes).await {
-                Ok(command) => wanted.push((line, purposes[0].call.clone(), command)),
+                Ok(command) => wanted.push((line, purposes, command)),
                 Err(rejection) => taken.push(Taken::of(line, &purposes[0].call, Err(rejection))),
             }
         }
         for part in wanted.chunks(AT_ONCE) {
             let told: Vec<_> = part.iter().map(|(_, _, command)| self.tell(command)).collect();
-            for ((line, number, _), accepted) in part.iter().zip(join_all(told).await) {
+            for ((line, purposes, command), accepted) in part.iter().zip(join_all(told).await) {
                 if let Err(rejection) = &accepted
                     && rejection.reason.entry().0 >= 500
                 {
                     return Err(rejection.clone());
                 }
                 let became = accepted.map(|CapitalCallAccepted { capital_call_id, workflow_id }| (capital_call_id, Some(workflow_id)));
-                taken.push(Taken::of(*line, number, became));
+                let number = &purposes[0].call;
+                taken.push(match became {
+                    Err(rejection) if rejection.reason == Reason::DuplicateCapitalCall => {
+                        let mut asked = purposes.clone();
+                        (asked[0].paid, asked[0].status) = (None, None);
+                        match self.call(command.fund_id, number).await {
+                            Ok(ours) => Taken::found(*line, Compared::call(*line, &asked, &ours.call), rejection.reason),
+                            Err(_) => Taken::of(*line, number, Err(rejection)),
+                        }
+                    }
+                    became => Taken::of(*line, number, became),
+                });
             }
         }
         Ok(taken)
@@ -431,15 +460,24 @@ impl<'a> Desk<'a> {
         let mut taken = Vec::with_capacity(rows.len());
         let mut wanted: Vec<(u64, String, RecordPayment)> = Vec::new();
         let known = self.reported(source, &rows).await?;
-        for row in rows {
-            let number = row.said.as_ref().map(|theirs| theirs.payment.clone()).unwrap_or_default();
-            if let Some(payment) = known.get(&number) {
-                taken.push(Taken::there_already(row.line, &number, payment.id));
+        for Row { line, said } in rows {
+            let theirs = match said {
+                Ok(theirs) => theirs,
+                Err(rejection) => {
+                    taken.push(Taken::of(line, "", Err(rejection)));
+                    continue;
+                }
+            };
+            if let Some(payment) = known.get(&theirs.payment) {
+                let asked = TheirPayment { status: None, ..theirs };
+                let compared = self.compared_payment(line, &asked, payment).await;
+                taken.push(Taken::found(line, compared, Reason::ExternalReferenceReused));
                 continue;
             }
-            match self.wanted_payment(source, row.said).await {
-                Ok(payment) => wanted.push((row.line, number, payment)),
-                Err(rejection) => taken.push(Taken::of(row.line, &number, Err(rejection))),
+            let number = theirs.payment.clone();
+            match self.wanted_payment(source, theirs).await {
+                Ok(payment) => wanted.push((line, number, payment)),
+                Err(rejection) => taken.push(Taken::of(line, &number, Err(rejection))),
             }
         }
         for part in wanted.chunks(TOGETHER) {
@@ -454,8 +492,15 @@ impl<'a> Desk<'a> {
         Ok(taken)
     }
 
-    async fn wanted_payment(&mut self, source: &str, said: Result<TheirPayment, Rejection>) -> Result<RecordPayment, Rejection> {
-        let theirs = said?;
+    /// A payment of both beside each other, and whose it is.
+    async fn compared_payment(&mut self, line: u64, theirs: &TheirPayment, ours: &Payment) -> Compared {
+        let id = |found: Result<Uuid, Rejection>, name: &str| found.map_or_else(|_| name.to_owned(), |id| id.to_string());
+        let fund = id(self.fund(&theirs.fund).await, &theirs.fund);
+        let investor = id(self.investor(&theirs.investor).await, &theirs.investor);
+        Compared::payment(line, theirs, (&fund, &investor), ours)
+    }
+
+    async fn wanted_payment(&mut self, source: &str, theirs: TheirPayment) -> Result<RecordPayment, Rejection> {
         let fund_id = self.fund(&theirs.fund).await?;
         let investor_id = self.investor(&theirs.investor).await?;
         let call = self.call(fund_id, &theirs.call).await?;

@@ -14,8 +14,10 @@ use super::Subject;
 
 /// Most requests that are looked at: a large firm's year, answered within seconds.
 pub const PAST_REQUESTS_MAX: i64 = 20_000;
-/// Most differences that are shown: a change that keeps them stays a small event.
-const DIFFERENCES_MAX: usize = 25;
+/// Most differences that a change keeps: it stays a small event.
+pub const DIFFERENCES_KEPT: usize = 25;
+/// Most differences that are shown to whoever asks without a change.
+pub const DIFFERENCES_SHOWN: usize = 1_000;
 /// How far back is looked where nothing is said, and at most.
 const DAYS: i64 = 366;
 /// How far back anything may lie: no firm's record is older.
@@ -108,7 +110,7 @@ pub fn simulate(
     after: &RuleBook,
     requests: &[PastRequest],
     (from, until): (DateTime<Utc>, DateTime<Utc>),
-    at: DateTime<Utc>,
+    (at, shown): (DateTime<Utc>, usize),
 ) -> Simulation {
     let mut simulation = Simulation {
         from,
@@ -140,7 +142,7 @@ pub fn simulate(
             },
         };
         *count += 1;
-        if simulation.differences.len() < DIFFERENCES_MAX {
+        if simulation.differences.len() < shown {
             simulation.differences.push(Difference {
                 subject_kind: request.kind,
                 subject_id: request.subject_id,
@@ -217,12 +219,12 @@ mod tests {
             request(refund, 10, 0),              // none, one before
         ];
         let time = (DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH + Duration::days(1));
-        let found = simulate(&before, &after, &requests, time, DateTime::UNIX_EPOCH);
+        let found = simulate(&before, &after, &requests, time, (DateTime::UNIX_EPOCH, DIFFERENCES_KEPT));
         let counts = (found.looked_at, found.newly_refused, found.no_longer_refused, found.more_votes, found.fewer_votes);
         assert_eq!(counts, (10, 2, 1, 2, 2));
         assert_eq!(found.differences.len(), 7);
         assert_eq!(found.differences[0].after, Verdict::Refused { code: Reason::AmountBelowMinimum });
-        let none = simulate(&before, &before, &requests, time, DateTime::UNIX_EPOCH);
+        let none = simulate(&before, &before, &requests, time, (DateTime::UNIX_EPOCH, DIFFERENCES_KEPT));
         assert_eq!((none.looked_at, none.differences.len()), (10, 0));
     }
 

@@ -226,7 +226,7 @@ impl Handle<EditRuleChange> for WorkflowService {
             answers.push(match may {
                 // a request that is repeated voids no votes
                 Ok((change, scope)) if domain::says(&change, &written, rulebook.book.version(&scope)) => Ok(change),
-                Ok((mut change, scope)) => match written.check(tx.now()) {
+                Ok((mut change, scope)) => match check_not_paused(tx, &change).await?.and_then(|()| written.check(tx.now())) {
                     Ok(()) => {
                         if let Some(before) = change.workflow_id {
                             let why = Reason::Withdrawn.with(format!("{} has written the change anew", context.actor.user));
@@ -244,6 +244,18 @@ impl Handle<EditRuleChange> for WorkflowService {
     }
 }
 
+/// Refuses to write a change anew whose workflow somebody has stopped: the new one would run.
+async fn check_not_paused(tx: &mut Tx, change: &RuleChange) -> Result<Result<(), Rejection>, Fault> {
+    let workflow = match change.workflow_id {
+        Some(id) => store::find(tx, id).await?,
+        None => None,
+    };
+    Ok(match workflow.and_then(|workflow| workflow.paused) {
+        Some(pause) => Err(Reason::WorkflowPaused.with(format!("{} has paused change {}: {}", pause.by, change.id, pause.reason))),
+        None => Ok(()),
+    })
+}
+
 impl Handle<SimulateRuleChange> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<SimulateRuleChange>) -> Result<Answers<RuleChange>, Fault> {
         let rulebook = Rulebook::lock(tx, &batch.ids(|body| body.rule_change_id)).await?;
@@ -252,7 +264,7 @@ impl Handle<SimulateRuleChange> for WorkflowService {
             let may = lock_open(tx, context, body.rule_change_id).await?;
             let simulated = match may.and_then(|(change, scope)| domain::check_simulation(&change).map(|()| (change, scope))) {
                 Ok((change, scope)) => {
-                    let simulation = simulate(tx, &rulebook.book, &scope, &change.rules, None, None).await?;
+                    let simulation = simulate(tx, &rulebook.book, &scope, &change.rules, (None, None), domain::DIFFERENCES_KEPT).await?;
                     simulation.map(|simulation| (RuleChange { simulation: Some(simulation), ..change }, scope))
                 }
                 Err(rejection) => Err(rejection),

@@ -193,8 +193,8 @@ pub async fn simulate(
     book: &RuleBook,
     scope: &RuleScope,
     layer: &RuleLayer,
-    from: Option<DateTime<Utc>>,
-    until: Option<DateTime<Utc>>,
+    (from, until): (Option<DateTime<Utc>>, Option<DateTime<Utc>>),
+    shown: usize,
 ) -> Result<Result<Simulation, Rejection>, Fault> {
     let now = tx.now();
     let time = match domain::time_looked_at(from, until, now) {
@@ -213,7 +213,7 @@ pub async fn simulate(
         let why = format!("more than {} requests were made in this time", domain::PAST_REQUESTS_MAX);
         return Ok(Err(Reason::RequestTooLarge.with(why)));
     }
-    Ok(Ok(domain::simulate(&before, &after, &requests, time, now)))
+    Ok(Ok(domain::simulate(&before, &after, &requests, time, (now, shown))))
 }
 
 impl Show<SimulateRules> for WorkflowService {
@@ -224,6 +224,6 @@ impl Show<SimulateRules> for WorkflowService {
             return Err(Reason::InvalidRules.with(problems.join("; ")).into());
         }
         let book = tx.rules();
-        Ok(simulate(tx, &book, &scope, &query.rules, query.from, query.until).await??)
+        Ok(simulate(tx, &book, &scope, &query.rules, (query.from, query.until), domain::DIFFERENCES_SHOWN).await??)
     }
 }

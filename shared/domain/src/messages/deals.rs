@@ -124,6 +124,17 @@ impl Aggregate for Deal {
         let mut reasons = self.stage_replies.iter().filter_map(|reply| reply.reason.as_ref());
         reasons.try_for_each(|reason| check_text("stage_replies.reason", reason, 500))
     }
+    fn check_change(&self, change: &DealChange) -> Result<(), Rejection> {
+        // what becomes of its allocations goes by the stage: a deal that is said to be off and does not look so is for a person
+        match change {
+            DealChange::Withdrawn if !STAGES_CLOSED_TO_ALLOCATION.contains(&self.stage.as_str()) => {
+                let stages = STAGES_CLOSED_TO_ALLOCATION.join(", ");
+                Err(Reason::MalformedRequest
+                    .with(format!("the deal is said to be withdrawn, its stage is {}, not one of {stages}", self.stage)))
+            }
+            _ => Ok(()),
+        }
+    }
     fn id(&self) -> Uuid {
         self.id
     }

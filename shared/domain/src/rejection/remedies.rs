@@ -55,16 +55,13 @@ impl Reason {
             | R::NoCommitments
             | R::InvestorTypeConcentration => (&["admin"], "/"),
             // allocations
-            R::AmountBelowMinimum
-            | R::AmountAboveMaximum
-            | R::DealClosedToAllocation
-            | R::DuplicateAllocation
-            | R::TooManyAllocations
-            | R::OverCapacity
-            | R::AllocationNotPending
-            | R::AllocationNotActive
-            | R::DealConcentration
-            | R::SectorConcentration => (&["analyst", "fund_manager"], "/workflows"),
+            R::DealClosedToAllocation | R::DuplicateAllocation | R::OverCapacity | R::AllocationNotPending | R::AllocationNotActive => {
+                (&["analyst", "fund_manager"], "/workflows")
+            }
+            // and what the rules allow of them
+            R::AmountBelowMinimum | R::AmountAboveMaximum | R::TooManyAllocations | R::DealConcentration | R::SectorConcentration => {
+                (&["analyst", "fund_manager", "admin"], "/rules")
+            }
             // allocations in force, and what the deal system says of their deals
             R::AllocationNotWithdrawn | R::StageRequestUnanswered | R::StageRequestRefused => (&["fund_manager"], "/workflows"),
             // capital calls

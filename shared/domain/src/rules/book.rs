@@ -186,7 +186,7 @@ impl RuleBook {
     /// # Errors
     /// `transition_closed`, and `invalid_rules` where layers contradict each other.
     pub fn check_open(&self, fund_type: &str, fund_id: Uuid, transition: Transition) -> Result<(), Rejection> {
-        self.rules(fund_type, fund_id)?.check_open(transition)
+        self.rules(fund_type, fund_id)?.check_open(transition).map_err(|rejection| self.named(fund_type, fund_id, rejection))
     }
 
     /// From which layer each value of [`RuleBook::merged`] comes, by the name of the field.
@@ -213,6 +213,16 @@ impl RuleBook {
         }
         let text = serde_json::to_string(&merged).unwrap_or_default();
         RulesUsed { content_hash: hex::encode(Sha256::digest(text)), layers }
+    }
+
+    /// A refusal with the rules that it rests on, where it rests on rules: who is refused, and the record of it, can tell which they were.
+    pub fn named(&self, fund_type: &str, fund_id: Uuid, rejection: Rejection) -> Rejection {
+        if !rejection.reason.is_by_rules() {
+            return rejection;
+        }
+        let RulesUsed { content_hash, layers } = self.used(fund_type, fund_id);
+        let layers: Vec<String> = layers.iter().map(|origin| format!("{} {}", origin.scope, origin.version)).collect();
+        rejection.reason.with(format!("{}; by the rules {content_hash} of {}", rejection.detail, layers.join(", ")))
     }
 
     /// What would contradict itself if a scope had this layer: in the scope itself, and in those that stand above or below it; at most

@@ -38,6 +38,8 @@ fn rules_that_cannot_be_meant_are_refused() {
         r#"{"approval_tiers":[{"from_amount":"1","votes":0,"role":"committee"}]}"#,
         r#"{"approval_tiers":[{"from_amount":"1","votes":1,"role":"nobody"}]}"#,
         r#"{"reminder_days":[0]}"#,
+        r#"{"deal_percent_max":"0"}"#,
+        r#"{"payment_methods":[]}"#,
     ] {
         assert_eq!(serde_json::from_str::<RuleLayer>(bad).unwrap().check().unwrap_err().reason, Reason::InvalidRules, "{bad}");
     }
@@ -159,6 +161,17 @@ fn a_layer_does_not_lower_the_votes_that_those_below_it_ask_for() {
 
 fn of_rule_changes(steps: serde_json::Value, programs: serde_json::Value) -> RuleLayer {
     serde_json::from_value(serde_json::json!({"rule_change_steps": steps, "programs": programs})).unwrap()
+}
+
+#[test]
+fn a_refusal_by_rules_names_them_and_another_does_not() {
+    let fund = Uuid::from_u128(7);
+    let mut book = RuleBook::new("staging");
+    book.put(RuleScope::FundType("buyout".into()), 3, RuleLayer::default());
+    let named = |reason: Reason| book.named("buyout", fund, reason.with("why")).detail;
+    let hash = book.used("buyout", fund).content_hash;
+    assert_eq!(named(Reason::AmountBelowMinimum), format!("why; by the rules {hash} of global 0, env:staging 0, fund-type:buyout 3"));
+    assert_eq!(named(Reason::OverCapacity), "why");
 }
 
 #[test]

@@ -42,16 +42,18 @@ async fn files_are_tried_out_taken_in_once_and_compared() {
     // tried out: every row is decided, the second allocation to the same deal as after the first, and nothing is there
     let path = "/imports/allocations?source=ledger";
     let tried = send(&office.analyst, &format!("{path}&dry_run=true"), "a", &allocations).await.expect(200);
-    assert_eq!(counts(&tried), (2, 1, 3), "{tried:#}");
+    assert_eq!(counts(&tried), (2, 0, 4), "{tried:#}");
     let expected = [(4, "duplicate_allocation"), (5, "unknown_deal"), (6, "unknown_fund"), (7, "malformed_request")];
     assert_eq!(problems(&tried), expected);
     assert!(tried["results"][5]["problem"]["detail"].as_str().unwrap().starts_with("column amount"));
     assert!(items(&office.analyst.get(&format!("/allocations?fund_id={}", fund.id)).await.expect(200)).is_empty());
     // taken in with the key that was used for trying, and once more with another one
     let taken = send(&office.analyst, path, "a", &allocations).await.expect(200);
-    assert_eq!((counts(&taken), problems(&taken).len()), ((2, 1, 3), 4));
+    assert_eq!((counts(&taken), problems(&taken).len()), ((2, 0, 4), 4));
+    let otherwise = taken["results"][2]["problem"]["detail"].as_str().unwrap();
+    assert!(otherwise.contains("amount is 50000.00, the file says 60000"), "{otherwise}");
     let again = send(&office.analyst, path, "b", &allocations).await.expect(200);
-    assert_eq!(counts(&again), (0, 3, 3));
+    assert_eq!(counts(&again), (0, 2, 4));
     for row in 0..2 {
         office
             .analyst
@@ -93,6 +95,12 @@ async fn files_are_tried_out_taken_in_once_and_compared() {
     assert_eq!((counts(&taken), counts(&again)), ((2, 0, 2), (0, 2, 2)), "the same payments");
     assert_eq!(taken["results"][0]["id"], again["results"][0]["id"]);
     assert_eq!(taken["results"][2]["reference"], "P-3", "also what is refused is named");
+    // a number that stands for other cash there is refused, and not taken for what is there
+    let otherwise = payments.replace("Investor 0,11000.00", "Investor 0,11000.01").replace(&fund.investors[1].to_string(), "Investor 2");
+    let refused = send(&office.treasurer, path, "g", &otherwise).await.expect(200);
+    assert_eq!(problems(&refused)[..2], [(2, "external_reference_reused"), (3, "external_reference_reused")]);
+    let why = refused["results"][0]["problem"]["detail"].as_str().unwrap();
+    assert_eq!((counts(&refused), why), ((0, 0, 4), "P-1 is there otherwise: amount is 11000.00, the file says 11000.01"));
     assert_eq!(items(&office.treasurer.get(&format!("/payments?fund_id={}", fund.id)).await.expect(200)).len(), 2);
 
     // both beside each other
@@ -105,7 +113,7 @@ async fn files_are_tried_out_taken_in_once_and_compared() {
     let compared = compare("allocations", allocations.clone()).await;
     // paid differs: a part of each payment is for the fee; the file names the second deal twice
     assert_eq!(standing(&compared), [1, 2, 3, 0], "{compared:#}");
-    let paid = &compared["results"][0]["figures"][2];
+    let paid = &compared["results"][0]["figures"][3];
     assert_eq!((paid["field"].as_str(), paid["theirs"].as_str(), paid["equal"].as_bool()), (Some("paid"), Some("20000.00"), Some(false)));
     assert_eq!(standing(&compare("calls", calls.clone()).await), [1, 0, 3, 0], "{:#}", compare("calls", calls.clone()).await);
     let lines = format!(

@@ -254,7 +254,7 @@ pub struct Simulation {
     pub fewer_votes: u32,
     /// Those that would need as many votes of other roles.
     pub other_roles: u32,
-    /// The first 25 of all these, the newest first.
+    /// The first of all these, the newest first: 25 of a change, 1,000 where it is asked without one.
     pub differences: Vec<Difference>,
 }
 
