@@ -31,7 +31,7 @@ enum Means {
 
 /// Compares rows with the newest state of each aggregate in its owner's log: owner, kind, the table, what must hold of `row` and
 /// `state`. A row without a state, or a state without a row, differs.
-const STATES: [(&str, &str, &str, &str); 23] = [
+const STATES: [(&str, &str, &str, &str); 24] = [
     ("capital_calls", "investor", "capital_calls.investors", "row.version = newest.version and row.name = state->>'name'"),
     (
         "capital_calls",
@@ -109,6 +109,7 @@ const STATES: [(&str, &str, &str, &str); 23] = [
           where called = 0 or exists (select from allocation_status.event_log where aggregate_id = kept.id))",
         "(row.epoch, row.version) = (newest.epoch, newest.version) and row.amount = (state->>'amount')::numeric",
     ),
+    ("allocation_status", "fund", "workflow.funds", "(row.epoch, row.version) = (newest.epoch, newest.version)"),
     ("allocation_status", "fund", "fund_metrics.funds", "(row.epoch, row.version) = (newest.epoch, newest.version)"),
     (
         "allocation_status",

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use ::domain::message::Outcomes;
-use ::domain::messages::allocation_status::{Allocation, AllocationDecision};
+use ::domain::messages::allocation_status::{Allocation, AllocationDecision, Fund};
 use ::domain::messages::capital_calls::{Amendment, CallDecision, CapitalCall, Purpose, PurposeKind, Refund, RefundDecision};
 use ::domain::messages::workflow::{
     Approval, ApprovalChange, ApprovalStatus, CastVote, CastVotes, GetApproval, GetWorkflow, ListApprovals, ListWorkflows, StepName,
@@ -90,6 +90,15 @@ impl Follow<Allocation> for WorkflowService {
     }
     async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
         store::forget(tx, Heard::Allocations, ids).await
+    }
+}
+
+impl Follow<Fund> for WorkflowService {
+    async fn follow(&self, tx: &mut Tx, batch: &[Seen<Fund>]) -> Result<(), Fault> {
+        store::keep_funds(tx, batch).await
+    }
+    async fn forget(&self, tx: &mut Tx, ids: &[Uuid]) -> Result<(), Fault> {
+        store::forget_funds(tx, ids).await
     }
 }
 

@@ -1,12 +1,12 @@
 //! Workflow: carries allocations, capital calls, refunds and changes of rules and bank details through their steps, collects the
 //! votes that they need, and keeps the rules.
 //!
-//! Owns the Postgres schema `workflow`: workflows, approvals, rule sets and their changes. Emits `workflow.*`,
+//! Owns the Postgres schema `workflow`: workflows, approvals, rule sets and their changes, and the types of the funds. Emits `workflow.*`,
 //! `approval.*`, `delegation.*`, `rules.*`, `rule_change.*` and the requests to the deal system on `deals.cmd.stage-change`.
 
 use std::process::ExitCode;
 
-use ::domain::messages::allocation_status::Allocation;
+use ::domain::messages::allocation_status::{Allocation, Fund};
 use ::domain::messages::capital_calls::{BankDetails, CapitalCall, Refund};
 use ::domain::messages::deals::Deal;
 use ::domain::messages::workflow::{
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         .shows::<GetRuleChange>()
         .shows::<ListRuleChanges>()
         .follows::<Allocation>(Copies::Versions(store::ALLOCATIONS))
+        .follows::<Fund>(Copies::Versions(store::FUNDS))
         .follows::<CapitalCall>(Copies::Versions(store::CALLS))
         .follows::<Refund>(Copies::Ids(store::REFUNDS))
         .follows::<BankDetails>(Copies::Ids(store::BANK_DETAILS))

@@ -19,10 +19,12 @@ use crate::domain::{self, Subject};
 
 mod deals;
 mod delegations;
+mod funds;
 mod rules;
 
 pub use deals::*;
 pub use delegations::*;
+pub use funds::*;
 pub use rules::*;
 
 /// The aggregates that this service owns and others follow.
@@ -36,6 +38,8 @@ pub const ALLOCATIONS: &str = "select id, epoch, version from allocations_heard"
 pub const REFUNDS: &str = "select subject_id as id from workflows where subject_kind = 'refund'";
 /// See [`REFUNDS`].
 pub const BANK_DETAILS: &str = "select subject_id as id from workflows where subject_kind = 'bank_details'";
+/// The types of the funds.
+pub const FUNDS: &str = "select id, epoch, version from funds";
 /// See [`ALLOCATIONS`].
 pub const CALLS: &str = "select id, epoch, version from calls_heard";
 

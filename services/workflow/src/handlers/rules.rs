@@ -38,6 +38,7 @@ impl Rulebook {
             let scope = rules.scope.parse().map_err(|rejection: Rejection| Fault::Fatal(rejection.to_string()))?;
             book.put(scope, rules.version, rules.rules);
         }
+        book.take_types(store::fund_types(tx).await?);
         Ok(Rulebook { book })
     }
 
@@ -146,7 +147,12 @@ impl Show<GetRules> for WorkflowService {
         }
         let newest = store::rule_versions(tx, &query.scope, 1).await?.pop();
         let (version, rules) = newest.map(|newest| (newest.version, newest.rules)).unwrap_or_default();
-        let (effective, sources) = effective(tx, &scope, query.fund_type.as_deref(), version, &rules)?;
+        // of a fund that is known, its own type counts
+        let its = match &scope {
+            RuleScope::Fund(id) => store::fund_type(tx, *id).await?,
+            _ => None,
+        };
+        let (effective, sources) = effective(tx, &scope, its.or(query.fund_type).as_deref(), version, &rules)?;
         Ok(RulesView { id: ids::rule_set_id(&query.scope), version, scope: query.scope, rules, effective, sources })
     }
 }
@@ -219,11 +225,12 @@ pub async fn simulate(
 impl Show<SimulateRules> for WorkflowService {
     async fn show(&self, tx: &mut Tx, context: &Context, query: SimulateRules) -> Answer<Simulation> {
         let scope = domain::scope_of(&query.scope, &context.actor)?;
-        let problems = tx.rules().contradictions(&scope, &query.rules);
+        let mut book = (*tx.rules()).clone();
+        book.take_types(store::fund_types(tx).await?);
+        let problems = book.contradictions(&scope, &query.rules);
         if !problems.is_empty() {
             return Err(Reason::InvalidRules.with(problems.join("; ")).into());
         }
-        let book = tx.rules();
         Ok(simulate(tx, &book, &scope, &query.rules, (query.from, query.until), domain::DIFFERENCES_SHOWN).await??)
     }
 }

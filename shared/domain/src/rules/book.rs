@@ -100,17 +100,19 @@ pub struct RulesUsed {
 pub struct RuleBook {
     environment: String,
     layers: BTreeMap<RuleScope, (i64, RuleLayer)>,
+    /// The types of the funds, where rules are decided about and they are known.
+    types: BTreeMap<Uuid, String>,
 }
 
 impl RuleBook {
     /// An empty book of a deployment: the built-in layers hold.
     pub fn new(environment: &str) -> RuleBook {
-        RuleBook { environment: environment.to_owned(), layers: BTreeMap::new() }
+        RuleBook { environment: environment.to_owned(), ..RuleBook::default() }
     }
 
     /// The same layers, seen by another deployment.
     pub fn for_environment(&self, environment: &str) -> RuleBook {
-        RuleBook { environment: environment.to_owned(), layers: self.layers.clone() }
+        RuleBook { environment: environment.to_owned(), ..self.clone() }
     }
 
     /// Takes a layer in, if it is newer than the one known. Returns whether it was.
@@ -125,6 +127,16 @@ impl RuleBook {
     /// The version of a scope's layer that is in force; 0 for what `deploy/rules` says.
     pub fn version(&self, scope: &RuleScope) -> i64 {
         self.layers.get(scope).map_or(0, |(version, _)| *version)
+    }
+
+    /// The funds that have a layer of their own.
+    fn funds(&self) -> impl Iterator<Item = Uuid> {
+        self.layers.keys().filter_map(|scope| if let RuleScope::Fund(id) = scope { Some(*id) } else { None })
+    }
+
+    /// Takes in of which types funds are; one that is not known may be of any.
+    pub fn take_types(&mut self, types: BTreeMap<Uuid, String>) {
+        self.types.extend(types);
     }
 
     /// The types of funds that have a layer of their own.
@@ -143,7 +155,7 @@ impl RuleBook {
         Ok(rules)
     }
 
-    /// How many people, besides those who wrote it, must approve a change of a scope's layer. Of a fund's, whose type is not known here,
+    /// How many people, besides those who wrote it, must approve a change of a scope's layer. Of a fund's whose type is not known,
     /// as many as the strictest type asks for: a layer does not lower what those below it ask for. An environment does: it says what the
     /// firm asks for in it.
     pub fn votes_for(&self, scope: &RuleScope) -> u16 {
@@ -152,8 +164,10 @@ impl RuleBook {
             RuleScope::Global | RuleScope::Environment(_) => 0,
             RuleScope::FundType(name) => votes(Some(name), None),
             RuleScope::Fund(id) => {
-                let of_types = self.fund_types().map(|name| votes(Some(name), None)).max();
-                votes(None, Some(*id)).max(of_types.unwrap_or_default())
+                let its = self.types.get(id).map(String::as_str);
+                let of_types =
+                    self.fund_types().filter(|name| its.is_none_or(|its| its == *name)).map(|name| votes(Some(name), None)).max();
+                votes(its, Some(*id)).max(of_types.unwrap_or_default())
             }
         };
         of_scope.max(votes(None, None))
@@ -226,7 +240,7 @@ impl RuleBook {
     }
 
     /// What would contradict itself if a scope had this layer: in the scope itself, and in those that stand above or below it; at most
-    /// [`CONTRADICTIONS_MAX`]. A fund is looked at with each type, for its own is not known here.
+    /// [`CONTRADICTIONS_MAX`]. A fund whose type is not known is looked at with each type.
     pub fn contradictions(&self, scope: &RuleScope, layer: &RuleLayer) -> Vec<String> {
         let mut book = match scope {
             RuleScope::Environment(name) => self.for_environment(name),
@@ -240,16 +254,19 @@ impl RuleBook {
         };
         let funds: Vec<Option<Uuid>> = match scope {
             RuleScope::Fund(id) => vec![Some(*id)],
-            _ => {
-                let ids = book.layers.keys().filter_map(|scope| if let RuleScope::Fund(id) = scope { Some(Some(*id)) } else { None });
-                std::iter::once(None).chain(ids).collect()
-            }
+            _ => std::iter::once(None).chain(book.funds().map(Some)).collect(),
         };
         let mut contradictions: Vec<String> = layer.check().err().map(|rejection| rejection.detail).into_iter().collect();
         if layer.rule_change_steps.is_some() && matches!(scope, RuleScope::FundType(_) | RuleScope::Fund(_)) {
             contradictions.push("rule_change_steps: they hold for rules of all scopes: put them in global or an environment".into());
         }
+        let its = |fund_id: Option<Uuid>| book.types.get(&fund_id?).map(String::as_str);
         let combined = funds.iter().flat_map(|fund_id| types.iter().map(move |fund_type| (*fund_type, *fund_id)));
+        let is_so = |fund_type: Option<&str>, fund_id| match its(fund_id) {
+            Some(its) => fund_type == Some(its).filter(|its| book.fund_types().any(|name| name == *its)),
+            None => true,
+        };
+        let combined = combined.filter(|(fund_type, fund_id)| is_so(*fund_type, *fund_id));
         for (fund_type, fund_id) in combined {
             let rules = match (fund_type, fund_id) {
                 (None, None) => book.of_firm(),

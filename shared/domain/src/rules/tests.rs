@@ -164,6 +164,33 @@ fn of_rule_changes(steps: serde_json::Value, programs: serde_json::Value) -> Rul
 }
 
 #[test]
+fn a_fund_whose_type_is_known_is_looked_at_with_that_and_no_other() {
+    let (one, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
+    let at_most = |amount| RuleLayer { allocation_max: Some(units(amount)), ..RuleLayer::default() };
+    let at_least = RuleLayer { allocation_min: Some(units(1_000_000)), rule_votes: Some(3), ..RuleLayer::default() };
+    let buyout = RuleScope::FundType("buyout".into());
+    let mut book = RuleBook::new("development");
+    book.put(RuleScope::Fund(one), 1, at_most(500_000));
+    assert_eq!(book.contradictions(&buyout, &at_least).len(), 1, "it may be of this type");
+    book.take_types([(one, "venture".to_owned()), (other, "buyout".to_owned())].into());
+    assert_eq!(book.contradictions(&buyout, &at_least), [""; 0]);
+    assert_eq!(book.contradictions(&RuleScope::FundType("venture".into()), &at_least).len(), 1);
+    book.put(buyout.clone(), 1, at_least);
+    assert_eq!([one, other].map(|id| book.votes_for(&RuleScope::Fund(id))), [0, 3], "a type without votes needs none");
+    assert_eq!(book.contradictions(&RuleScope::Fund(other), &at_most(500_000)).len(), 1);
+    assert_eq!(book.contradictions(&RuleScope::Fund(one), &at_most(400_000)), [""; 0]);
+    // what all are asked for is contradicted by a type's layer alone, which lifts it
+    let lifts = RuleLayer { allocation_min: Some(units(5)), ..RuleLayer::default() };
+    book.put(RuleScope::FundType("venture".into()), 1, lifts);
+    assert_eq!(book.contradictions(&RuleScope::Fund(one), &at_most(10)), [""; 0], "1,000 is what its type lifts");
+    assert_eq!(
+        book.contradictions(&RuleScope::Fund(Uuid::from_u128(9)), &at_most(10)).len(),
+        2,
+        "one that nobody knows may be of any other"
+    );
+}
+
+#[test]
 fn a_refusal_by_rules_names_them_and_another_does_not() {
     let fund = Uuid::from_u128(7);
     let mut book = RuleBook::new("staging");

@@ -18,7 +18,10 @@ async fn bad_deal_events_are_parked_with_the_reason_and_the_next_good_one_is_pro
     };
     let mut without_name = good.clone();
     without_name["state"].as_object_mut().unwrap().remove("name");
+    let mut said_off = good.clone();
+    said_off["change"] = json!({"kind": "withdrawn"});
     let bad: Vec<(Vec<u8>, &str)> = vec![
+        (said_off.to_string().into_bytes(), "said to be withdrawn"),
         (b"this is not JSON".to_vec(), "expected"),
         (vec![0xff, 0xfe, 0x00], "expected"),
         (Vec::new(), "EOF"),

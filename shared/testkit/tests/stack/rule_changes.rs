@@ -220,6 +220,14 @@ async fn a_simulation_says_what_would_have_been_refused_or_approved() {
         assert_eq!(found["differences"][2]["after"], json!({"kind": "refused", "code": "amount_below_minimum"}));
     }
     assert_eq!(asked("fund-type:venture".into()).await.expect(200)["looked_at"], 0);
+    // a fund's own type counts, whatever is said of it
+    let layer = json!({"grace_days": 17});
+    office.admin.put("/rules/fund-type:buyout", layer).await.expect(200);
+    for query in ["", "?fund_type=venture"] {
+        let path = format!("/rules/fund:{}{query}", fund.id);
+        let rules = office.manager.until(&path, |rules| rules["effective"]["grace_days"] == 17).await;
+        assert_eq!(rules["sources"]["grace_days"]["scope"], "fund-type:buyout");
+    }
     for bad in
         [json!({"from": "2020-01-01T00:00:00Z"}), json!({"until": "-262143-01-01T00:00:00Z"}), json!({"until": "2999-01-01T00:00:00Z"})]
     {
@@ -417,6 +425,18 @@ async fn changes_of_rules_go_through_the_steps_of_the_firm() {
     office.admin.post(&format!("{}/actions", workflow_of(&change)), cancel).await.expect(200);
     let ended = office.admin.until(&this(&change), |change| change["status"] == "denied").await;
     assert!(ended["refused_because"].as_str().unwrap().contains("not this year"), "{ended:#}");
+    office.admin.until(&workflow_of(&change), |workflow| workflow["status"] == "failed").await;
+
+    // one that an admin has stopped is not set going by writing it anew
+    let change = propose(9).await;
+    office.admin.until(&workflow_of(&change), |workflow| steps_of(workflow).contains(&"simulate waiting".into())).await;
+    let actions = format!("{}/actions", workflow_of(&change));
+    office.admin.post(&actions, json!({"action": "pause", "reason": "compliance"})).await.expect(200);
+    let anew = json!({"rules": {"grace_days": 10}, "comment": "why"});
+    let refused = office.admin.put(&this(&change), anew).await;
+    assert_eq!(refused.refused(409), "workflow_paused");
+    assert!(refused.body["detail"].as_str().unwrap().contains("compliance"), "{}", refused.body);
+    office.admin.post(&format!("{}/withdraw", this(&change)), json!({})).await.expect(200);
     office.admin.until(&workflow_of(&change), |workflow| workflow["status"] == "failed").await;
 
     // written anew: the program hears that the first is given up, and is asked about the second
