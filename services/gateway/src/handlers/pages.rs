@@ -27,6 +27,7 @@ use super::{Door, TOKEN_COOKIE};
 use crate::domain::{VOTERS, check_role};
 
 mod alerts;
+mod approval;
 mod approvals;
 mod bank;
 mod bank_details;
@@ -65,6 +66,7 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/capital-calls/{call_id}/change", post(changes::change))
         .route("/alerts", get(alerts::page))
         .route("/approvals", get(approvals::page))
+        .route("/approvals/{approval_id}", get(approval::page))
         .route("/rules", get(rules::page))
         .route("/rule-changes/{rule_change_id}", get(rules::change))
         .route("/workflows", get(workflows::list))

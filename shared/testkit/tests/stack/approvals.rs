@@ -211,3 +211,50 @@ async fn what_nobody_decides_is_reminded_of_escalated_and_expires_by_the_busines
     assert_eq!(office.manager.get(&allocation).await.expect(200)["decision"], "denied");
     assert_eq!(office.ann.post(&format!("{}/votes", path(&second)), json!({"decision": "approve"})).await.refused(409), "approval_decided");
 }
+
+#[tokio::test]
+async fn the_page_of_an_approval_shows_all_that_is_asked_for_by_which_rules_and_what_is_next() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, deal) = (office.fund(1).await, office.deal(&stack).await);
+    let name = |body: Value| body["name"].as_str().unwrap().to_owned();
+    let names = [format!("/funds/{}", fund.id), format!("/deals/{deal}")];
+    let names = [name(office.admin.get(&names[0]).await.expect(200)), name(office.admin.get(&names[1]).await.expect(200))];
+    let body = json!({"deal_id": deal, "fund_id": fund.id, "amount": "2500000", "security_type": "equity"});
+    let accepted = office.analyst.post("/allocations", body).await.expect(202);
+    let pending = format!("/approvals?status=pending&subject_id={}", id(&accepted, "allocation_id"));
+    let pending = office.ann.until(&pending, |page| !items(page).is_empty()).await;
+    let approval = &items(&pending)[0];
+    let path = format!("/approvals/{}", id(approval, "id"));
+    assert!(office.ann.page("/approvals").await.contains(&format!("href=\"{path}\"")));
+    let page = office.ann.page(&path).await;
+    let hash = approval["content_hash"].as_str().unwrap();
+    for said in [
+        &names[0],
+        &names[1],
+        "2500000.00",
+        "equity",
+        hash,
+        "of global 0, env:development 0",
+        "Steps to be done: approve, activate",
+        "name=\"decision\"",
+    ] {
+        assert!(page.contains(said), "{said:?} is not in {page}");
+    }
+    // whoever asked sees the same, and casts no vote
+    let page = office.analyst.page(&path).await;
+    assert!(page.contains(hash) && !page.contains("name=\"decision\""), "{page}");
+    // changes of rules wait for votes there, too
+    office.admin.put("/rules/fund-type:venture", json!({"rule_votes": 1})).await.expect(200);
+    office.manager.until("/rules/fund-type:venture", |rules| rules["effective"]["rule_votes"] == 1).await;
+    let change = json!({"rules": {"grace_days": 3}, "comment": "sooner"});
+    let change = office.admin.post("/rules/fund-type:venture/changes", change).await.expect(201);
+    let of_rules = format!("/rule-changes/{}", id(&change, "id"));
+    assert!(!office.ann.page("/approvals").await.contains(&of_rules), "it has not been simulated");
+    office.admin.post(&format!("{of_rules}/simulate"), json!({})).await.expect(200);
+    for (person, is_for_me) in [(&office.ann, true), (&office.admin, false)] {
+        let page = person.page("/approvals").await;
+        let (mine, others) = page.split_once("Waiting for others").unwrap();
+        assert_eq!((mine.contains(&of_rules), others.contains(&of_rules)), (is_for_me, !is_for_me), "{page}");
+    }
+}

@@ -1,7 +1,8 @@
 //! What waits for votes: for those of whoever looks, also for somebody else, and for those of others.
 
 use ::domain::messages::workflow::{
-    Approval, ApprovalStatus, CastVote, Delegation, DelegationStatus, ListApprovals, ListDelegations, SubjectKind, VoteDecision,
+    Approval, ApprovalStatus, CastVote, Delegation, DelegationStatus, ListApprovals, ListDelegations, ListRuleChanges, RuleChange,
+    RuleChangeStatus, SubjectKind, VoteDecision,
 };
 
 use super::forms::{Field, form};
@@ -17,6 +18,9 @@ pub async fn page(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -
         let waiting: Vec<(&Approval, Vec<&str>)> =
             pending.iter().map(|approval| (approval, voters(visit.actor(), approval, &delegations))).collect();
         let (for_me, for_others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, voters)| !voters.is_empty());
+        let rules = ListRuleChanges { status: Some(RuleChangeStatus::Simulated), limit: Some(ROWS), ..Default::default() };
+        let rules = visit.ask(&rules).await?.items;
+        let (rules_for_me, rules_for_others): (Vec<_>, Vec<_>) = rules.into_iter().partition(|change| may_vote_on(visit.actor(), change));
         let key = || door.shell.clock.new_id();
         let fields = [
             Field::text("granted_to", "To whom"),
@@ -28,8 +32,10 @@ pub async fn page(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -
             h1 { "Approvals" }
             h2 { "Waiting for me" }
             (table(visit.actor(), &for_me, Some(&key)))
+            @if !rules_for_me.is_empty() { (rules::changes_table(&rules_for_me)) }
             h2 { "Waiting for others" }
             (table(visit.actor(), &for_others, None))
+            @if !rules_for_others.is_empty() { (rules::changes_table(&rules_for_others)) }
             h2 { "Votes that others cast" }
             (delegations_table(visit.actor(), &delegations, &key))
             (form(visit.actor(), key(), "/delegations", "/approvals", "Delegate my votes", &fields))
@@ -40,8 +46,14 @@ pub async fn page(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -
     visit.end(page).await
 }
 
+/// Whether somebody may vote on a change of rules now.
+fn may_vote_on(actor: &Actor, change: &RuleChange) -> bool {
+    let has_part = change.authors.contains(&actor.user) || change.votes.iter().any(|vote| vote.user == actor.user);
+    !has_part && actor.roles.iter().any(|role| matches!(role.as_str(), "admin" | "committee"))
+}
+
 /// For whom somebody may vote on an approval: for themselves, and for those who have delegated their votes.
-fn voters<'a>(actor: &'a Actor, approval: &Approval, delegations: &'a [Delegation]) -> Vec<&'a str> {
+pub fn voters<'a>(actor: &'a Actor, approval: &Approval, delegations: &'a [Delegation]) -> Vec<&'a str> {
     let has_part = |person: &str| {
         let voted = approval.votes.iter().any(|vote| vote.user == person || vote.on_behalf_of.as_deref() == Some(person));
         voted || approval.requested_by == person || approval.authors.iter().any(|author| author == person)
@@ -60,7 +72,8 @@ fn voters<'a>(actor: &'a Actor, approval: &Approval, delegations: &'a [Delegatio
     voters
 }
 
-fn table(actor: &Actor, approvals: &[(&Approval, Vec<&str>)], key: Option<&dyn Fn() -> Uuid>) -> Markup {
+/// Approvals, with a form for a vote where there are keys.
+pub fn table(actor: &Actor, approvals: &[(&Approval, Vec<&str>)], key: Option<&dyn Fn() -> Uuid>) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Approvals" { table {
             thead { tr { th scope="col" { "What" } th.number scope="col" { "Amount" } th scope="col" { "Why a vote is needed" } th scope="col" { "What is next" } @if key.is_some() { th scope="col" { "My vote" } } } }
@@ -102,12 +115,12 @@ fn subject(approval: &Approval) -> Markup {
             SubjectKind::Allocation => a href={ "/workflows/" (approval.workflow_id) } { "allocation" },
         }
         div.note { "by " (approval.requested_by) ", " (approval.created_at.format("%Y-%m-%d %H:%M")) }
-        div.note { a href={ "/funds/" (approval.fund_id) } { "fund" } " " span title=(approval.content_hash) { "content " (approval.content_hash.chars().take(8).collect::<String>()) } }
+        div.note { a href={ "/funds/" (approval.fund_id) } { "fund" } " " a href={ "/approvals/" (approval.id) } title=(approval.content_hash) { "all that is asked for" } }
     }
 }
 
 /// The rule that asks for the votes.
-fn rule(approval: &Approval) -> String {
+pub fn rule(approval: &Approval) -> String {
     let groups: Vec<String> = approval.tier.groups().map(|(role, votes)| format!("{votes} of {role}")).collect();
     let order = if approval.tier.in_sequence { ", then " } else { " and " };
     format!("from {}: {}", grouped(approval.tier.from_amount), groups.join(order))
@@ -122,7 +135,7 @@ fn votes(approval: &Approval) -> Markup {
     }
 }
 
-fn next(approval: &Approval) -> Markup {
+pub fn next(approval: &Approval) -> Markup {
     html! {
         "votes of " (approval.open_roles().collect::<Vec<_>>().join(" or "))
         @if let Some(deadline) = approval.deadline { div.note { (title(&deadline.then)) " at " (deadline.at.format("%Y-%m-%d %H:%M")) } }

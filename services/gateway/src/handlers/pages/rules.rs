@@ -55,7 +55,8 @@ async fn in_force(visit: &Visit<'_>, scope: &str) -> Result<RulesView, Rejection
     visit.ask(&GetRules { scope: scope.to_owned(), fund_type }).await
 }
 
-fn changes_table(changes: &[RuleChange]) -> Markup {
+/// Changes of rules.
+pub fn changes_table(changes: &[RuleChange]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Changes of rules" { table {
             thead { tr { th scope="col" { "Scope" } th scope="col" { "Why" } th scope="col" { "Proposed by" } th scope="col" { "In force from" } th.number scope="col" { "Votes" } th scope="col" { "Status" } } }
@@ -100,7 +101,8 @@ fn values(rules: &RulesView) -> Result<Markup, Rejection> {
     })
 }
 
-fn shown(value: &Value) -> Markup {
+/// A value as text, cut where it is long.
+pub fn shown(value: &Value) -> Markup {
     let whole = match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
