@@ -19,6 +19,9 @@ const AHEAD_DAYS_MAX: i64 = 366;
 /// Largest layer, as JSON: with its votes and its simulation a change stays a small event.
 const LAYER_BYTES_MAX: usize = 8_192;
 
+/// The roles that vote on changes of rules.
+const VOTING_ROLES: [&str; 2] = ["committee", "admin"];
+
 /// What somebody writes into a change of rules.
 #[derive(Clone, Debug)]
 pub struct Written {
@@ -143,7 +146,8 @@ pub fn vote_on_rules(change: &RuleChange, actor: &Actor, body: &VoteOnRules, now
     }
     Ok(Vote {
         user: actor.user.clone(),
-        role: String::new(),
+        // whoever votes has one of these
+        role: actor.roles.iter().find(|role| VOTING_ROLES.contains(&role.as_str())).cloned().unwrap_or_default(),
         decision: body.decision,
         comment: body.comment.clone(),
         at: now,

@@ -120,6 +120,7 @@ pub async fn change(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: 
         let path = format!("/rule-changes/{}", change.id);
         let key = || door.shell.clock.new_id();
         let is_open = !matches!(change.status, RuleChangeStatus::Active | RuleChangeStatus::Denied | RuleChangeStatus::Withdrawn);
+        let is_overtaken = is_open && before.version != change.replaces;
         let decisions = [("approve", "Approve"), ("deny", "Deny")];
         let vote = [
             Field::hidden("content_hash", &change.content_hash),
@@ -136,6 +137,9 @@ pub async fn change(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: 
             p { (change.comment) }
             @if let Some(workflow) = change.workflow_id { p { a href={ "/workflows/" (workflow) } { "Its steps" } } }
             @if let Some(why) = &change.refused_because { div.problem role="alert" { p { (why) } } }
+            @if is_overtaken {
+                div.problem role="alert" { p { "Version " (before.version) " is in force now, and this was written against version " (change.replaces) ": it must be written anew." } }
+            }
             @for problem in &change.problems { div.problem role="alert" { p { (problem) } } }
             h2 { "What it says" }
             (layer(&change, &before)?)
@@ -146,7 +150,7 @@ pub async fn change(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: 
             @if change.votes.is_empty() { p.note { "None yet." } }
             @match change.status {
                 RuleChangeStatus::Validated => (form(visit.actor(), key(), &format!("{path}/simulate"), &path, "Simulate it over the last year", &[])),
-                RuleChangeStatus::Simulated if !change.authors.contains(&visit.actor().user) => (form(visit.actor(), key(), &format!("{path}/votes"), &path, "Vote", &vote)),
+                RuleChangeStatus::Simulated if !is_overtaken && !change.authors.contains(&visit.actor().user) => (form(visit.actor(), key(), &format!("{path}/votes"), &path, "Vote", &vote)),
                 _ => {},
             }
             @if is_open { (form(visit.actor(), key(), &format!("{path}/withdraw"), &path, "Take it back", &[])) }
