@@ -89,7 +89,7 @@ fn plan_cover(
         return Err(Reason::ImplausibleDate.with(format!("due_on {} is before today, {today}", body.due_on)));
     }
     let rules = tx.rules().rules(&fund.fund_type, fund.id)?;
-    rules.check_open(Transition::ShortfallCovered)?;
+    tx.rules().check_open(&fund.fund_type, fund.id, Transition::ShortfallCovered)?;
     let mut commitments = books.firm.effective(fund.id, body.due_on, None);
     // who is in default pays for nobody
     commitments.retain(|commitment| commitment.defaulted_on.is_none());
@@ -114,7 +114,7 @@ fn plan_cover(
         content_hash: String::new(),
     };
     content.content_hash = domain::content_hash(fund.id, &content);
-    domain::check_notice(&fund, &rules, &content, today)?;
+    domain::check_notice(&fund, &rules, &content, today).map_err(|rejection| tx.rules().named(&fund.fund_type, fund.id, rejection))?;
     Ok(CoverPlan { terms: LineTerms::of(&rules), fund, line, cover, content, today })
 }
 

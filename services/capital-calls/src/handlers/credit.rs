@@ -239,7 +239,7 @@ fn release(
         return Err(Reason::NotSuspended.with(format!("payment {} is {status}", payment.id)));
     }
     let rules = tx.rules().rules(&line.fund_type, line.fund_id)?;
-    rules.check_open(Transition::PaymentReleased)?;
+    tx.rules().check_open(&line.fund_type, line.fund_id, Transition::PaymentReleased)?;
     let today = today_of(tx, line);
     domain::derive_line(line, today);
     let paid = domain::pay(line, payment.suspended, None, rules.short_payment_tolerance)?;

@@ -1,9 +1,10 @@
 //! How much investors of each type may promise to a fund.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use ::domain::rules::Rules;
 use ::domain::rules::concentration::{UNSPECIFIED, is_above, limit};
+use ::domain::rules::{RuleBook, Rules};
 use ::domain::{Amount, Reason, Rejection};
 use chassis::{Fault, Tx};
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use crate::store;
 /// What investors of each type have promised to funds whose rules limit that.
 #[derive(Clone, Debug, Default)]
 pub struct Promises {
+    book: Arc<RuleBook>,
     limited: HashMap<Uuid, Result<Rules, Rejection>>,
     types: HashMap<Uuid, String>,
     promised: HashMap<(Uuid, String), Amount>,
@@ -32,7 +34,7 @@ impl Promises {
         }
         let types = store::investor_types(tx, investor_ids).await?;
         let promised = store::promised_by_type(tx, &limited.keys().copied().collect::<Vec<_>>()).await?;
-        Ok(Promises { limited, types, promised })
+        Ok(Promises { book, limited, types, promised })
     }
 
     /// Refuses what would be too much from one type of investor, and counts what is not.
@@ -54,10 +56,11 @@ impl Promises {
             // asked again for a while: its owner tells it
             let size = fund.size.ok_or_else(|| Reason::UnknownFund.with(format!("the size of fund {} is not known yet", fund.id)))?;
             if amount.is_positive() && is_above(after, size, *percent) {
-                return Err(Reason::InvestorTypeConcentration.with(format!(
+                let refused = Reason::InvestorTypeConcentration.with(format!(
                     "with {amount}, investors of type {of} would have promised {after} of the {size} of fund {}, at most {} percent may be",
                     fund.id, percent.0
-                )));
+                ));
+                return Err(self.book.named(&fund.fund_type, fund.id, refused));
             }
         }
         Ok(())

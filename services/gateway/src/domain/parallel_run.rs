@@ -459,11 +459,22 @@ impl Compared {
             .compared(line, &format!("{} {}", theirs.call, theirs.investor), ours[0].id)
     }
 
-    /// A payment; whose it is there, by our ids where the names are known.
-    pub fn payment(line: u64, theirs: &TheirPayment, (fund, investor): (&str, &str), ours: &Payment) -> Compared {
+    /// One more figure.
+    pub fn also(mut self, field: &'static str, theirs: String, ours: String) -> Compared {
+        let equal = theirs == ours;
+        if !equal {
+            self.standing = Standing::Different;
+        }
+        self.figures.push(Figure { field, theirs: Some(theirs), ours: Some(ours), equal });
+        self
+    }
+
+    /// A payment; its fund, investor and call there, by our ids where the names are known.
+    pub fn payment(line: u64, theirs: &TheirPayment, [fund, investor, call]: &[String; 3], ours: &Payment) -> Compared {
         Figures::default()
             .text("fund", Some(fund), &ours.fund_id.to_string())
             .text("investor", Some(investor), &ours.investor_id.to_string())
+            .text("call", Some(call), &ours.call_id.to_string())
             .amount("amount", Some(theirs.amount), ours.amount)
             .text("currency", theirs.currency.map(Currency::code), ours.currency.code())
             .text("received_on", Some(&theirs.received_on.to_string()), &ours.received_on.to_string())

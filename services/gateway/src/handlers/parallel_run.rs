@@ -4,7 +4,7 @@
 //! Nothing is kept here. A row that was taken in before is found by what names it: deal and fund of an allocation, number of a call, source
 //! and number of a payment. So a file may be sent again, whatever broke off.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ::domain::message::{Outcome as Part, Outcomes};
@@ -12,8 +12,8 @@ use ::domain::messages::allocation_status::{
     Allocation, AllocationAccepted, ListAllocations, ListFunds, ProposeAllocation, ProposeAllocations,
 };
 use ::domain::messages::capital_calls::{
-    CallLine, CapitalCallAccepted, CapitalCallView, FIND_PAYMENTS_MAX, FindPayments, GetCapitalCall, ListCapitalCalls, ListInvestors,
-    Payment, PaymentAccepted, Purpose, PurposeKind, RecordPayment, RecordPayments, SubmitCapitalCall,
+    CallLine, CapitalCall, CapitalCallAccepted, CapitalCallView, FIND_PAYMENTS_MAX, FindPayments, GetCapitalCall, ListCapitalCalls,
+    ListInvestors, Payment, PaymentAccepted, Purpose, PurposeKind, RecordPayment, RecordPayments, SubmitCapitalCall,
 };
 use ::domain::rejection::check_text;
 use ::domain::{Amount, Command, Page, Query, Reason, Rejection};
@@ -286,13 +286,7 @@ impl<'a> Desk<'a> {
     async fn call(&mut self, fund_id: Uuid, number: &str) -> Result<CapitalCallView, Rejection> {
         let named = (fund_id, number.to_owned());
         if !self.calls.contains_key(&named) {
-            let of = ListCapitalCalls {
-                fund_id: Some(fund_id),
-                external_reference: Some(number.to_owned()),
-                limit: Some(1),
-                ..ListCapitalCalls::default()
-            };
-            let found = match self.ask(&of).await?.items.first() {
+            let found = match self.call_named(fund_id, number).await? {
                 Some(call) => Some(self.ask(&GetCapitalCall { call_id: call.id }).await?),
                 None => None,
             };
@@ -302,6 +296,17 @@ impl<'a> Desk<'a> {
         found.ok_or_else(|| {
             Reason::UnknownCapitalCall.with(format!("fund {fund_id} has no capital call with the external_reference {number:?}"))
         })
+    }
+
+    /// The call of a fund with a number, where there is one.
+    async fn call_named(&self, fund_id: Uuid, number: &str) -> Result<Option<CapitalCall>, Rejection> {
+        let of = ListCapitalCalls {
+            fund_id: Some(fund_id),
+            external_reference: Some(number.to_owned()),
+            limit: Some(1),
+            ..ListCapitalCalls::default()
+        };
+        Ok(self.ask(&of).await?.items.into_iter().next())
     }
 
     /// The payments of a file that were reported before, by their numbers.
@@ -366,10 +371,11 @@ impl<'a> Desk<'a> {
                     Err(rejection) if rejection.reason == Reason::DuplicateAllocation => {
                         // what they say of its progress is for comparison
                         let asked = TheirAllocation { called: None, paid: None, status: None, ..theirs.clone() };
-                        match self.allocation(allocation.fund_id, allocation.deal_id).await {
-                            Ok(ours) => Taken::found(*line, Compared::allocation(*line, &asked, &ours), rejection.reason),
-                            // tried out, it stands in the file before
-                            Err(_) => Taken::of(*line, &theirs.deal_id.to_string(), Err(rejection)),
+                        let of_deal = |ours: &&Allocation| ours.deal_id == allocation.deal_id && ours.decision.holds_capacity();
+                        match self.allocations_of(allocation.fund_id).await?.iter().find(of_deal) {
+                            Some(ours) => Taken::found(*line, Compared::allocation(*line, &asked, ours), rejection.reason),
+                            // it stands in the file before
+                            None => Taken::of(*line, &theirs.deal_id.to_string(), Err(rejection)),
                         }
                     }
                     became => Taken::of(*line, &theirs.deal_id.to_string(), became),
@@ -414,9 +420,14 @@ impl<'a> Desk<'a> {
                     Err(rejection) if rejection.reason == Reason::DuplicateCapitalCall => {
                         let mut asked = purposes.clone();
                         (asked[0].paid, asked[0].status) = (None, None);
-                        match self.call(command.fund_id, number).await {
-                            Ok(ours) => Taken::found(*line, Compared::call(*line, &asked, &ours.call), rejection.reason),
-                            Err(_) => Taken::of(*line, number, Err(rejection)),
+                        match self.call_named(command.fund_id, number).await? {
+                            Some(ours) => {
+                                let compared = Compared::call(*line, &asked, &ours)
+                                    .also("deals", purposes_by_deal(&command.purposes), purposes_by_deal(&ours.purposes))
+                                    .also("priority", chassis::row::name(&command.priority), chassis::row::name(&ours.priority));
+                                Taken::found(*line, compared, rejection.reason)
+                            }
+                            None => Taken::of(*line, number, Err(rejection)),
                         }
                     }
                     became => Taken::of(*line, number, became),
@@ -470,7 +481,7 @@ impl<'a> Desk<'a> {
             };
             if let Some(payment) = known.get(&theirs.payment) {
                 let asked = TheirPayment { status: None, ..theirs };
-                let compared = self.compared_payment(line, &asked, payment).await;
+                let compared = self.compared_payment(line, &asked, payment).await?;
                 taken.push(Taken::found(line, compared, Reason::ExternalReferenceReused));
                 continue;
             }
@@ -492,12 +503,21 @@ impl<'a> Desk<'a> {
         Ok(taken)
     }
 
-    /// A payment of both beside each other, and whose it is.
-    async fn compared_payment(&mut self, line: u64, theirs: &TheirPayment, ours: &Payment) -> Compared {
-        let id = |found: Result<Uuid, Rejection>, name: &str| found.map_or_else(|_| name.to_owned(), |id| id.to_string());
-        let fund = id(self.fund(&theirs.fund).await, &theirs.fund);
-        let investor = id(self.investor(&theirs.investor).await, &theirs.investor);
-        Compared::payment(line, theirs, (&fund, &investor), ours)
+    /// A payment of both beside each other, whose it is, and of which call. A name that nobody has is not ours.
+    async fn compared_payment(&mut self, line: u64, theirs: &TheirPayment, ours: &Payment) -> Result<Compared, Rejection> {
+        let id = |found: Result<Uuid, Rejection>, name: &str| match found {
+            Ok(id) => Ok(id.to_string()),
+            Err(rejection) if rejection.reason.entry().0 >= 500 => Err(rejection),
+            Err(_) => Ok(name.to_owned()),
+        };
+        let fund = self.fund(&theirs.fund).await;
+        let call = match &fund {
+            Ok(fund_id) => self.call(*fund_id, &theirs.call).await.map(|view| view.call.id),
+            Err(rejection) => Err(rejection.clone()),
+        };
+        let investor = self.investor(&theirs.investor).await;
+        let whose = [id(fund, &theirs.fund)?, id(investor, &theirs.investor)?, id(call, &theirs.call)?];
+        Ok(Compared::payment(line, theirs, &whose, ours))
     }
 
     async fn wanted_payment(&mut self, source: &str, theirs: TheirPayment) -> Result<RecordPayment, Rejection> {
@@ -530,6 +550,20 @@ impl<'a> Desk<'a> {
         *self.placed.entry(payment.line_id).or_default() += payment.amount;
         Ok(payment)
     }
+}
+
+/// What a call is for, by deal, as a text that is the same where it is.
+fn purposes_by_deal(purposes: &[Purpose]) -> String {
+    let mut sums: BTreeMap<(String, Option<Uuid>, bool), Amount> = BTreeMap::new();
+    for Purpose { kind, allocation_id, amount, inside_commitment } in purposes {
+        *sums.entry((chassis::row::name(kind), *allocation_id, *inside_commitment)).or_default() += *amount;
+    }
+    let text = |((kind, allocation, inside), amount): (&(String, Option<Uuid>, bool), &Amount)| {
+        let allocation = allocation.map(|id| format!(" of allocation {id}")).unwrap_or_default();
+        let outside = if *inside { "" } else { " outside the commitment" };
+        format!("{kind}{allocation}{outside} {}", amount.decimal().normalize())
+    };
+    sums.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn no_allocation(fund_id: Uuid, deal_id: Uuid) -> Rejection {

@@ -2,7 +2,8 @@
 //!
 //! What people do to a change, and what becomes of its workflow by that, is written in one transaction: a process that dies in between has
 //! done nothing, and who asks again does it. The workflow then has it decided by a command, as every other: one that is sent again finds
-//! it decided. Whoever decides about rules holds one lock, first of all, then the change, then its workflow.
+//! it decided. Whoever decides about rules holds one lock, first of all, then the workflows of the changes
+//! concerned, then the changes.
 
 use std::collections::BTreeMap;
 

@@ -75,9 +75,9 @@ impl Rulebook {
 impl Handle<PutRules> for WorkflowService {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<PutRules>) -> Result<Answers<RuleSet>, Fault> {
         let mut rulebook = Rulebook::lock(tx, &[]).await?;
-        let further_step = domain::further_step(&rulebook.of_firm()?);
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
+            let further_step = domain::further_step(&rulebook.of_firm()?);
             answers.push(match check_put(&rulebook.book, context, body, further_step) {
                 Ok(scope) => Ok(rulebook.put(tx, context, &scope, &body.rules, (&context.actor.user, None)).await?),
                 Err(rejection) => Err(rejection),

@@ -75,6 +75,11 @@ async fn files_are_tried_out_taken_in_once_and_compared() {
     let taken = send(&office.manager, path, "c", &calls).await.expect(200);
     assert_eq!(counts(&taken), (1, 0, 3));
     assert_eq!(counts(&send(&office.manager, path, "d", &calls).await.expect(200)), (0, 1, 3));
+    // the same number and sums for another deal
+    let otherwise = send(&office.manager, path, "h", &calls.replace(&first.to_string(), &second.to_string())).await.expect(200);
+    let why = otherwise["results"][0]["problem"]["detail"].as_str().unwrap();
+    assert_eq!((counts(&otherwise), problems(&otherwise)[0]), ((0, 0, 4), (2, "duplicate_capital_call")));
+    assert!(why.contains("deals is investment of allocation") && !why.contains("purposes is"), "{why}");
     let call = format!("/capital-calls/{}", id(&taken["results"][0], "id"));
     office.manager.until(&call, |call| call["decision"] == "issued").await;
     let payments = format!(
@@ -101,6 +106,8 @@ async fn files_are_tried_out_taken_in_once_and_compared() {
     assert_eq!(problems(&refused)[..2], [(2, "external_reference_reused"), (3, "external_reference_reused")]);
     let why = refused["results"][0]["problem"]["detail"].as_str().unwrap();
     assert_eq!((counts(&refused), why), ((0, 0, 4), "P-1 is there otherwise: amount is 11000.00, the file says 11000.01"));
+    let of_another_call = send(&office.treasurer, path, "i", &payments.replace("P-1,CC-1", "P-1,CC-9")).await.expect(200);
+    assert_eq!((counts(&of_another_call), problems(&of_another_call)[0]), ((0, 1, 3), (2, "external_reference_reused")));
     assert_eq!(items(&office.treasurer.get(&format!("/payments?fund_id={}", fund.id)).await.expect(200)).len(), 2);
 
     // both beside each other

@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::money::{card, parsed};
-use super::rules::shown;
 use super::*;
 
 /// The page.
@@ -30,6 +29,7 @@ pub async fn page(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: Ur
                 (card("Asked by", &approval.requested_by)) (card("Since", approval.created_at.format("%Y-%m-%d %H:%M").to_string()))
             }
             h2 { "What is asked for" }
+            @if !is_shown(&approval, &content) { div.problem role="alert" { p { "It has been changed since: what is shown is not what these votes are on." } } }
             (fields(&content))
             p.note { "Votes are on the content " code { (approval.content_hash) } }
             h2 { "Why votes are needed" }
@@ -67,6 +67,8 @@ async fn content(visit: &Visit<'_>, approval: &Approval) -> Result<Vec<(String, 
         SubjectKind::RuleChange => vec![],
     };
     named.extend(state);
+    // what an amendment asks for comes before what is in force
+    named.sort_by_key(|(name, _)| name != "amending");
     Ok(named)
 }
 
@@ -81,8 +83,38 @@ fn fields(content: &[(String, Value)]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="What is asked for" { table {
             thead { tr { th scope="col" { "Field" } th scope="col" { "Value" } } }
-            tbody { @for (name, value) in content { tr { td { (name.replace('_', " ")) } td.text { (shown(value)) } } } }
+            tbody { @for (name, value) in content { tr { td { (name.replace('_', " ")) } td.text { (whole(value)) } } } }
         } }
+    }
+}
+
+/// A value with all that is in it.
+fn whole(value: &Value) -> Markup {
+    html! {
+        @match value {
+            Value::Object(fields) => ul { @for (name, value) in fields { @if !value.is_null() { li { (name.replace('_', " ")) ": " (whole(value)) } } } },
+            Value::Array(items) => ul { @for item in items { li { (whole(item)) } } },
+            Value::String(text) => (text),
+            other => (other.to_string()),
+        }
+    }
+}
+
+/// Whether the content that is voted on is among what is shown. Allocations do not change while votes are asked for.
+fn is_shown(approval: &Approval, content: &[(String, Value)]) -> bool {
+    fn has(value: &Value, hash: &str) -> bool {
+        match value {
+            Value::String(text) => text == hash,
+            Value::Array(items) => items.iter().any(|item| has(item, hash)),
+            Value::Object(fields) => fields.values().any(|field| has(field, hash)),
+            _ => false,
+        }
+    }
+    match approval.subject_kind {
+        SubjectKind::CapitalCall | SubjectKind::Refund | SubjectKind::BankDetails => {
+            content.iter().any(|(_, value)| has(value, &approval.content_hash))
+        }
+        SubjectKind::Allocation | SubjectKind::Withdrawal | SubjectKind::RuleChange => true,
     }
 }
 

@@ -1,8 +1,10 @@
 //! What waits for votes: for those of whoever looks, also for somebody else, and for those of others.
 
+use std::collections::BTreeMap;
+
 use ::domain::messages::workflow::{
-    Approval, ApprovalStatus, CastVote, Delegation, DelegationStatus, ListApprovals, ListDelegations, ListRuleChanges, RuleChange,
-    RuleChangeStatus, SubjectKind, VoteDecision,
+    Approval, ApprovalStatus, CastVote, Delegation, DelegationStatus, GetRules, ListApprovals, ListDelegations, ListRuleChanges,
+    RuleChange, RuleChangeStatus, SubjectKind, VoteDecision,
 };
 
 use super::forms::{Field, form};
@@ -19,7 +21,7 @@ pub async fn page(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -
             pending.iter().map(|approval| (approval, voters(visit.actor(), approval, &delegations))).collect();
         let (for_me, for_others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(_, voters)| !voters.is_empty());
         let rules = ListRuleChanges { status: Some(RuleChangeStatus::Simulated), limit: Some(ROWS), ..Default::default() };
-        let rules = visit.ask(&rules).await?.items;
+        let rules = votable(&visit, visit.ask(&rules).await?.items).await?;
         let (rules_for_me, rules_for_others): (Vec<_>, Vec<_>) = rules.into_iter().partition(|change| may_vote_on(visit.actor(), change));
         let key = || door.shell.clock.new_id();
         let fields = [
@@ -44,6 +46,18 @@ pub async fn page(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -
     };
     let page = page.await;
     visit.end(page).await
+}
+
+/// The changes that are written against what is in force: no other can be voted on.
+async fn votable(visit: &Visit<'_>, changes: Vec<RuleChange>) -> Result<Vec<RuleChange>, Rejection> {
+    let mut versions: BTreeMap<String, i64> = BTreeMap::new();
+    for change in &changes {
+        if !versions.contains_key(&change.scope) {
+            let rules = visit.ask(&GetRules { scope: change.scope.clone(), fund_type: None }).await?;
+            versions.insert(change.scope.clone(), rules.version);
+        }
+    }
+    Ok(changes.into_iter().filter(|change| versions.get(&change.scope) == Some(&change.replaces)).collect())
 }
 
 /// Whether somebody may vote on a change of rules now.

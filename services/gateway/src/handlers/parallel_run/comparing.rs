@@ -136,7 +136,7 @@ impl Desk<'_> {
                 }
             };
             compared.push(match ours.get(&theirs.payment) {
-                Some(payment) => self.compared_payment(line, &theirs, payment).await,
+                Some(payment) => self.compared_payment(line, &theirs, payment).await?,
                 None => Compared::only_theirs(line, &theirs.payment, Reason::UnknownPayment.with(format!("{source} {}", theirs.payment))),
             });
             if let Ok(fund_id) = self.fund(&theirs.fund).await
