@@ -284,9 +284,11 @@ async fn a_change_that_is_voted_on_edited_and_withdrawn_at_once_is_put_in_force_
         let edit = json!({"rules": {"rule_votes": 1, "grace_days": 30 + round}, "comment": "more"});
         let path = votes_of(&change);
         let voting = office.ann.post(&path, vote(&change, "approve"));
-        // as the step that puts it in force may have begun
+        // at once, or when it is approved and the step that puts it in force begins
         let withdrawing = async {
-            tokio::time::sleep(Duration::from_millis(round % 8 * 20)).await;
+            if round / 2 % 2 == 1 {
+                office.admin.until(&this, |change| change["status"] != "simulated").await;
+            }
             match round % 2 {
                 0 => office.admin.post(&format!("{this}/withdraw"), json!({})).await,
                 _ => office.admin.put(&this, edit).await,
