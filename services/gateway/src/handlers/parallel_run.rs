@@ -346,14 +346,7 @@ impl<'a> Desk<'a> {
     async fn take_allocations(&mut self, rows: Vec<Row<TheirAllocation>>) -> Result<Vec<Taken>, Rejection> {
         let mut taken = Vec::with_capacity(rows.len());
         let mut wanted: Vec<(u64, TheirAllocation, ProposeAllocation)> = Vec::new();
-        for Row { line, said } in rows {
-            let theirs = match said {
-                Ok(theirs) => theirs,
-                Err(rejection) => {
-                    taken.push(Taken::of(line, "", Err(rejection)));
-                    continue;
-                }
-            };
+        for (line, theirs) in readable(rows, &mut taken) {
             match self.wanted_allocation(&theirs).await {
                 Ok(allocation) => wanted.push((line, theirs, allocation)),
                 Err(rejection) => taken.push(Taken::of(line, &theirs.deal_id.to_string(), Err(rejection))),
@@ -471,14 +464,7 @@ impl<'a> Desk<'a> {
         let mut taken = Vec::with_capacity(rows.len());
         let mut wanted: Vec<(u64, String, RecordPayment)> = Vec::new();
         let known = self.reported(source, &rows).await?;
-        for Row { line, said } in rows {
-            let theirs = match said {
-                Ok(theirs) => theirs,
-                Err(rejection) => {
-                    taken.push(Taken::of(line, "", Err(rejection)));
-                    continue;
-                }
-            };
+        for (line, theirs) in readable(rows, &mut taken) {
             if let Some(payment) = known.get(&theirs.payment) {
                 let asked = TheirPayment { status: None, ..theirs };
                 let compared = self.compared_payment(line, &asked, payment).await?;
@@ -576,6 +562,18 @@ fn unread() -> Rejection {
 
 fn not_read(taken: Taken) -> Compared {
     Compared::only_theirs(taken.line, &taken.reference, taken.problem.map_or_else(unread, Rejection::from))
+}
+
+/// The rows that can be read, with their lines; the others are refused.
+fn readable<T>(rows: Vec<Row<T>>, taken: &mut Vec<Taken>) -> Vec<(u64, T)> {
+    let mut readable = Vec::with_capacity(rows.len());
+    for Row { line, said } in rows {
+        match said {
+            Ok(theirs) => readable.push((line, theirs)),
+            Err(rejection) => taken.push(Taken::of(line, "", Err(rejection))),
+        }
+    }
+    readable
 }
 
 /// The rows of each call, with the line of the first; and the rows that cannot be read.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ::domain::messages::workflow::{
     Approval, ApprovalStatus, CastVote, Delegation, DelegationStatus, GetRules, ListApprovals, ListDelegations, ListRuleChanges,
-    RuleChange, RuleChangeStatus, SubjectKind, VoteDecision,
+    RuleChange, RuleChangeStatus, VoteDecision,
 };
 
 use super::forms::{Field, form};
@@ -119,17 +119,11 @@ pub fn table(actor: &Actor, approvals: &[(&Approval, Vec<&str>)], key: Option<&d
 
 /// What is asked for, with the way to its whole content.
 fn subject(approval: &Approval) -> Markup {
+    let page = workflows::page_of(approval.subject_kind, approval.subject_id);
     html! {
-        @match approval.subject_kind {
-            SubjectKind::CapitalCall => a href={ "/capital-calls/" (approval.subject_id) } { "capital call" },
-            SubjectKind::Refund => a href="/refunds" { "refund" },
-            SubjectKind::BankDetails => a href="/bank-details" { "bank details" },
-            SubjectKind::RuleChange => a href={ "/rule-changes/" (approval.subject_id) } { "change of rules" },
-            SubjectKind::Withdrawal => a href={ "/workflows/" (approval.workflow_id) } { "withdrawal of an allocation" },
-            SubjectKind::Allocation => a href={ "/workflows/" (approval.workflow_id) } { "allocation" },
-        }
+        a href=(page.unwrap_or_else(|| format!("/workflows/{}", approval.workflow_id))) { (title(&approval.subject_kind)) }
         div.note { "by " (approval.requested_by) ", " (approval.created_at.format("%Y-%m-%d %H:%M")) }
-        div.note { a href={ "/funds/" (approval.fund_id) } { "fund" } " " a href={ "/approvals/" (approval.id) } title=(approval.content_hash) { "all that is asked for" } }
+        div.note { @if !approval.fund_id.is_nil() { a href={ "/funds/" (approval.fund_id) } { "fund" } " " } a href={ "/approvals/" (approval.id) } title=(approval.content_hash) { "all that is asked for" } }
     }
 }
 

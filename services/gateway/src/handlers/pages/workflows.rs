@@ -73,7 +73,7 @@ pub async fn one(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: Uri
         let fields = [Field::choice("action", "Action", &actions), Field::text("reason", "Why")];
         let body = html! {
             h1 { (title(&workflow.subject_kind)) " " (status(&workflow.status)) }
-            p { a href="/workflows" { "All workflows" } " " @if !workflow.fund_id.is_nil() { a href={ "/funds/" (workflow.fund_id) } { "The fund" } } " " (subject(&workflow)) }
+            p { a href="/workflows" { "All workflows" } " " @if !workflow.fund_id.is_nil() { a href={ "/funds/" (workflow.fund_id) } { "The fund" } } " " @if let Some(page) = page_of(workflow.subject_kind, workflow.subject_id) { a href=(page) { "The " (title(&workflow.subject_kind)) } } }
             @if let Some(error) = &workflow.error {
                 (told(error))
             }
@@ -96,16 +96,14 @@ pub async fn one(State(door): State<Arc<Door>>, Path(id): Path<String>, uri: Uri
     visit.end(page).await
 }
 
-/// The way to what it is about, where that has a page of its own.
-fn subject(workflow: &Workflow) -> Markup {
-    html! {
-        @match workflow.subject_kind {
-            SubjectKind::CapitalCall => a href={ "/capital-calls/" (workflow.subject_id) } { "The capital call" },
-            SubjectKind::Refund => a href="/refunds" { "Refunds" },
-            SubjectKind::BankDetails => a href="/bank-details" { "Bank details" },
-            SubjectKind::RuleChange => a href={ "/rule-changes/" (workflow.subject_id) } { "The change of rules" },
-            SubjectKind::Allocation | SubjectKind::Withdrawal => {},
-        }
+/// The page of what a workflow or an approval is about, where there is one.
+pub fn page_of(kind: SubjectKind, subject_id: Uuid) -> Option<String> {
+    match kind {
+        SubjectKind::CapitalCall => Some(format!("/capital-calls/{subject_id}")),
+        SubjectKind::Refund => Some("/refunds".into()),
+        SubjectKind::BankDetails => Some("/bank-details".into()),
+        SubjectKind::RuleChange => Some(format!("/rule-changes/{subject_id}")),
+        SubjectKind::Allocation | SubjectKind::Withdrawal => None,
     }
 }
 
