@@ -23,9 +23,20 @@ pub(crate) async fn compare_first(shell: &Shell, database: &Database, compared_o
     Ok(())
 }
 
-/// The last position of the log below which nobody writes any more: everything that was written `$2` seconds ago is committed or gone.
-pub(crate) const WRITTEN: &str = "coalesce((select log_id from event_log where logged_at < clock_timestamp() - make_interval(secs => $2)
-                                            order by log_id desc limit 1), 0)";
+/// A position of the log below which nobody writes any more: everything that was written `$2` seconds ago is committed or gone. It is
+/// looked for from the newest event backwards, by steps that double: few events are read, however many were written lately, and
+/// the position is at most about twice as far back as it must be.
+pub(crate) const WRITTEN: &str = "coalesce((
+    with recursive settled as (select clock_timestamp() - make_interval(secs => $2) as before),
+    back as (
+        (select log_id, logged_at, 1::bigint as step from event_log order by log_id desc limit 1)
+        union all
+        select earlier.log_id, earlier.logged_at, step * 2
+        from back, settled, lateral (select log_id, logged_at from event_log where log_id <= back.log_id - step
+                                     order by log_id desc limit 1) as earlier
+        where back.logged_at >= before
+    )
+    select log_id from back, settled where logged_at < before), 0)";
 
 /// The number of the connection to the broker: it grows with every new one.
 pub(crate) fn connection(shell: &Shell) -> u64 {
@@ -185,4 +196,58 @@ async fn settle(database: &Database, stream: &str) -> Result<(), Fault> {
     .execute(&database.pool())
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::PgPool;
+
+    use super::*;
+
+    /// When the first event is written: in a month whose partition is there.
+    const BEGIN: &str = "date_trunc('month', now()) + interval '1 month'";
+
+    /// A log with events at these positions, written a minute after each other.
+    async fn log_of(positions: &[i64]) -> PgPool {
+        let database = PgPool::connect(&testkit::database::fresh("capital-calls").await).await.unwrap();
+        let events = format!(
+            "insert into event_log (log_id, logged_at, event_id, stream, subject, aggregate, aggregate_id, epoch, version, at, actor,
+                                    correlation_id, causation_id, body)
+             select log_id, {BEGIN} + make_interval(mins => minute::int), gen_random_uuid(), 'EVENTS', '', '', gen_random_uuid(), 1, 1, now(),
+                    '', '', '', ''
+             from unnest($1::bigint[]) with ordinality as written (log_id, minute)"
+        );
+        sqlx::query(&events).bind(positions).execute(&database).await.unwrap();
+        database
+    }
+
+    /// The position where what was written in the first minutes is settled, and nothing else is.
+    async fn written_in(database: &PgPool, minutes: usize) -> i64 {
+        let ago = format!("select extract(epoch from clock_timestamp() - ({BEGIN} + make_interval(mins => $1, secs => 30)))::float8");
+        let ago: f64 = sqlx::query_scalar(&ago).bind(minutes as i32).fetch_one(database).await.unwrap();
+        let position = format!("select {WRITTEN} from (values ($1::int)) as unused (place)");
+        sqlx::query_scalar(&position).bind(0).bind(ago).fetch_one(database).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_settled_too_early_and_all_is_when_nothing_more_is_written() {
+        let large: Vec<i64> = (1..=3_000).collect();
+        let small: Vec<i64> = (1..=3_000).map(|block| block << 12).collect();
+        let both: Vec<i64> = (1..=1_000).flat_map(|block| [block << 12, (block << 12) + 1, (block << 12) + block]).collect();
+        for mut positions in [large, small, both] {
+            positions.dedup();
+            let database = log_of(&positions).await;
+            let (first, newest) = (positions[0], positions[positions.len() - 1]);
+            for minutes in [0, 1, 2, 700, positions.len() - 2, positions.len() - 1, positions.len()] {
+                let exact = if minutes == 0 { 0 } else { positions[minutes - 1] };
+                let position = written_in(&database, minutes).await;
+                assert!(position <= exact && (position == 0 || positions.contains(&position)), "{position} after {exact}");
+                // a block is the widest gap
+                let far = 2 * (newest - exact) + 1 + (1 << 12);
+                assert!(newest - position.max(first) <= far, "{position} is far before {exact}");
+                assert!(minutes < positions.len() || position == newest);
+            }
+        }
+        assert_eq!(written_in(&log_of(&[]).await, 1).await, 0);
+    }
 }

@@ -263,6 +263,11 @@ static FIRST: LazyLock<BTreeMap<&str, RuleLayer>> = LazyLock::new(|| {
     FILES.into_iter().map(|(name, text)| (name, serde_saphyr::from_str(text).unwrap_or_default())).collect()
 });
 
+/// The environments that have a file in `deploy/rules`.
+fn environments() -> impl Iterator<Item = &'static str> {
+    FILES.into_iter().map(|(name, _)| name).filter(|name| *name != "global")
+}
+
 /// The layer that stands below all: what `deploy/rules/global.yaml` says.
 pub fn built_in() -> RuleLayer {
     built_in_environment("global")

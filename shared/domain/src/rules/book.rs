@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{RuleLayer, Rules, Transition, built_in, built_in_environment, steps};
+use super::{RuleLayer, Rules, Transition, built_in, built_in_environment, environments, steps};
 use crate::messages::workflow::SubjectKind;
 use crate::rejection::{Reason, Rejection};
 
@@ -259,6 +259,17 @@ impl RuleBook {
         let mut contradictions: Vec<String> = layer.check().err().map(|rejection| rejection.detail).into_iter().collect();
         if layer.rule_change_steps.is_some() && matches!(scope, RuleScope::FundType(_) | RuleScope::Fund(_)) {
             contradictions.push("rule_change_steps: they hold for rules of all scopes: put them in global or an environment".into());
+        }
+        if let RuleScope::Environment(name) = scope
+            && name != &self.environment
+            && !environments().any(|known| known == name)
+        {
+            let known: Vec<&str> = environments().collect();
+            contradictions.push(format!(
+                "env:{name} would hold nowhere: this is {}, and others are {}",
+                self.environment,
+                known.join(", ")
+            ));
         }
         let its = |fund_id: Option<Uuid>| book.types.get(&fund_id?).map(String::as_str);
         let combined = funds.iter().flat_map(|fund_id| types.iter().map(move |fund_type| (*fund_type, *fund_id)));

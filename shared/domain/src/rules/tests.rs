@@ -71,6 +71,19 @@ fn the_files_say_everything_and_nothing_that_contradicts() {
 }
 
 #[test]
+fn an_environment_is_one_that_there_is() {
+    let problems =
+        |own: &str, named: &str| RuleBook::new(own).contradictions(&RuleScope::Environment(named.into()), &RuleLayer::default()).join("; ");
+    for (own, named) in [("development", "production"), ("uat", "uat"), ("uat", "staging")] {
+        assert_eq!(problems(own, named), "", "{named} in {own}");
+    }
+    for (own, named) in [("development", "prodution"), ("development", "uat"), ("production", "global")] {
+        let found = problems(own, named);
+        assert!(found.contains(&format!("env:{named} would hold nowhere: this is {own}")), "{found}");
+    }
+}
+
+#[test]
 fn contradictions_are_found_in_the_layers_above() {
     let fund = RuleScope::Fund(Uuid::from_u128(7));
     let mut book = RuleBook::new("staging");
