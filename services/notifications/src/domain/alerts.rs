@@ -51,7 +51,8 @@ pub fn of_approval(approval: &Approval) -> Told {
         approval.currency.code(),
         approval.requested_by
     );
-    let mut tell = |kind, roles: &[&str], text| told.alerts.push(alert(kind, &tier, of, roles, text, "/approvals".into()));
+    let page = format!("/approvals/{}", approval.id);
+    let mut tell = |kind, roles: &[&str], text| told.alerts.push(alert(kind, &tier, of, roles, text, page.clone()));
     match approval.status {
         ApprovalStatus::Pending => {
             let escalated = approval.asked_at > approval.created_at;

@@ -36,6 +36,7 @@ async fn people_are_told_of_votes_that_are_missing_of_what_is_stuck_and_of_deals
     let requested = of(&told, "approval_requested");
     assert_eq!(requested.len(), 3, "{told:#}");
     assert_eq!(requested[0]["roles"], json!(["committee"]));
+    assert_eq!(requested[0]["link"], json!(format!("/approvals/{}", requested[0]["subject_id"].as_str().unwrap())));
     assert!(requested[0]["text"].as_str().unwrap().starts_with("allocation of 2000.00 USD by alan needs votes of committee"), "{told:#}");
     // in the next hour there is room again; reminders come by the business clock
     stack.set_clock(2 * 3_600 + 60).await;
