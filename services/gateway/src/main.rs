@@ -86,7 +86,7 @@ pub fn routes() -> Vec<Route> {
         command::<calls::CancelCapitalCall>("POST", "/capital-calls/{call_id}/cancel", CALLERS),
         command::<calls::RescindCapitalCall>("POST", "/capital-calls/{call_id}/rescind", CALLERS),
         command::<calls::RecordPayment>("POST", "/call-lines/{line_id}/payments", TREASURY).gives(201),
-        command::<calls::RecordPayments>("POST", "/payments/batch", TREASURY),
+        command::<calls::RecordPayments>("POST", "/payments/batch", TREASURY).within(30),
         query::<calls::ListPayments>("GET", "/payments", READERS),
         query::<calls::FindPayments>("POST", "/payments/find", READERS),
         query::<calls::GetPayment>("GET", "/payments/{payment_id}", READERS),

@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
+use crate::messages::capital_calls::RECEIPT_PARTS_MAX;
 use crate::rejection::{Reason, Rejection};
 
 /// Most characters after the check digits.
@@ -20,8 +21,8 @@ const HEAD: usize = 4;
 /// Bits of an id that 21 characters in base 36 hold (36^21 > 2^108).
 const ID_BITS: u32 = 108;
 
-/// Most references that are looked for in one text: a payer names the lines of a few calls.
-const FOUND_MAX: usize = 50;
+/// Most references that are looked for in one text: one more than a receipt has parts, so that more than it can have are seen.
+const FOUND_MAX: usize = RECEIPT_PARTS_MAX + 1;
 
 /// An ISO 11649 creditor reference, in its electronic form: upper case, no blanks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

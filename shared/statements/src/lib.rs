@@ -135,8 +135,24 @@ impl Iterator for Reader<'_> {
             Inner::Bai2(bai2) => bai2.entry(),
             Inner::Csv(table) => table.entry(),
         };
+        let next = next.and_then(|entry| entry.map(within_limits).transpose());
         self.ended = !matches!(next, Ok(Some(_)));
         next.transpose()
+    }
+}
+
+/// Refuses an entry with an id or an account that is longer than any bank's.
+fn within_limits(entry: Entry) -> Result<Entry, Unreadable> {
+    let own = [Some(&entry.account.id), entry.statement_id.as_ref(), Some(&entry.entry_id)];
+    let of_parts = entry.transactions.iter().flat_map(|part| [part.end_to_end_id.as_ref(), part.payer.account.as_ref()]);
+    let long = own.into_iter().chain(of_parts).flatten().find(|id| id.chars().count() > limits::ID_CHARACTERS_MAX);
+    match long {
+        None => Ok(entry),
+        Some(id) => {
+            let begins: String = id.chars().take(20).collect();
+            let what = format!("the id that begins with {begins:?} has more than {} characters", limits::ID_CHARACTERS_MAX);
+            Err(Place { line: entry.line, position: entry.position }.unreadable(Cause::TooLarge, what))
+        }
     }
 }
 

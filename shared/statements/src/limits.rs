@@ -14,6 +14,9 @@ pub const ENTRY_BYTES_MAX: usize = 32 << 20;
 /// Characters of one value, after which it is refused; the standard's longest is 500, and banks join lines.
 pub const TEXT_CHARACTERS_MAX: usize = 10_000;
 
+/// Characters of an id or of the number of an account: four times the longest of the standard (Max35Text).
+pub const ID_CHARACTERS_MAX: usize = 140;
+
 /// Depth of elements. The deepest path of camt.053 has about 15.
 pub const DEPTH_MAX: usize = 40;
 

@@ -65,6 +65,14 @@ fn depth_attributes_and_lengths_are_bounded() {
     assert_eq!(cause(good().replace("a&amp;b", &long[..limits::TEXT_CHARACTERS_MAX + 1])), Cause::TooLarge);
     assert_eq!(cause(good().replace("<Ntry>", &format!("<!--{long}--><Ntry>"))), Cause::TooLarge);
     assert_eq!(cause(good().replace("a&amp;b", &"&amp;".repeat(limits::TEXT_CHARACTERS_MAX + 1))), Cause::TooLarge);
+    let with_id = |length: usize| {
+        let id = "x".repeat(length);
+        let details = format!("<NtryDtls><TxDtls><Refs><EndToEndId>{id}</EndToEndId></Refs></TxDtls></NtryDtls><AddtlNtryInf>");
+        entries(None, good().replace("<AddtlNtryInf>", &details))
+    };
+    assert!(with_id(limits::ID_CHARACTERS_MAX).is_ok());
+    let long = with_id(limits::ID_CHARACTERS_MAX + 1).unwrap_err();
+    assert_eq!((long.cause, long.line), (Cause::TooLarge, 4), "{long}");
     let transaction = "<TxDtls/>".repeat(limits::TRANSACTIONS_MAX + 1);
     assert_eq!(cause(good().replace("<AddtlNtryInf>", &format!("<NtryDtls>{transaction}</NtryDtls><AddtlNtryInf>"))), Cause::TooLarge);
     assert_eq!(cause(camt053("08", &balance("OPBD", "1.00", "CRDT").repeat(limits::BALANCES_MAX + 1))), Cause::TooLarge);

@@ -1,10 +1,11 @@
 //! Which lines a bank entry pays, and how sure that is.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ::domain::messages::capital_calls::{CallLine, Disposition, ImportedEntry, MatchReason, ReceiptPart, Suggestion, masked_account};
 use ::domain::rules::ApplicationOrder;
 use ::domain::{Amount, CreditorReference};
+use iban::Iban;
 use uuid::Uuid;
 
 use super::in_order;
@@ -15,6 +16,8 @@ const SUGGESTIONS_MAX: usize = 5;
 const WORD_CHARACTERS_MIN: usize = 3;
 /// Part of the words of the shorter name that both must have, in percent.
 const SIMILAR_PERCENT: usize = 60;
+/// Longest IBAN (ISO 13616).
+const ACCOUNT_CHARACTERS_MAX: usize = 34;
 /// Days between the value date and the due date within which an amount says more.
 const NEAR_DAYS: i64 = 30;
 
@@ -26,14 +29,20 @@ pub struct OpenLines {
     by_amount: HashMap<(Uuid, Amount), Vec<Uuid>>,
     by_investor: HashMap<(Uuid, Uuid), Vec<Uuid>>,
     by_fund: BTreeMap<Uuid, HashSet<Uuid>>,
-    /// Names of the investors.
+    /// Names of the investors, and who has a word in the name, by the name's numbers: who is alike has both.
     names: HashMap<Uuid, Name>,
+    by_word: HashMap<(BTreeSet<String>, String), Vec<Uuid>>,
 }
 
 impl OpenLines {
     /// Of these lines, and the names of their investors.
     pub fn new(lines: impl Iterator<Item = CallLine>, names: &HashMap<Uuid, String>) -> OpenLines {
         let mut open = OpenLines { names: names.iter().map(|(id, name)| (*id, Name::of(name))).collect(), ..OpenLines::default() };
+        for (id, name) in &open.names {
+            for word in &name.words {
+                open.by_word.entry((name.numbers.clone(), word.clone())).or_default().push(*id);
+            }
+        }
         for line in lines {
             if line.outstanding.is_positive() && line.disposition != Disposition::Rescinded {
                 open.by_amount.entry((line.fund_id, line.outstanding)).or_default().push(line.id);
@@ -60,6 +69,13 @@ impl OpenLines {
         }
     }
 
+    /// Whose name is like this one.
+    fn named_like(&self, name: &Name) -> HashSet<Uuid> {
+        let with_word = |word: &String| self.by_word.get(&(name.numbers.clone(), word.clone()));
+        let some = name.words.iter().filter_map(with_word).flatten();
+        some.filter(|id| self.names.get(id).is_some_and(|other| other.is_like(name))).copied().collect()
+    }
+
     fn of_investor(&self, fund_id: Uuid, investor_id: Uuid) -> Vec<&CallLine> {
         let ids = self.by_investor.get(&(fund_id, investor_id)).map_or(&[][..], Vec::as_slice);
         ids.iter().filter_map(|id| self.lines.get(id)).filter(|line| line.outstanding.is_positive()).collect()
@@ -72,7 +88,7 @@ struct Name {
     /// Its words in lower case, without those that stand for a legal form or are short.
     words: HashSet<String>,
     /// Its numbers: what tells one fund of a house from the next.
-    numbers: HashSet<String>,
+    numbers: BTreeSet<String>,
 }
 
 impl Name {
@@ -83,9 +99,9 @@ impl Name {
             let roman = !word.is_empty() && word.chars().all(|letter| matches!(letter, 'i' | 'v' | 'x'));
             roman || word.chars().any(|letter| letter.is_numeric())
         };
-        let (numbers, words): (HashSet<String>, HashSet<String>) = name.split_whitespace().map(clean).partition(is_number);
+        let (numbers, words): (Vec<String>, Vec<String>) = name.split_whitespace().map(clean).partition(is_number);
         let tells = |word: &String| word.chars().count() >= WORD_CHARACTERS_MIN && !legal.contains(&word.as_str());
-        Name { words: words.into_iter().filter(tells).collect(), numbers }
+        Name { words: words.into_iter().filter(tells).collect(), numbers: numbers.into_iter().collect() }
     }
 
     fn is_like(&self, other: &Name) -> bool {
@@ -131,6 +147,9 @@ pub fn propose(entry: &ImportedEntry, known: Known<'_>, open: &OpenLines, by_ref
     }
     if known.is_closed {
         return Proposal::Nothing("the account is closed: look whose cash it is");
+    }
+    if entry.value_on.or(entry.booked_on).is_none() {
+        return Proposal::Nothing("the bank gives no date: matched by hand, it counts on the day on which it was seen");
     }
     let named: Vec<&CallLine> =
         entry.references.iter().filter_map(|reference| by_reference.get(reference)).filter_map(|id| open.line(*id)).collect();
@@ -186,11 +205,10 @@ fn by_alias(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &OpenL
     };
     let fits = |owed: Amount| owed >= entry.amount && owed - entry.amount <= known.tolerance;
     let total = |lines: &[&CallLine]| lines.iter().map(|line| line.outstanding).sum::<Amount>();
-    let payer = Name::of(entry.payer_name.as_deref().unwrap_or_default());
+    let named_so = open.named_like(&Name::of(entry.payer_name.as_deref().unwrap_or_default()));
     let may_pay = |investor_id: &Uuid| {
         let lines = owed_by(investor_id);
-        let is_its_name = open.names.get(investor_id).is_some_and(|name| name.is_like(&payer));
-        is_its_name || fits(total(&lines)) || lines.iter().any(|line| fits(line.outstanding))
+        named_so.contains(investor_id) || fits(total(&lines)) || lines.iter().any(|line| fits(line.outstanding))
     };
     if open.by_fund.get(&fund_id)?.iter().any(|investor_id| investor_id != alias && may_pay(investor_id)) {
         return None;
@@ -226,19 +244,15 @@ fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known<'_>) -> Vec<Re
 }
 
 fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &OpenLines) -> Vec<Suggestion> {
-    let payer = Name::of(entry.payer_name.as_deref().unwrap_or_default());
-    let is_payer = |investor_id: &Uuid| {
-        known.payer == Some(*investor_id)
-            || known.aliases.contains(investor_id)
-            || open.names.get(investor_id).is_some_and(|name| name.is_like(&payer))
-    };
+    let mut may_be_payer = open.named_like(&Name::of(entry.payer_name.as_deref().unwrap_or_default()));
+    may_be_payer.extend(known.payer.iter().chain(known.aliases));
     let whole = |line: &CallLine| vec![ReceiptPart { line_id: line.id, amount: entry.amount }];
     let mut found = Vec::new();
     let exact = open.by_amount.get(&(fund_id, entry.amount)).map_or(&[][..], Vec::as_slice);
     let owes = |line: &&CallLine| line.currency == entry.currency && line.outstanding == entry.amount;
     for line in exact.iter().filter_map(|id| open.lines.get(id)).filter(owes) {
         let days = entry.value_on.or(entry.booked_on).map_or(i64::MAX, |date| (date - line.due_on).num_days().abs());
-        if is_payer(&line.investor_id) {
+        if may_be_payer.contains(&line.investor_id) {
             found.push(Suggestion { parts: whole(line), why: MatchReason::AmountAndName, sure: if days <= NEAR_DAYS { 90 } else { 80 } });
         } else {
             // one of many investors who owe the same is hardly known by it
@@ -251,8 +265,8 @@ fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &Op
             found.push(Suggestion { parts: whole(line), why: MatchReason::Amount, sure });
         }
     }
-    let payers = open.by_fund.get(&fund_id).into_iter().flatten().filter(|investor_id| is_payer(investor_id));
-    for investor_id in payers {
+    let owe = open.by_fund.get(&fund_id);
+    for investor_id in may_be_payer.iter().filter(|investor_id| owe.is_some_and(|owe| owe.contains(investor_id))) {
         let lines: Vec<&CallLine> =
             open.of_investor(fund_id, *investor_id).into_iter().filter(|line| line.currency == entry.currency).collect();
         let outstanding: Amount = lines.iter().map(|line| line.outstanding).sum();
@@ -302,11 +316,57 @@ pub fn masked_entry(entry: &ImportedEntry, key: impl Fn(&str) -> String) -> Impo
     masked.payer_key = entry.payer_account.as_deref().map(|account| key(&written_account(account)));
     masked.content_key = key(&entry.content_key);
     masked.reference_key = entry.reference_key.as_deref().map(&key);
+    for text in [&mut masked.remittance, &mut masked.return_reason, &mut masked.end_to_end_id, &mut masked.payer_name].into_iter().flatten()
+    {
+        *text = masked_text(text);
+    }
     // a bank that gives no id leaves the reader's
     if entry.entry_id == entry.content_key {
         masked.entry_id.clone_from(&masked.content_key);
     }
     masked
+}
+
+/// A text in which IBANs are masked, written in one piece or in groups.
+fn masked_text(text: &str) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    let mut masked = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < letters.len() {
+        let begins = at == 0 || !letters[at - 1].is_alphanumeric();
+        match begins.then(|| iban_at(&letters[at..])).flatten() {
+            Some(length) => {
+                masked.push_str(&masked_account(&letters[at..at + length].iter().collect::<String>()));
+                at += length;
+            }
+            None => {
+                masked.push(letters[at]);
+                at += 1;
+            }
+        }
+    }
+    masked
+}
+
+/// How many characters an IBAN takes that a text begins with, with the blanks between its groups.
+fn iban_at(text: &[char]) -> Option<usize> {
+    let head = text.get(..4)?;
+    if !head[..2].iter().all(char::is_ascii_alphabetic) || !head[2..].iter().all(char::is_ascii_digit) {
+        return None;
+    }
+    let mut written = String::new();
+    let mut length = None;
+    for (at, letter) in text.iter().enumerate().filter(|(_, letter)| **letter != ' ') {
+        if !letter.is_ascii_alphanumeric() || written.len() == ACCOUNT_CHARACTERS_MAX {
+            break;
+        }
+        written.push(letter.to_ascii_uppercase());
+        let ends = text.get(at + 1).is_none_or(|next| !next.is_alphanumeric());
+        if ends && written.parse::<Iban>().is_ok() {
+            length = Some(at + 1);
+        }
+    }
+    length
 }
 
 /// The ranges of ids of the lines that references may be of.
@@ -356,6 +416,7 @@ mod tests {
         let mut entry: ImportedEntry = serde_json::from_value(serde_json::json!({
             "content_key": "k", "ordinal": 0, "account": "1", "entry_id": "1", "pending": false, "credit": true, "is_return": false,
             "amount": "1.00", "currency": "USD", "references": [], "method": "wire", "differs": false, "line": 1, "payer_name": payer,
+            "booked_on": "2026-11-02",
         }))
         .unwrap();
         entry.amount = crate::domain::tests::usd(amount);
@@ -387,6 +448,30 @@ mod tests {
         assert_eq!(sure(&entry(5_000, "Custodian"), &[one], &many), Some(vec![100]));
         many.take(&[ReceiptPart { line_id: other, amount: crate::domain::tests::usd(5_000) }]);
         assert_eq!(sure(&entry(5_000, "Custodian"), &[one], &many), None, "another owes as much after what it has paid");
+    }
+
+    #[test]
+    fn an_account_in_a_text_is_masked_and_nothing_else_is() {
+        for (text, masked) in [
+            ("from DE89370400440532013000, thanks", "from ****3000, thanks"),
+            ("IBAN: gb82 west 1234 5698 7654 32 of Ann", "IBAN: ****5432 of Ann"),
+            ("(DE89 3704 0044 0532 0130 00)", "(****3000)"),
+            ("RF18 5390 0754 7034 and DE00370400440532013000", "RF18 5390 0754 7034 and DE00370400440532013000"),
+            ("Capital call of 2026-11-02 für äöü", "Capital call of 2026-11-02 für äöü"),
+            ("", ""),
+        ] {
+            let entry = ImportedEntry { remittance: Some(text.into()), ..entry(100, "Custodian") };
+            assert_eq!(masked_entry(&entry, |key| key.to_owned()).remittance.as_deref(), Some(masked));
+        }
+    }
+
+    #[test]
+    fn an_entry_without_a_date_is_for_a_person() {
+        let (open, known) = (open(1), Known { fund_id: Some(FUND), payer: Some(Uuid::from_u128(1)), ..Known::default() });
+        let dated = entry(5_000, "Investor 1");
+        assert!(matches!(propose(&dated, known, &open, &HashMap::new()), Proposal::Sure(_)));
+        let undated = ImportedEntry { booked_on: None, value_on: None, ..dated };
+        assert!(matches!(propose(&undated, known, &open, &HashMap::new()), Proposal::Nothing(why) if why.contains("no date")));
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct NoticeParts<'a> {
     pub call: &'a CapitalCall,
     /// Calls of the fund that were issued before and are in force.
     pub earlier_calls: &'a [CapitalCall],
-    /// The investor's lines of them.
+    /// The investor's lines of them, and those that it had in this call before.
     pub earlier_lines: &'a [CallLine],
     /// The investor's commitment.
     pub commitment: &'a Commitment,
@@ -71,9 +71,10 @@ pub fn notice(parts: NoticeParts<'_>) -> CallNotice {
         (earlier_lines.iter().map(|line| line.amount).sum(), earlier_lines.iter().map(|line| line.impact_on_unfunded).sum::<Amount>());
     let called: Vec<&LinePurpose> = line.purposes.iter().filter(|part| part.amount != currency.zero()).collect();
     let is_fee = |part: &&&LinePurpose| matches!(part.kind, PurposeKind::ManagementFee | PurposeKind::Expenses);
+    let is_of = |purpose: &Purpose, part: &LinePurpose| (purpose.kind, purpose.inside_commitment) == (part.kind, part.inside_commitment);
     let fee = |part: &&LinePurpose| FeeCalculation {
         kind: part.kind,
-        fund_amount: call.purposes.iter().filter(|purpose| purpose.kind == part.kind).map(|purpose| purpose.amount).sum::<Amount>(),
+        fund_amount: call.purposes.iter().filter(|purpose| is_of(purpose, part)).map(|purpose| purpose.amount).sum::<Amount>(),
         commitment_percent: commitment.amount.percent(committed),
         amount: part.amount,
         inside_commitment: part.inside_commitment,

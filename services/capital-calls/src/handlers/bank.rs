@@ -8,7 +8,7 @@ use ::domain::messages::capital_calls::{
     SaveColumnMap, StageBankEntries, masked_account,
 };
 use ::domain::rejection::check_text;
-use ::domain::{Amount, Reason, Rejection};
+use ::domain::{Amount, Reason, Rejection, Scope};
 use chassis::row::sorted_ids;
 use chassis::sealing::BlindIndex;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
@@ -162,6 +162,14 @@ async fn complete(tx: &mut Tx, context: &Context, body: &CompleteBankImport) -> 
     if staged != i64::from(body.entries) {
         let why = format!("{staged} of {} entries of import {} are there", body.entries, body.import_id);
         return Ok(Err(Reason::BankImportIncomplete.with(why)));
+    }
+    // what is seen of another's account would be known already when its own people import it
+    if context.actor.scope != Scope::All {
+        let keys = store::staged_accounts(tx, body.import_id).await?;
+        let accounts = store::find_accounts(tx, &keys).await?;
+        if let Some(refused) = accounts.values().find_map(|account| context.actor.check_fund(account.fund_id).err()) {
+            return Ok(Err(refused));
+        }
     }
     let import = BankImport {
         id: body.import_id,

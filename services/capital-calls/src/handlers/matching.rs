@@ -1,9 +1,9 @@
 //! What entries of bank statements pay, and what they take back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ::domain::messages::capital_calls::{
-    BankEntry, BankEntryChange, BankEntryDecision, CallLine, PaymentMethod, ReceiptPart, RecordPayment, ReversePayment,
+    BankEntry, BankEntryChange, BankEntryDecision, CallLine, ImportedEntry, PaymentMethod, ReceiptPart, RecordPayment, ReversePayment,
 };
 use ::domain::rules::ApplicationOrder;
 use ::domain::{Amount, Rejection};
@@ -123,13 +123,14 @@ pub fn parts_of(of: &BankEntry, parts: &[ReceiptPart]) -> Vec<RecordPayment> {
     let clean: String = text.chars().filter(|letter| !letter.is_control()).take(domain::REFERENCE_CHARACTERS_MAX).collect();
     let reference = if clean.trim().is_empty() { "bank entry".to_owned() } else { clean };
     let fits = domain::check_reference(entry.method, &reference).is_ok();
+    let seen = of.created_at;
     let of = |(place, part): (usize, &ReceiptPart)| RecordPayment {
         line_id: part.line_id,
         amount: part.amount,
         currency: Some(entry.currency),
         method: if fits { entry.method } else { PaymentMethod::Wire },
         reference: reference.clone(),
-        received_on: entry.value_on.or(entry.booked_on).unwrap_or_default(),
+        received_on: entry.value_on.or(entry.booked_on).unwrap_or_else(|| seen.date_naive()),
         source: (place == 0).then(|| format!("bank account {}", entry.account)),
         external_reference: (place == 0).then(|| key.clone()),
     };
@@ -191,17 +192,21 @@ pub struct Returned {
 
 /// Looks up what the returns of a slice may be of.
 pub async fn returned(tx: &mut Tx, slice: &Slice) -> Result<Returned, Fault> {
-    let asked: Vec<(&str, &str, Amount)> = slice
-        .new
-        .iter()
-        .chain(&slice.booked)
-        .filter(|entry| is_to_be_taken_back(entry))
-        .filter_map(|entry| Some((entry.entry.account_key.as_deref()?, entry.entry.end_to_end_id.as_deref()?, entry.entry.amount)))
-        .collect();
-    if asked.is_empty() {
+    let returns: Vec<&ImportedEntry> =
+        slice.new.iter().chain(&slice.booked).filter(|entry| is_to_be_taken_back(entry)).map(|entry| &entry.entry).collect();
+    if returns.is_empty() {
         return Ok(Returned::default());
     }
-    let originals = store::credited(tx, &asked).await?;
+    let asked: Vec<(&str, &str, Amount)> =
+        returns.iter().filter_map(|entry| Some((entry.account_key.as_deref()?, entry.end_to_end_id.as_deref()?, entry.amount))).collect();
+    let mut originals = store::credited(tx, &asked).await?;
+    // a bank that gives no end-to-end id gives the reference of the line again
+    let ranges = domain::line_ranges(returns.iter().flat_map(|entry| &entry.references));
+    let line_ids: Vec<Uuid> = store::lines_in_ranges(tx, &ranges).await?.into_values().collect();
+    let amounts: Vec<Amount> = returns.iter().map(|entry| entry.amount).collect();
+    let by_reference = store::credited_to_lines(tx, &line_ids, &amounts).await?;
+    let known: HashSet<Uuid> = originals.iter().map(|original| original.id).collect();
+    originals.extend(by_reference.into_iter().filter(|original| !known.contains(&original.id)));
     let payment_ids = sorted_ids(originals.iter().flat_map(|original| original.payment_ids.iter().copied()));
     let family = store::family(tx, &payment_ids).await?;
     Ok(Returned { originals, line_ids: sorted_ids(family.into_iter().map(|(_, line_id)| line_id)) })
@@ -217,6 +222,10 @@ pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, earlie
         return Ok(());
     }
     for entry in returns.drain(..) {
+        if entry.entry.value_on.or(entry.entry.booked_on).is_none() {
+            entry.note = Some("the bank gives no date for what came back: reverse the payment by hand".into());
+            continue;
+        }
         let is_of = |other: &&BankEntry| {
             let same_id = other.entry.end_to_end_id.is_some() && other.entry.end_to_end_id == entry.entry.end_to_end_id;
             let same_reference = !entry.entry.references.is_empty() && other.entry.references == entry.entry.references;

@@ -224,10 +224,12 @@ impl Handle<CancelRefund> for CapitalCalls {
 impl Handle<RecordPayout> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<RecordPayout>) -> Result<Answers<Refund>, Fault> {
         let accounts = store::accounts_of_refunds(tx, &batch.ids(|command| command.refund_id)).await?;
-        let today = tx.now().date_naive();
+        let now = tx.now();
         let decide = |context: &Context, body: &RecordPayout, refund: &mut Refund, interest: Option<&store::InterestOwed>| {
             context.actor.check_fund(refund.fund_id)?;
             check_text("reference", &body.reference, domain::REFERENCE_CHARACTERS_MAX)?;
+            let store::RefundAccount { in_use, cooling_off, timezone } = accounts.get(&refund.id).cloned().unwrap_or_default();
+            let today = calendar::business_date(now, calendar::timezone(&timezone).unwrap_or_default());
             calendar::value_date("paid_on", body.paid_on, today)?;
             match refund.status {
                 RefundStatus::Approved => {}
@@ -241,7 +243,6 @@ impl Handle<RecordPayout> for CapitalCalls {
                 let why = format!("of {} that are owed {} are paid, {} is to go to the investor", known.in_all, known.paid, known.paid_out);
                 return Err(Reason::InterestNotPaid.with(why));
             }
-            let store::RefundAccount { in_use, cooling_off } = accounts.get(&refund.id).cloned().unwrap_or_default();
             if in_use.is_none() && cooling_off {
                 return Err(Reason::BankDetailsCoolingOff.with(format!("investor {} has no others", refund.investor_id)));
             }

@@ -168,8 +168,10 @@ impl Show<GetNotice> for CapitalCalls {
         context.actor.check_fund(line.fund_id)?;
         let call = store::find_call(tx, line.call_id).await?.ok_or_else(unknown)?;
         let earlier_calls = store::earlier_calls(tx, &call).await?;
-        let ids: Vec<Uuid> = earlier_calls.iter().map(|call| call.id).collect();
-        let earlier_lines = store::lines_of_investor(tx, line.investor_id, &ids).await?;
+        let ids: Vec<Uuid> = earlier_calls.iter().map(|call| call.id).chain([call.id]).collect();
+        let mut earlier_lines = store::lines_of_investor(tx, line.investor_id, &ids).await?;
+        // a closing gives an investor who promised more another line of the same call
+        earlier_lines.retain(|other| other.call_id != call.id || other.id < line.id);
         let holder = (line.fund_id, line.investor_id);
         let commitment_id = store::commitment_ids(tx, &[holder]).await?.remove(&holder).ok_or_else(unknown)?;
         let commitment = store::find_commitment(tx, commitment_id).await?.ok_or_else(unknown)?;

@@ -37,6 +37,12 @@ pub async fn count_staged(tx: &mut Tx, import_id: Uuid) -> Result<i64, Fault> {
     Ok(sqlx::query_scalar("select count(*) from staged_entries where import_id = $1").bind(import_id).fetch_one(&mut **tx).await?)
 }
 
+/// The keys of the accounts that the entries of an import are on.
+pub async fn staged_accounts(tx: &mut Tx, import_id: Uuid) -> Result<Vec<String>, Fault> {
+    let keys = "select distinct entry ->> 'account_key' from staged_entries where import_id = $1 and entry ? 'account_key'";
+    Ok(sqlx::query_scalar(keys).bind(import_id).fetch_all(&mut **tx).await?)
+}
+
 /// Takes entries of an import out of where they were put aside, in the order of the file, at most so many.
 pub async fn take_staged(tx: &mut Tx, import_id: Uuid, limit: i64) -> Result<Vec<ImportedEntry>, Fault> {
     let staged = sqlx::query(
@@ -261,6 +267,26 @@ pub async fn credited(tx: &mut Tx, of: &[(&str, &str, Amount)]) -> Result<Vec<Ba
     .bind(column(of, |(account, _, _)| *account))
     .bind(column(of, |(_, id, _)| *id))
     .bind(decimals(of, |(_, _, amount)| *amount))
+    .try_map(|row| bank_entry(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(entries)
+}
+
+/// Entries with one of these amounts that have paid these lines, locked; what was taken back is not among them.
+pub async fn credited_to_lines(tx: &mut Tx, line_ids: &[Uuid], amounts: &[Amount]) -> Result<Vec<BankEntry>, Fault> {
+    if line_ids.is_empty() {
+        return Ok(vec![]);
+    }
+    let entries = sqlx::query(
+        "select * from bank_entries as entry
+         where payment_ids && (select array_agg(id) from payments where line_id = any($1) and reversal is null)
+           and decision = 'matched' and amount = any($2)
+           and not exists (select from payments where payments.id = any(entry.payment_ids) and payments.reversal is not null)
+         order by id for no key update",
+    )
+    .bind(line_ids)
+    .bind(decimals(amounts, |amount| *amount))
     .try_map(|row| bank_entry(&row))
     .fetch_all(&mut **tx)
     .await?;

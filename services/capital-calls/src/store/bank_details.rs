@@ -147,13 +147,15 @@ pub struct RefundAccount {
     pub in_use: Option<PinnedInstructions>,
     /// Whether others are confirmed, and not used yet.
     pub cooling_off: bool,
+    /// IANA time zone of the fund.
+    pub timezone: String,
 }
 
 /// Where the cash of these refunds can go.
 pub async fn accounts_of_refunds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, RefundAccount>, Fault> {
     let now = tx.now();
     let accounts = sqlx::query(
-        "select refunds.id as refund_id, in_use.*,
+        "select refunds.id as refund_id, in_use.*, (select timezone from funds where funds.id = refunds.fund_id) as timezone,
                 exists (select from bank_details as details
                         where details.holder_id = refunds.investor_id and details.currency = refunds.currency and details.decision = 'confirmed'
                           and (details.usable_from > $1 or details.released_at is null)) as cooling_off
@@ -167,7 +169,8 @@ pub async fn accounts_of_refunds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uu
     .bind(now)
     .bind(ids)
     .try_map(|row: PgRow| {
-        let account = RefundAccount { in_use: pinned(&row, "id", "account", "hash")?, cooling_off: row.try_get("cooling_off")? };
+        let timezone = row.try_get::<Option<_>, _>("timezone")?.unwrap_or_default();
+        let account = RefundAccount { in_use: pinned(&row, "id", "account", "hash")?, cooling_off: row.try_get("cooling_off")?, timezone };
         Ok((row.try_get("refund_id")?, account))
     })
     .fetch_all(&mut **tx)

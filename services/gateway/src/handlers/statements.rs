@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::domain::messages::capital_calls::{
-    BankImport, CompleteBankImport, GetBankImport, ImportedEntry, ListColumnMaps, PaymentMethod, STAGED_MAX, StageBankEntries,
+    BankImport, CompleteBankImport, GetBankImport, ImportedEntry, ListColumnMaps, PaymentMethod, RECEIPT_PARTS_MAX, STAGED_MAX,
+    StageBankEntries,
 };
 use ::domain::{Amount, Command, Query, Reason, Rejection, ids};
 use axum::Router;
@@ -41,6 +42,12 @@ const MATCHING_MAX: Duration = Duration::from_secs(100);
 const LOOK: Duration = Duration::from_millis(50);
 /// What stands where a payer has given no id.
 const NO_REFERENCE: [&str; 4] = ["NOTPROVIDED", "NONREF", "NOREF", "NONE"];
+/// Longest name of a payer (ISO 20022, Max140Text).
+const NAME_CHARACTERS_MAX: usize = 140;
+/// Longest text that is kept of what the payer or the bank says (ISO 20022, Max500Text).
+const TEXT_CHARACTERS_MAX: usize = 500;
+/// Sub-family of returns (ISO 20022 external code list of bank transactions).
+const RETURN: &str = "RRTN";
 /// Pieces that are read ahead while others are sent.
 const READ_AHEAD: usize = 2;
 /// Pieces that are sent at once: one is written while another is read and a third is on its way.
@@ -236,20 +243,33 @@ fn imported(entry: Entry) -> Vec<ImportedEntry> {
         return vec![];
     }
     let several = entry.transactions.len() > 1;
+    // one part that came back does not make the others come back
+    let came_back = |part: &Transaction| entry.reversal || entry.code.sub_family.as_deref() == Some(RETURN) || part.return_reason.is_some();
     let adds_up =
         matches!(entry.details, Details::Complete) && entry.transactions.iter().all(|part| part.amount.is_some() && !part.opposite);
     if several && adds_up {
         let all = entry.transactions.iter().zip(0..);
-        return all.map(|(part, ordinal)| one(&entry, part, part.amount.unwrap_or_default(), ordinal, false)).collect();
+        return all
+            .map(|(part, ordinal)| ImportedEntry {
+                ordinal,
+                is_return: came_back(part),
+                ..one(&entry, part, part.amount.unwrap_or_default(), false)
+            })
+            .collect();
     }
     let whole = Transaction::default();
     let part = if several { &whole } else { entry.transactions.first().unwrap_or(&whole) };
     let differs = several || matches!(entry.details, Details::Partial | Details::Differ);
-    vec![one(&entry, part, entry.amount, 0, differs)]
+    vec![one(&entry, part, entry.amount, differs)]
 }
 
-fn one(entry: &Entry, part: &Transaction, amount: Amount, ordinal: i32, differs: bool) -> ImportedEntry {
+/// Without what is longer than anybody reads: names and texts of the standard have at most 140 and 500 characters. One with more references
+/// than a receipt has parts is for a person.
+fn one(entry: &Entry, part: &Transaction, amount: Amount, differs: bool) -> ImportedEntry {
     let identity = entry.identity();
+    let references = part.references();
+    let cut = |text: Option<&String>, longest: usize| text.map(|text| text.chars().take(longest).collect::<String>());
+    let remittance = part.remittance.as_ref().or(part.information.as_ref()).or(entry.information.as_ref());
     let reason = part
         .return_reason
         .as_ref()
@@ -257,7 +277,7 @@ fn one(entry: &Entry, part: &Transaction, amount: Amount, ordinal: i32, differs:
     ImportedEntry {
         reference_key: identity.reference.clone(),
         content_key: identity.content.clone(),
-        ordinal,
+        ordinal: 0,
         account: entry.account.id.clone(),
         account_key: None,
         statement_id: entry.statement_id.clone(),
@@ -269,15 +289,15 @@ fn one(entry: &Entry, part: &Transaction, amount: Amount, ordinal: i32, differs:
         currency: entry.currency,
         booked_on: entry.booked_on,
         value_on: entry.value_on,
-        payer_name: part.payer.ultimate_name.clone().or_else(|| part.payer.name.clone()),
+        payer_name: cut(part.payer.ultimate_name.as_ref().or(part.payer.name.as_ref()), NAME_CHARACTERS_MAX),
         payer_account: part.payer.account.clone(),
         payer_key: None,
-        references: part.references().iter().map(|reference| reference.as_str().to_owned()).collect(),
-        remittance: part.remittance.clone().or_else(|| part.information.clone()).or_else(|| entry.information.clone()),
+        references: references.iter().take(RECEIPT_PARTS_MAX).map(|reference| reference.as_str().to_owned()).collect(),
+        remittance: cut(remittance, TEXT_CHARACTERS_MAX),
         end_to_end_id: part.end_to_end_id.clone().filter(|id| !NO_REFERENCE.contains(&id.to_uppercase().as_str())),
-        return_reason: reason.or_else(|| entry.reversal.then(|| "reversal".into())),
+        return_reason: cut(reason.as_ref(), TEXT_CHARACTERS_MAX).or_else(|| entry.reversal.then(|| "reversal".into())),
         method: method(entry),
-        differs,
+        differs: differs || references.len() > RECEIPT_PARTS_MAX,
         line: entry.line,
     }
 }
@@ -314,4 +334,54 @@ pub fn operation(import: &Value, problem: &Value) -> Value {
             "default": {"description": "a problem with its code and a recommendation", "content": {"application/problem+json": {"schema": problem}}},
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a batch of these transactions, of 1.00 each, becomes.
+    fn batch(transactions: &[&str]) -> Vec<ImportedEntry> {
+        let parts: String = transactions
+            .iter()
+            .map(|part| format!("<TxDtls><Amt Ccy=\"EUR\">1.00</Amt><CdtDbtInd>CRDT</CdtDbtInd>{part}</TxDtls>"))
+            .collect();
+        let file = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Document xmlns=\"urn:iso:std:iso:20022:tech:xsd:camt.053.001.08\"><BkToCstmrStmt>\
+             <GrpHdr><MsgId>M</MsgId><CreDtTm>2026-11-02T18:00:00</CreDtTm></GrpHdr><Stmt><Id>S</Id><CreDtTm>2026-11-02T18:00:00</CreDtTm>\
+             <Acct><Id><IBAN>DE89370400440532013000</IBAN></Id></Acct><Ntry><Amt Ccy=\"EUR\">{}.00</Amt><CdtDbtInd>CRDT</CdtDbtInd>\
+             <Sts><Cd>BOOK</Cd></Sts><BookgDt><Dt>2026-11-02</Dt></BookgDt><AcctSvcrRef>B</AcctSvcrRef><BkTxCd/>\
+             <NtryDtls>{parts}</NtryDtls></Ntry></Stmt></BkToCstmrStmt></Document>",
+            transactions.len()
+        );
+        let mut all = vec![];
+        let mut sink = |entry| {
+            all.extend(imported(entry));
+            Ok::<(), statements::Unreadable>(())
+        };
+        statements::read(None, file.as_bytes(), &mut sink).unwrap();
+        all
+    }
+
+    #[test]
+    fn one_part_that_came_back_leaves_the_others_of_its_batch() {
+        let returned = "<RtrInf><Rsn><Cd>AC04</Cd></Rsn></RtrInf>";
+        let parts = batch(&["", returned, ""]);
+        assert_eq!(parts.iter().map(|part| (part.ordinal, part.is_return)).collect::<Vec<_>>(), [(0, false), (1, true), (2, false)]);
+        assert!(batch(&[returned])[0].is_return);
+    }
+
+    #[test]
+    fn long_texts_are_cut_and_too_many_references_are_for_a_person() {
+        let text = |text: String| format!("<RmtInf><Ustrd>{text}</Ustrd></RmtInf>");
+        let long = &batch(&[&text("ä".repeat(5_000))])[0];
+        assert_eq!(long.remittance.as_deref().unwrap().chars().count(), TEXT_CHARACTERS_MAX);
+        let references = |count: u128| -> String {
+            (1..=count).map(|id| format!("{} ", ::domain::CreditorReference::of(Uuid::from_u128(id << 64)).as_str())).collect()
+        };
+        for (count, differs) in [(RECEIPT_PARTS_MAX, false), (RECEIPT_PARTS_MAX + 1, true)] {
+            let part = &batch(&[&text(references(count as u128))])[0];
+            assert_eq!((part.references.len(), part.differs), (RECEIPT_PARTS_MAX, differs), "{count}");
+        }
+    }
 }

@@ -200,6 +200,15 @@ async fn approvals_and_rules_read_back_as_written() {
             .is_empty()
     );
 
+    // the most urgent stands first, whenever it was asked for
+    for (id, priority) in [(1, Priority::Normal), (2, Priority::Urgent), (3, Priority::High)] {
+        let asked = Approval { id: Uuid::from_u128(id), priority, votes: vec![], status: ApprovalStatus::Pending, ..approval.clone() };
+        insert_approvals(&mut tx, &[asked]).await.unwrap();
+    }
+    let listed = list_approvals(&mut tx, None, None, None, (0, DateTime::UNIX_EPOCH, Uuid::nil()), 5).await.unwrap();
+    let priorities: Vec<Priority> = listed.iter().filter(|listed| listed.id != approval.id).map(|listed| listed.priority).collect();
+    assert_eq!(priorities, [Priority::Urgent, Priority::High, Priority::Normal]);
+
     lock_rules(&mut tx).await.unwrap();
     for version in 1..=2 {
         let rules = RuleSet {

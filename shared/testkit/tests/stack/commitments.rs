@@ -209,6 +209,13 @@ async fn who_joins_later_pays_for_the_calls_before_with_interest() {
     let [first_id, second_id] = [&held, &second].map(|closing| id(closing, "id").to_string());
     let line = |amount: &str, due_on: &str, closing: &str| [amount.to_owned(), due_on.to_owned(), closing.to_owned()];
     assert_eq!(of_late(&raised), [line("100.00", "2026-07-15", &first_id), line("100.00", "2026-08-15", &second_id)]);
+    // the notice of the second line counts the first
+    let added = lines(&raised).iter().find(|line| line["closing_id"] == json!(second_id)).unwrap();
+    let notice = office.auditor.get(&format!("/call-lines/{}/notice", id(added, "id"))).await.expect(200);
+    let of_investor = ["called_before", "called", "called_after"].map(|field| notice["investor_totals"][field].as_str().unwrap());
+    assert_eq!(of_investor, ["101.97", "100.00", "201.97"], "with the interest of the first closing");
+    let unfunded = &commitment_of(&office, fund.id, late).await["unfunded"];
+    assert_eq!((&notice["investor_totals"]["unfunded_after"], unfunded), (&json!("3999800.00"), &json!("3999800.00")));
     // an amendment that moves no date leaves who joined later its later date
     let purposes = json!([{"kind": "expenses", "amount": "240.00", "inside_commitment": true}]);
     let less = json!({"purposes": purposes, "reason": "less is needed"});

@@ -142,6 +142,8 @@ async fn a_failure_is_noticed_may_be_cured_and_ends_in_default_only_by_a_person(
     assert_eq!(parts(&line, &["paid", "outstanding"]), ["20.00", "0.00"]);
     let payment = office.auditor.get(&format!("/payments/{}", id(&set_off["remedy"], "payment_id"))).await.expect(200);
     assert_eq!(payment["method"], "internal_transfer");
+    assert_eq!(act(failed, "remedies", remedy("sale", None)).await.refused(422), "remedy_mismatch");
+    assert_eq!(act(failed, "remedies", remedy("sale", Some("100000.00"))).await.expect(201)["commitment"]["status"], "sold");
     assert_eq!(act(failed, "remedies", remedy("forfeit", Some("500000.00"))).await.expect(201)["commitment"]["status"], "forfeited");
     assert_eq!(act(failed, "remedies", remedy("reinstate", None)).await.refused(422), "implausible_date", "before the default");
     let mut reinstated = remedy("reinstate", None);
@@ -149,7 +151,7 @@ async fn a_failure_is_noticed_may_be_cured_and_ends_in_default_only_by_a_person(
     assert_eq!(act(failed, "remedies", reinstated).await.expect(201)["commitment"]["status"], "active");
     let listed = office.auditor.get(&format!("/call-lines/{failed}/remedies")).await.expect(200);
     let kinds: Vec<&str> = listed["items"].as_array().unwrap().iter().map(|remedy| remedy["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["set_off", "forfeit", "reinstate"]);
+    assert_eq!(kinds, ["set_off", "sale", "forfeit", "reinstate"]);
 
     // interest of what others took over is owed until then, and of what was set off until its value date
     let taken_over = today() + chrono::Days::new(9) - "2026-03-31".parse::<chrono::NaiveDate>().unwrap();

@@ -305,6 +305,27 @@ async fn cash_pays_by_its_value_dates_whenever_it_was_recorded() {
 }
 
 #[tokio::test]
+async fn ten_thousand_payments_are_recorded_in_one_request() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 20, "500000.00").await;
+    let of_line = |line: &Value| (1..=500).map(|part| payment_to(line, &format!("{part}.00"))).collect::<Vec<_>>();
+    let payments: Vec<Value> = lines(&call).iter().flat_map(of_line).collect();
+    let recorded = office.treasurer.post("/payments/batch", json!({"payments": payments})).await.expect(200);
+    assert_eq!((recorded["accepted"].as_i64(), recorded["refused"].as_i64()), (Some(10_000), Some(0)));
+    // more than is called of each, 25,000.00, is credit
+    let metrics = |metrics: &Value| metrics["paid_in"] == "500000.00" && metrics["unapplied"] == "2005000.00";
+    office.manager.until(&format!("/funds/{}/metrics", fund.id), metrics).await;
+    assert_sums(&stack);
+}
+
+fn payment_to(line: &Value, amount: &str) -> Value {
+    let mut payment = payment(amount, &format!("part of {amount}"));
+    payment["line_id"] = line["id"].clone();
+    payment
+}
+
+#[tokio::test]
 async fn credit_of_a_cancelled_refund_pays_what_is_open() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);

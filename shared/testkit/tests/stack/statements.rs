@@ -350,6 +350,49 @@ async fn an_account_that_was_closed_brings_no_fund_cash_until_it_is_registered_a
 }
 
 #[tokio::test]
+async fn what_a_bank_leaves_out_is_made_up_by_nobody() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, call) = firm(&stack, &office, "300.00").await;
+    let printed: Vec<&str> = lines(&call).iter().map(|line| line["reference"].as_str().unwrap()).collect();
+    // without an id of the payer, what comes back another day is found by the reference of the line
+    let first = || Entry { end_to_end_id: "NOTPROVIDED", ..Entry::credit("100.00", "A", printed[0]) };
+    assert_eq!(counts(&import(&office, camt("053", "08", &[first()])).await), [("matched", 1)]);
+    let returned = Entry { credit: false, return_code: Some("AC04"), reference: "R", ..first() };
+    assert_eq!(counts(&import(&office, camt("053", "08", &[returned])).await), [("returned", 1)]);
+    let line = office.auditor.get(&format!("/call-lines/{}", id(&lines(&call)[0], "id"))).await.expect(200);
+    assert_eq!(line["paid"], "0.00");
+    // without a date, a person matches it
+    let remittance = format!("{} from GB82 WEST 1234 5698 7654 32", printed[1]);
+    let dates = "<BookgDt><Dt>2026-11-02</Dt></BookgDt><ValDt><Dt>2026-11-02</Dt></ValDt>";
+    let undated = camt("053", "08", &[Entry::credit("100.00", "B", &remittance)]).replace(dates, "");
+    assert_eq!(counts(&import(&office, undated).await), [("unmatched", 1)]);
+    let waiting = office.treasurer.get(&format!("/bank-entries?fund_id={}&status=unmatched", fund.id)).await.expect(200);
+    let entry = &items(&waiting)[0];
+    assert!(entry["note"].as_str().unwrap().contains("no date"), "{entry:#}");
+    assert_eq!(entry["remittance"], json!(format!("{} from ****5432", printed[1])), "no account is shown");
+    let parts = json!({"parts": [{"line_id": lines(&call)[1]["id"], "amount": "100.00"}]});
+    let matched = office.treasurer.post(&format!("/bank-entries/{}/match", id(entry, "id")), parts).await.expect(200);
+    let payment = office.auditor.get(&format!("/payments/{}", matched["payment_ids"][0].as_str().unwrap())).await.expect(200);
+    assert_eq!(payment["received_on"], json!(entry["created_at"].as_str().unwrap()[..10]));
+    assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn who_may_not_see_a_fund_imports_nothing_of_its_account() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, call) = firm(&stack, &office, "300.00").await;
+    let day = || camt("053", "08", &[Entry::credit("100.00", "A", lines(&call)[0]["reference"].as_str().unwrap())]);
+    let treasurer_of = |fund_id: Uuid| {
+        let token = testkit::client::token(&stack.settings.jwt_secret, "tina", &["treasurer"], Some(&[fund_id]), 600);
+        stack.with_token(Some(token))
+    };
+    assert_eq!(send(&treasurer_of(Uuid::now_v7()), "", "other", day()).await.refused(403), "fund_out_of_scope");
+    assert_eq!(counts(&send(&treasurer_of(fund.id), "", "own", day()).await.expect(201)), [("matched", 1)], "nothing was known of it");
+}
+
+#[tokio::test]
 async fn a_batch_whose_parts_are_not_all_there_waits_and_is_not_counted_again_with_them() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);

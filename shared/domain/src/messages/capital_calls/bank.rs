@@ -154,6 +154,7 @@ pub struct BankEntriesStaged {
 
 impl Command for StageBankEntries {
     const SUBJECT: &'static str = "tranche.cmd.capital-calls.stage-bank-entries";
+    const IS_SECRET: bool = true;
     type Reply = BankEntriesStaged;
 }
 
