@@ -33,7 +33,7 @@ pub use amend::{Moved, amend_line, by_investor, cover_call, cover_line, divide, 
 pub use bank::{Known, OpenLines, Proposal, line_ranges, masked_entry, propose, written_account, written_alias};
 pub use bank_details::{bank_details_status, check_account, confirm, instructions_hash, reject, release, written_instructions};
 pub use closing::{Earlier, Equalisation, equalise, is_shared_anew, share_anew};
-pub use commitments::{Recorded, change, commitment_status, draw, effective, enter, excuse, least_unfunded, transfer};
+pub use commitments::{Draw, Recorded, change, commitment_status, draw, effective, enter, excuse, impact, least_unfunded, transfer};
 pub use cover::{Cover, cover};
 pub use late::{LineTerms, check_default, check_failure, depends_on_history, overdue_history, pay_anew, standing};
 pub use notice::{NoticeParts, notice};

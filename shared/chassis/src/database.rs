@@ -135,7 +135,9 @@ impl Database {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ];
-        let options = url.parse::<PgConnectOptions>()?.application_name(service).options(by_key).options(gone);
+        // a name of this process: it ends what it has given up, and nothing of other replicas
+        let name = format!("{service} {}", Uuid::new_v4().simple());
+        let options = url.parse::<PgConnectOptions>()?.application_name(&name).options(by_key).options(gone);
         let pool = pool_options().connect_with(options.clone()).await?;
         let epoch: i32 = sqlx::query_scalar("select epoch from service_state").fetch_one(&pool).await?;
         let (committed, relay) = mpsc::channel(limits::RELAY_QUEUE);
@@ -176,13 +178,14 @@ impl Database {
     }
 
     /// Does something with the database, and gives up when it takes longer: a connection whose other end is gone never
-    /// answers, and never fails. All connections are made anew then, because those that are tried next may be gone as well.
+    /// answers, and never fails. All connections are made anew then, because those that are tried next may be gone as well, and what the
+    /// server still does is ended: nobody waits for it any more, but others for its locks.
     pub(crate) async fn within_time<T, E: From<Fault>>(&self, time: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let pool = self.pool();
         match tokio::time::timeout(time, work).await {
             Ok(done) => done,
             Err(_) => {
-                self.replace(&pool);
+                self.replace(&pool, time);
                 Err(Fault::Transient(format!("postgres has not answered within {} s", time.as_secs())).into())
             }
         }
@@ -204,7 +207,7 @@ impl Database {
     }
 
     /// Makes a new pool in the place of one, unless somebody has done so.
-    fn replace(&self, silent: &PgPool) {
+    fn replace(&self, silent: &PgPool, given_up_after: Duration) {
         let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
         // the pools of one service differ in nothing but what they are
         if silent.is_closed() {
@@ -215,6 +218,12 @@ impl Database {
         let silent = silent.clone();
         // closing marks the pool at once and then waits for every connection, which those without another end never give
         tokio::spawn(async move { silent.close().await });
+        let pool = pool.clone();
+        tokio::spawn(async move {
+            if let Err(error) = end_what_was_given_up(&pool, given_up_after).await {
+                tracing::warn!(%error, "ending what postgres still does");
+            }
+        });
     }
 
     /// Begins a transaction. That is also the test whether a connection still lives: when it does not, the next one is taken.
@@ -247,6 +256,15 @@ impl Database {
     pub fn new_id(&self) -> Uuid {
         self.clock.new_id()
     }
+}
+
+/// Ends the statements of this process that have run for longer than a time.
+async fn end_what_was_given_up(pool: &PgPool, time: Duration) -> Result<(), sqlx::Error> {
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity
+               where usename = current_user and application_name = current_setting('application_name') and state = 'active'
+                 and query_start < clock_timestamp() - make_interval(secs => $1) and pid <> pg_backend_pid()";
+    sqlx::query(end).bind(time.as_secs_f64()).execute(pool).await?;
+    Ok(())
 }
 
 fn pool_options() -> PgPoolOptions {
@@ -419,5 +437,33 @@ impl Deref for Tx {
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_given_up_is_ended_and_what_else_runs_is_not() {
+        let url = testkit::database::fresh("capital-calls").await;
+        let connect = async || Database::connect("capital-calls", &url, "development", Clock::default()).await.unwrap().0;
+        let (database, replica) = (connect().await, connect().await);
+        let sleeping = async |name: &str| -> i64 {
+            let count = "select count(*) from pg_stat_activity where state = 'active' and query = $1";
+            sqlx::query_scalar(count).bind(format!("select pg_sleep(600) as {name}")).fetch_one(&replica.pool()).await.unwrap()
+        };
+        let sleep = |database: &Database, name: &str| {
+            let (pool, statement) = (database.pool(), format!("select pg_sleep(600) as {name}"));
+            async move { Ok::<_, Fault>(sqlx::raw_sql(&statement).execute(&pool).await.map(drop)?) }
+        };
+        let others = tokio::spawn(sleep(&replica, "others"));
+        assert!(testkit::wait::until(Duration::from_secs(10), || async { sleeping("others").await == 1 }).await);
+        let given_up = database.within_time(Duration::from_millis(500), sleep(&database, "own")).await;
+        assert!(matches!(given_up, Err(Fault::Transient(_))), "{given_up:?}");
+        assert!(testkit::wait::until(Duration::from_secs(10), || async { sleeping("own").await == 0 }).await);
+        assert_eq!(sleeping("others").await, 1);
+        others.abort();
+        sqlx::query("select 1").execute(&database.pool()).await.unwrap();
     }
 }

@@ -9,7 +9,7 @@ use ::domain::{Amount, Currency, Reason, Rejection, interest};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use super::{Recorded, Terms, by_investor, effective, split_call};
+use super::{Draw, Recorded, Terms, by_investor, effective, split_call};
 
 /// A call that was issued before a closing.
 #[derive(Clone, Copy, Debug)]
@@ -39,16 +39,18 @@ pub fn share_anew(
     entries: &[Recorded],
     currency: Currency,
 ) -> Result<Vec<Vec<LinePreview>>, Rejection> {
-    let mut impact: HashMap<Uuid, Amount> = HashMap::new();
+    let mut draws: HashMap<Uuid, Vec<Draw>> = HashMap::new();
     let mut shared = Vec::with_capacity(calls.len());
     for Earlier { call, lines, seen } in calls {
         let of_investor = by_investor(lines);
         let mut drawn_so_far: HashMap<Uuid, Amount> = HashMap::new();
         let joined = commitments.iter().filter_map(|commitment| {
             let undrawn = commitment.amount - commitment.drawn_transferred;
-            let drawn = impact.get(&commitment.investor_id).copied().unwrap_or_default();
+            let before = draws.get(&commitment.investor_id).map_or(&[][..], Vec::as_slice);
+            let drawn: Amount = before.iter().map(|draw| draw.impact_on_unfunded).sum();
             drawn_so_far.insert(commitment.investor_id, commitment.drawn_transferred - drawn);
-            let mut then = effective(&Commitment { unfunded: undrawn + drawn, ..commitment.clone() }, entries, call.due_on, *seen)?;
+            let now = Commitment { unfunded: undrawn + drawn, ..commitment.clone() };
+            let mut then = effective(&now, entries, before.iter().copied(), call.due_on, *seen)?;
             let parts = of_investor.get(&then.investor_id).into_iter().flatten().flat_map(|line| &line.purposes);
             let paid: HashSet<Uuid> = parts.filter(|part| part.amount.is_positive()).filter_map(|part| part.allocation_id).collect();
             then.excused_from.retain(|id| !paid.contains(id));
@@ -60,7 +62,8 @@ pub fn share_anew(
             Reason::CallNotShareable.with(format!("capital call {}, shared over all who would have joined: {}", call.id, why.detail))
         })?;
         for preview in &previews {
-            *impact.entry(preview.investor_id).or_default() += preview.impact_on_unfunded;
+            let draw = Draw { call_id: call.id, due_on: call.due_on, impact_on_unfunded: preview.impact_on_unfunded };
+            draws.entry(preview.investor_id).or_default().push(draw);
         }
         shared.push(previews);
     }

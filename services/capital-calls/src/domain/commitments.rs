@@ -48,11 +48,11 @@ pub fn commitment_status(commitment: &Commitment) -> CommitmentStatus {
 }
 
 /// The least that is unfunded at the end of a date or later, if nothing else is called: what a call due on that date, and anything
-/// that takes effect then, may take. `later` are the commitment's entries that take effect after the date.
-pub fn least_unfunded<'a>(commitment: &Commitment, later: impl Iterator<Item = &'a CommitmentEntry>) -> Amount {
+/// that takes effect then, may take. `later` is what changes it after the date.
+pub fn least_unfunded(commitment: &Commitment, later: impl Iterator<Item = (NaiveDate, Amount)>) -> Amount {
     let mut by_date: BTreeMap<NaiveDate, Amount> = BTreeMap::new();
-    for entry in later {
-        *by_date.entry(entry.effective_on).or_default() += entry.impact_on_unfunded;
+    for (date, impact) in later {
+        *by_date.entry(date).or_default() += impact;
     }
     let mut unfunded = commitment.unfunded;
     let mut least = unfunded;
@@ -61,6 +61,22 @@ pub fn least_unfunded<'a>(commitment: &Commitment, later: impl Iterator<Item = &
         least = least.min(unfunded);
     }
     least
+}
+
+/// When an entry changes what is unfunded, and by how much.
+pub fn impact(entry: &CommitmentEntry) -> (NaiveDate, Amount) {
+    (entry.effective_on, entry.impact_on_unfunded)
+}
+
+/// What a line draws on its commitment: it may draw on what is promised only by its due date.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// The call.
+    pub call_id: Uuid,
+    /// When the line is due.
+    pub due_on: NaiveDate,
+    /// What it does to the unfunded commitment.
+    pub impact_on_unfunded: Amount,
 }
 
 /// An entry with its number among those of its fund.
@@ -74,8 +90,15 @@ pub struct Recorded {
 
 /// A commitment as a call sees it that is due on a date: what is promised by then, and the least that is unfunded from then on. None
 /// when nothing is promised by then. A call that was issued has seen the entries up to a position and stays with them, but what was promised at a
-/// closing counts for every call, whenever the closing was. Who was released has nothing unfunded from then on.
-pub fn effective(commitment: &Commitment, entries: &[Recorded], due_on: NaiveDate, seen: Option<i64>) -> Option<Commitment> {
+/// closing counts for every call, whenever the closing was. Who was released has nothing unfunded from then on. `draws` are the lines of
+/// other calls where more is promised after the date: those that are due after it do not draw on what is promised by then.
+pub fn effective(
+    commitment: &Commitment,
+    entries: &[Recorded],
+    draws: impl Iterator<Item = Draw>,
+    due_on: NaiveDate,
+    seen: Option<i64>,
+) -> Option<Commitment> {
     let is_own = |recorded: &&Recorded| recorded.entry.commitment_id == commitment.id && recorded.entry.closing_id.is_none();
     let own = || entries.iter().filter(is_own);
     let later = || own().map(|recorded| &recorded.entry).filter(|entry| entry.effective_on > due_on);
@@ -88,7 +111,9 @@ pub fn effective(commitment: &Commitment, entries: &[Recorded], due_on: NaiveDat
     let release = own().find(|recorded| recorded.entry.kind == EntryKind::Release && is_news(recorded));
     let is_released = commitment.released_on.is_some() && release.is_none();
     // the share goes by what was promised then, and is capped by what is unfunded now
-    let unfunded = if is_released { commitment.currency.zero() } else { least_unfunded(commitment, later()) };
+    let drawn_later = draws.filter(|draw| draw.due_on > due_on).map(|draw| (draw.due_on, draw.impact_on_unfunded));
+    let unfunded =
+        if is_released { commitment.currency.zero() } else { least_unfunded(commitment, later().map(impact).chain(drawn_later)) };
     promised.is_positive().then(|| Commitment { amount: promised, unfunded, ..commitment.clone() })
 }
 
@@ -102,7 +127,7 @@ pub fn change(
 ) -> Result<(EntryKind, Amount), Rejection> {
     let promised = commitment.amount - later.iter().map(|entry| entry.amount).sum();
     // a return that may be called again can make more unfunded than is promised
-    let unfunded = least_unfunded(commitment, later.iter().copied()).min(promised);
+    let unfunded = least_unfunded(commitment, later.iter().copied().map(impact)).min(promised);
     let missing = || Reason::InvalidAmount.with("an increase or reduction without an amount");
     let drawn = |wanted: Amount| {
         Reason::CommitmentDrawn
@@ -139,7 +164,7 @@ pub fn transfer(
         let why = format!("{amount} of {promised}, of which {drawn} is drawn");
         return Err(Reason::TransferMismatch.with(format!("commitment {} cannot give {why}", from.id)));
     }
-    let unfunded = least_unfunded(from, later.iter().copied());
+    let unfunded = least_unfunded(from, later.iter().copied().map(impact));
     let drawn_in_all = promised - (from.unfunded - later.iter().map(|entry| entry.impact_on_unfunded).sum());
     // a return that may be called again can make it less than nothing
     let drawn_in_all = drawn_in_all.max(from.currency.zero());

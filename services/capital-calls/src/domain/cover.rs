@@ -51,7 +51,19 @@ pub fn cover(
     let mut parts: Vec<(Vec<LinePurpose>, i128)> = vec![(vec![], 0); others.len()];
     let mut covered: Vec<LinePurpose> = Vec::new();
     let mut inside_in_all = 0;
-    for (inside, purposes) in [(true, open(line, true)), (false, open(line, false))] {
+    let all = [open(line, true), open(line, false)].concat();
+    let whole = in_full(&all, &others, &left, currency);
+    if let Some(rows) = &whole {
+        for (part, row) in parts.iter_mut().zip(rows) {
+            part.0 = written(&all, row, currency);
+            part.1 = inside_of(&all, row);
+        }
+        inside_in_all = parts.iter().map(|(_, inside)| inside).sum();
+        covered.clone_from(&all);
+    }
+    // what cannot be placed in full is placed inside the commitments first
+    let by_side = [(true, open(line, true)), (false, open(line, false))];
+    for (inside, purposes) in by_side.into_iter().filter(|_| whole.is_none()) {
         let room = |at: usize| {
             let unfunded = (others[at].unfunded.minor(currency) - parts[at].1).max(0);
             if inside { left[at].min(unfunded) } else { left[at] }
@@ -68,12 +80,10 @@ pub fn cover(
         for (at, row) in pro_rata::split_rows(&rows, &columns).into_iter().enumerate() {
             left[at] -= shares[at];
             parts[at].1 += if inside { shares[at] } else { 0 };
-            let cells = purposes.iter().zip(row).filter(|(_, units)| *units > 0);
-            parts[at].0.extend(cells.map(|(part, units)| LinePurpose { amount: currency.from_minor(units), ..part.clone() }));
+            parts[at].0.extend(written(&purposes, &row, currency));
         }
         inside_in_all += if inside { placed } else { 0 };
-        let of_line = purposes.iter().zip(columns).filter(|(_, units)| *units > 0);
-        covered.extend(of_line.map(|(part, units)| LinePurpose { amount: currency.from_minor(units), ..part.clone() }));
+        covered.extend(written(&purposes, &columns, currency));
     }
     let of = |(other, (purposes, inside)): (&&Commitment, (Vec<LinePurpose>, i128))| {
         let impact = currency.from_minor(-inside);
@@ -91,6 +101,30 @@ pub fn cover(
     let lines: Vec<LinePreview> = others.iter().zip(parts).map(of).filter(|line| line.amount.is_positive()).collect();
     let amount = covered.iter().map(|part| part.amount).sum::<Amount>() + currency.zero();
     Cover { purposes: covered, amount, inside: currency.from_minor(inside_in_all), lines }
+}
+
+/// What each pays of each purpose where all of it can be placed and nobody is kept from its share: totals first, as those of a call.
+fn in_full(purposes: &[LinePurpose], others: &[&Commitment], left: &[i128], currency: Currency) -> Option<Vec<Vec<i128>>> {
+    let columns: Vec<i128> = purposes.iter().map(|part| part.amount.minor(currency)).collect();
+    let claim = |other: &&Commitment| Claim { id: other.investor_id, weight: other.amount.minor(currency), cap: None };
+    let claims: Vec<Claim> = others.iter().map(claim).collect();
+    let totals = pro_rata::split(columns.iter().sum(), &claims).ok()?;
+    let row = |(claim, &total): (&Claim, &i128)| Row { id: claim.id, total, weight: claim.weight };
+    let rows: Vec<Row> = claims.iter().zip(&totals).map(row).collect();
+    let cells = pro_rata::split_rows(&rows, &columns);
+    let may = |at: usize| totals[at] <= left[at] && inside_of(purposes, &cells[at]) <= others[at].unfunded.minor(currency).max(0);
+    (0..others.len()).all(may).then_some(cells)
+}
+
+/// Minor units of a row of purposes that are inside the commitments.
+fn inside_of(purposes: &[LinePurpose], row: &[i128]) -> i128 {
+    purposes.iter().zip(row).filter(|(part, _)| part.inside_commitment).map(|(_, units)| units).sum()
+}
+
+/// The purposes with these amounts, in minor units, but for those with none.
+fn written(purposes: &[LinePurpose], row: &[i128], currency: Currency) -> Vec<LinePurpose> {
+    let some = purposes.iter().zip(row).filter(|(_, units)| **units > 0);
+    some.map(|(part, units)| LinePurpose { amount: currency.from_minor(*units), ..part.clone() }).collect()
 }
 
 /// What is outstanding on a line, by purposes inside or outside the commitments.

@@ -146,7 +146,7 @@ fn ask(
 fn without(firm: &Firm, call: &CapitalCall) -> Firm {
     let mut allocations = firm.allocations.clone();
     give_back(call, &mut allocations);
-    Firm { funds: firm.funds.clone(), commitments: vec![], later: vec![], allocations }
+    Firm { funds: firm.funds.clone(), commitments: vec![], later: vec![], draws: HashMap::new(), allocations }
 }
 
 /// What an amendment does.
@@ -216,7 +216,7 @@ fn split_anew(
 ) -> Result<HashMap<Uuid, LinePreview>, Rejection> {
     // what the lines have taken of the commitments is theirs to take again
     let taken = domain::by_investor(issued.lines(call.id));
-    let mut commitments = firm.effective(fund.id, content.due_on, issued.seen.get(&call.id).copied());
+    let mut commitments = firm.effective(fund.id, content.due_on, Some((call.id, issued.seen.get(&call.id).copied())));
     let mut drawn = firm.drawn(fund.id);
     for commitment in &mut commitments {
         for line in taken.get(&commitment.investor_id).into_iter().flatten() {

@@ -14,7 +14,7 @@ use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use crate::domain::{self, AllocationCopy, FundCopy, Recorded, Terms};
+use crate::domain::{self, AllocationCopy, Draw, FundCopy, Recorded, Terms};
 use crate::{CapitalCalls, store};
 
 /// Longest reason of an amendment, a cancellation or a rescission.
@@ -38,6 +38,8 @@ pub struct Firm {
     pub commitments: Vec<Commitment>,
     /// Entries of the commitments that take effect after the first date that is asked for, or that an issued call has not seen.
     pub later: Vec<Recorded>,
+    /// The lines that are due after that date of those whose commitments such entries change, by fund and investor.
+    pub draws: HashMap<(Uuid, Uuid), Vec<Draw>>,
     /// Copies of the allocations.
     pub allocations: HashMap<Uuid, AllocationCopy>,
 }
@@ -51,10 +53,13 @@ impl Firm {
         due: impl Iterator<Item = NaiveDate>,
         issued: &[Uuid],
     ) -> Result<Firm, Fault> {
+        let from = due.min();
+        let later = store::entries_after(tx, fund_ids, from, issued).await?;
         Ok(Firm {
             funds: store::funds(tx, fund_ids).await?,
             commitments: store::commitments(tx, fund_ids).await?,
-            later: store::entries_after(tx, fund_ids, due.min(), issued).await?,
+            draws: store::draws_after(tx, &later, from).await?,
+            later,
             allocations: store::allocations(tx, allocation_ids).await?,
         })
     }
@@ -65,15 +70,23 @@ impl Firm {
     }
 
     /// The commitments to a fund as a call sees them that is due on a date, and has seen these entries where it was issued before.
-    pub fn effective(&self, fund_id: Uuid, due_on: NaiveDate, seen: Option<i64>) -> Vec<Commitment> {
+    pub fn effective(&self, fund_id: Uuid, due_on: NaiveDate, issued: Option<(Uuid, Option<i64>)>) -> Vec<Commitment> {
+        let (own, seen) = issued.unzip();
         let of_fund = self.commitments.iter().filter(|commitment| commitment.fund_id == fund_id);
-        of_fund.filter_map(|commitment| domain::effective(commitment, &self.later, due_on, seen)).collect()
+        let as_seen = |commitment: &Commitment| {
+            let draws = self.draws.get(&(fund_id, commitment.investor_id)).into_iter().flatten();
+            // what the call has drawn itself is given back as a whole
+            let of_others = draws.filter(|draw| Some(draw.call_id) != own).copied();
+            domain::effective(commitment, &self.later, of_others, due_on, seen.flatten())
+        };
+        of_fund.filter_map(as_seen).collect()
     }
 
     /// The least that a commitment has unfunded at the end of a date or later.
     pub fn least_unfunded(&self, commitment: &Commitment, date: NaiveDate) -> Amount {
         let later = self.later.iter().map(|recorded| &recorded.entry);
-        domain::least_unfunded(commitment, later.filter(|entry| entry.commitment_id == commitment.id && entry.effective_on > date))
+        let later = later.filter(|entry| entry.commitment_id == commitment.id && entry.effective_on > date);
+        domain::least_unfunded(commitment, later.map(domain::impact))
     }
 
     /// What the investors of a fund have drawn.

@@ -71,7 +71,8 @@ impl Books {
         let from = due.flatten().min().into_iter().chain(tx.now().date_naive().pred_opt()).min();
         let later = store::entries_after(tx, fund_ids, from, &issued).await?;
         let issued = Issued { lines: HashMap::new(), seen: store::entries_seen(tx, &issued).await? };
-        let firm = Firm { funds: store::funds(tx, fund_ids).await?, allocations, commitments, later };
+        let draws = store::draws_after(tx, &later, from).await?;
+        let firm = Firm { funds: store::funds(tx, fund_ids).await?, allocations, commitments, later, draws };
         let mut books = Books {
             firm,
             issued,
@@ -141,6 +142,10 @@ impl Books {
             let commitment = &mut self.firm.commitments[*place];
             domain::draw(commitment, amount, impact);
             self.drawn.insert(commitment.id);
+            // what is not known any more counts from now on
+            if let Some(draws) = self.firm.draws.get_mut(&(line.fund_id, line.investor_id)) {
+                draws.retain(|draw| draw.call_id != line.call_id);
+            }
             tx.emit(context, &*commitment, CommitmentChange::Called)?;
         }
         Ok(())

@@ -118,7 +118,8 @@ pub struct Desk {
     rules: HashMap<Uuid, Result<Arc<Rules>, Rejection>>,
     funds: HashMap<Uuid, FundCopy>,
     reported: Reported,
-    similar: HashMap<Look, Vec<Payment>>,
+    /// Payments that count, of those that say the same the first, by their sources.
+    similar: HashMap<Look, HashMap<Option<String>, Vec<Payment>>>,
     added: Vec<Payment>,
     /// Whether what looks like other cash is known to be another: a person has decided about it already.
     pub trusts: bool,
@@ -161,10 +162,7 @@ impl Desk {
         let looks: Vec<Look> = received.clone().filter(has_payments).map(|body| (body.line_id, body.amount, body.received_on)).collect();
         if !looks.is_empty() {
             for payment in store::similar_payments(tx, &looks).await? {
-                let like = self.similar.entry((payment.line_id, payment.amount, payment.received_on)).or_default();
-                if like.iter().all(|known| known.id != payment.id) {
-                    like.push(payment);
-                }
+                self.note_similar(payment);
             }
         }
         let cash = received.clone().map(|body| (body.line_id, body.received_on));
@@ -179,6 +177,14 @@ impl Desk {
             self.funds.extend(store::funds(tx, &slow).await?);
         }
         Ok(())
+    }
+
+    fn note_similar(&mut self, payment: Payment) {
+        let look = (payment.line_id, payment.amount, payment.received_on);
+        let of_source = self.similar.entry(look).or_default().entry(payment.source.clone()).or_default();
+        if !of_source.iter().any(|known| (known.method, &known.reference) == (payment.method, &payment.reference)) {
+            of_source.push(payment);
+        }
     }
 
     /// The receipt that was reported before as this one.
@@ -263,7 +269,7 @@ impl Desk {
             self.histories.pay_anew(tx, line, &mut payment);
         }
         domain::derive_payment(&mut payment, today);
-        self.similar.entry((line.id, amount, body.received_on)).or_default().push(payment.clone());
+        self.note_similar(payment.clone());
         if let Some(report) = report(&payment) {
             self.reported.0.insert(report, payment.clone());
         }
@@ -288,12 +294,15 @@ impl Desk {
             return Ok(None);
         }
         // two entries of one bank account are two payments
-        let apart = |before: &&Payment| body.source.is_none() || before.source != body.source;
-        let similar: Vec<&Payment> = self.similar.get(&(line.id, amount, body.received_on)).into_iter().flatten().filter(apart).collect();
-        let Some(before) = similar.first() else { return Ok(None) };
-        let same = |before: &&&Payment| before.method == body.method && before.reference == body.reference;
+        let apart = |source: &Option<String>| body.source.is_none() || *source != body.source;
+        let sources = self.similar.get(&(line.id, amount, body.received_on)).into_iter().flatten();
+        let similar: Vec<&Vec<Payment>> = sources.filter(|(source, _)| apart(source)).map(|(_, payments)| payments).collect();
+        let Some(before) = similar.iter().filter_map(|of_source| of_source.first()).min_by_key(|payment| payment.id) else {
+            return Ok(None);
+        };
+        let same = |before: &&Payment| before.method == body.method && before.reference == body.reference;
         if cash.unapplied.is_positive()
-            && let Some(before) = similar.iter().find(same)
+            && let Some(before) = similar.into_iter().flatten().find(same)
         {
             let why = format!(
                 "payment {} has the same line, amount, method, reference and date, and {} is outstanding",

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use ::domain::Amount;
 use ::domain::messages::capital_calls::{Commitment, CommitmentEntry, CommitmentStatus};
-use chassis::row::{column, decimals};
+use chassis::row::{column, decimals, sorted_ids};
 use chassis::{Fault, RowExt, Tx, row};
 use chrono::NaiveDate;
 use sqlx::postgres::PgRow;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
-use crate::domain::{self, Recorded};
+use crate::domain::{self, Draw, Recorded};
 
 fn commitment(row: &PgRow) -> Result<Commitment, Error> {
     let currency = row.parsed("currency")?;
@@ -199,6 +199,34 @@ pub async fn entries_after(tx: &mut Tx, fund_ids: &[Uuid], date: Option<NaiveDat
     .fetch_all(&mut **tx)
     .await?;
     Ok(entries)
+}
+
+/// What lines that are due after a date draw on the commitments that these entries change, by fund and investor.
+pub async fn draws_after(tx: &mut Tx, entries: &[Recorded], date: Option<NaiveDate>) -> Result<HashMap<(Uuid, Uuid), Vec<Draw>>, Fault> {
+    let mut draws: HashMap<(Uuid, Uuid), Vec<Draw>> = HashMap::new();
+    let (Some(date), false) = (date, entries.is_empty()) else { return Ok(draws) };
+    let commitment_ids = sorted_ids(entries.iter().map(|recorded| recorded.entry.commitment_id));
+    let lines = sqlx::query(
+        "select line.fund_id, line.investor_id, call_id, due_on, line.currency, impact_on_unfunded
+         from commitments join call_lines as line using (investor_id, fund_id)
+         where commitments.id = any($1) and due_on > $2 and impact_on_unfunded <> 0",
+    )
+    .bind(&commitment_ids)
+    .bind(date)
+    .try_map(|row: PgRow| {
+        let draw = Draw {
+            call_id: row.try_get("call_id")?,
+            due_on: row.try_get("due_on")?,
+            impact_on_unfunded: row.amount("impact_on_unfunded", row.parsed("currency")?)?,
+        };
+        Ok(((row.try_get("fund_id")?, row.try_get("investor_id")?), draw))
+    })
+    .fetch_all(&mut **tx)
+    .await?;
+    for (holder, draw) in lines {
+        draws.entry(holder).or_default().push(draw);
+    }
+    Ok(draws)
 }
 
 /// The funds of these commitments.

@@ -136,6 +136,37 @@ async fn a_transfer_moves_both_sides_or_none() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_due_before_more_is_promised_is_shared_and_amended_as_if_there_were_no_more() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund_of("100000000", 2, "1000.00").await;
+    let raised = commitment_of(&office, fund.id, fund.investors[0]).await;
+    let first = issue(&office, fund.id, expenses("1000.00", "2099-06-01")).await;
+    let more = json!({"kind": "increase", "amount": "1000.00", "effective_on": "2099-06-06", "reason": "agreed"});
+    office.admin.post(&format!("/commitments/{}/changes", id(&raised, "id")), more).await.expect(200);
+    // what is promised later is called later, all of it
+    let second = issue(&office, fund.id, expenses("1500.00", "2099-06-07")).await;
+    let amounts_of = |call: &Value| {
+        let of = |investor: &Uuid| lines(call).iter().find(|line| id(line, "investor_id") == *investor).unwrap()["amount"].clone();
+        fund.investors.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(amounts_of(&second), [json!("1000.00"), json!("500.00")]);
+    // the first is amended by what was promised by its date
+    let path = format!("/capital-calls/{}", id(&first, "id"));
+    for (amount, expected) in [("990.00", "495.00"), ("500.00", "250.00"), ("1000.00", "500.00")] {
+        let mut amended = expenses(amount, "2099-06-01");
+        amended["reason"] = json!("another amount is needed");
+        office.manager.post(&format!("{path}/amend"), amended).await.expect(202);
+        let amended = office.manager.until(&path, |call| call["amount"] == amount).await;
+        assert_eq!(amounts_of(&amended), [json!(expected), json!(expected)]);
+    }
+    // and nobody is called for more than is promised by a date
+    let third = office.manager.post(&format!("/funds/{}/capital-calls", fund.id), expenses("500.01", "2099-06-02")).await;
+    assert_eq!(third.refused(409), "call_exceeds_unfunded");
+    assert_sums(&stack);
+}
+
+#[tokio::test]
 async fn who_joins_later_pays_for_the_calls_before_with_interest() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);

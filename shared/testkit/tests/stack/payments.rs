@@ -316,6 +316,17 @@ async fn ten_thousand_payments_are_recorded_in_one_request() {
     // more than is called of each, 25,000.00, is credit
     let metrics = |metrics: &Value| metrics["paid_in"] == "500000.00" && metrics["unapplied"] == "2005000.00";
     office.manager.until(&format!("/funds/{}/metrics", fund.id), metrics).await;
+    // as many that look alike, and again as many that look like those
+    for batch in ["first", "second"] {
+        let instalment = |number: i32| {
+            let mut instalment = payment_to(&lines(&call)[0], "0.01");
+            (instalment["source"], instalment["external_reference"]) = (json!("bank"), json!(format!("{batch} {number}")));
+            instalment
+        };
+        let payments: Vec<Value> = (0..10_000).map(instalment).collect();
+        let recorded = office.treasurer.post("/payments/batch", json!({"payments": payments})).await.expect(200);
+        assert_eq!(recorded["accepted"], 10_000, "{batch}");
+    }
     assert_sums(&stack);
 }
 

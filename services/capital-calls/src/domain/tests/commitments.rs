@@ -45,13 +45,30 @@ fn a_call_sees_what_is_promised_by_its_due_date_and_the_least_that_is_unfunded_f
     for (due_on, promised, unfunded) in
         [("2026-03-31", 1_000, 400), ("2026-04-01", 1_500, 600), ("2026-05-31", 1_500, 600), ("2026-06-01", 1_200, 600)]
     {
-        let seen = effective(&commitment, &recorded(&entries), date(due_on), None).unwrap();
+        let seen = effective(&commitment, &recorded(&entries), std::iter::empty(), date(due_on), None).unwrap();
         assert_eq!((seen.amount, seen.unfunded), (usd(promised), usd(unfunded)), "due on {due_on}");
     }
     let nothing_yet = entered(&mut blank(), EntryKind::Initial, 100, 100, "2026-04-01");
     let mut new = blank();
     enter(&mut new, &nothing_yet);
-    assert_eq!(effective(&new, &recorded(&[nothing_yet]), date("2026-03-31"), None), None);
+    assert_eq!(effective(&new, &recorded(&[nothing_yet]), std::iter::empty(), date("2026-03-31"), None), None);
+}
+
+#[test]
+fn a_line_draws_on_what_is_promised_later_only_where_it_is_due_later() {
+    // 500 are called, 1,000 are promised more, and all of that is called when it is there
+    let mut commitment = commitment(1, 1_000, 500);
+    let more = [entered(&mut commitment, EntryKind::Increase, 1_000, 1_000, "2026-04-06")];
+    draw(&mut commitment, usd(1_000), usd(-1_000));
+    let line = Draw { call_id: Uuid::from_u128(2), due_on: date("2026-04-07"), impact_on_unfunded: usd(-1_000) };
+    for (due_on, unfunded) in [("2026-04-01", 500), ("2026-04-06", 500), ("2026-04-07", 500)] {
+        let seen = effective(&commitment, &recorded(&more), std::iter::once(line), date(due_on), None).unwrap();
+        assert_eq!(seen.unfunded, usd(unfunded), "due on {due_on}");
+    }
+    // one that is due before leaves nothing until there is more
+    let early = Draw { due_on: date("2026-04-01"), ..line };
+    let seen = |due_on: &str| effective(&commitment, &recorded(&more), std::iter::once(early), date(due_on), None).unwrap().unfunded;
+    assert_eq!((seen("2026-04-05"), seen("2026-04-06")), (usd(-500), usd(500)));
 }
 
 #[test]
@@ -59,7 +76,7 @@ fn an_issued_call_goes_by_what_was_promised_then_and_what_is_unfunded_now() {
     let mut commitment = commitment(1, 1_000, 900);
     let more = entered(&mut commitment, EntryKind::Increase, 1_000, 1_000, "2026-03-01");
     draw(&mut commitment, usd(1_000), usd(-1_000));
-    let seen = effective(&commitment, &recorded(std::slice::from_ref(&more)), date("2026-03-31"), Some(0)).unwrap();
+    let seen = effective(&commitment, &recorded(std::slice::from_ref(&more)), std::iter::empty(), date("2026-03-31"), Some(0)).unwrap();
     assert_eq!((seen.amount, seen.unfunded), (usd(1_000), usd(900)));
 }
 
@@ -78,7 +95,9 @@ fn who_was_released_is_called_no_more_for_what_is_given_back() {
     let release = entered(&mut commitment, EntryKind::Release, -400, -400, "2026-04-01");
     draw(&mut commitment, usd(-100), usd(100));
     assert_eq!((commitment.unfunded, commitment.status), (usd(100), CommitmentStatus::Released));
-    let seen = |due_on: &str, seen| effective(&commitment, &recorded(std::slice::from_ref(&release)), date(due_on), seen).unwrap();
+    let seen = |due_on: &str, seen| {
+        effective(&commitment, &recorded(std::slice::from_ref(&release)), std::iter::empty(), date(due_on), seen).unwrap()
+    };
     assert_eq!((seen("2026-04-01", None).amount, seen("2026-04-01", None).unfunded), (usd(600), usd(0)));
     assert_eq!((seen("2026-03-31", None).amount, seen("2026-03-31", None).unfunded), (usd(1_000), usd(100)));
     // a call that was issued before keeps it, and one that was issued after it does not, whenever it is due

@@ -168,7 +168,7 @@ fn the_others_pay_what_is_missing_within_their_caps() {
         cover.lines.iter().map(|line| (line.investor_id.as_u128(), line.amount.minor(currency()))).collect::<Vec<_>>()
     };
     let whole = capped("50");
-    assert_eq!((whole.amount, whole.inside, amounts(&whole)), (usd(1_100), usd(1_000), vec![(2, 366), (3, 734)]));
+    assert_eq!((whole.amount, whole.inside, amounts(&whole)), (usd(1_100), usd(1_000), vec![(2, 367), (3, 733)]), "totals first");
     assert_eq!(whole.lines.iter().map(|line| line.impact_on_unfunded).sum::<Amount>(), usd(-1_000));
     // 10 percent of 1,100 and of 2,200
     let part = capped("10");
