@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use ::domain::messages::capital_calls::{CallLine, Payment, PaymentChange};
+use ::domain::{Reason, Rejection};
 use chassis::row::sorted_ids;
 use chassis::{Context, Fault, Tx};
 use chrono::NaiveDate;
@@ -26,10 +27,15 @@ pub fn dependent(lines: &HashMap<Uuid, CallLine>, cash: impl Iterator<Item = (Uu
     sorted_ids(dependent.into_iter())
 }
 
+/// Most payments of one such line that are recorded in one transaction: each has all others of the line pay anew.
+const DEPENDENT_MAX: usize = 500;
+
 /// All payments of such lines.
 #[derive(Clone, Default)]
 pub struct Histories {
     of_line: HashMap<Uuid, Vec<Payment>>,
+    /// How many of a line's are new.
+    added: HashMap<Uuid, usize>,
     /// The newest state of payments that another one has changed.
     changed: HashMap<Uuid, Payment>,
     /// Each change of them that is not published yet.
@@ -53,6 +59,17 @@ impl Histories {
         Ok(())
     }
 
+    /// Refuses one more payment of a line that has had as many in this transaction as it can.
+    pub fn check_room(&self, line_id: Uuid) -> Result<(), Rejection> {
+        if self.added.get(&line_id).is_none_or(|added| *added < DEPENDENT_MAX) {
+            return Ok(());
+        }
+        let why = format!(
+            "call line {line_id} is late or paid back-dated, and {DEPENDENT_MAX} payments of it are recorded with this one: send it by itself"
+        );
+        Err(Reason::RequestTooLarge.with(why))
+    }
+
     /// Takes over what somebody else has changed about a payment.
     pub fn note(&mut self, payment: &Payment) {
         let known = self.of_line.get_mut(&payment.line_id).and_then(|of_line| of_line.iter_mut().find(|known| known.id == payment.id));
@@ -66,7 +83,10 @@ impl Histories {
         let Some(history) = self.of_line.get_mut(&line.id) else { return };
         match history.iter_mut().find(|known| known.id == payment.id) {
             Some(known) => known.clone_from(payment),
-            None => history.push(payment.clone()),
+            None => {
+                history.push(payment.clone());
+                *self.added.entry(line.id).or_default() += 1;
+            }
         }
         let version = payment.version;
         for place in domain::pay_anew(line, history, today_of(tx, line)) {

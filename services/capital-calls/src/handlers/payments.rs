@@ -2,7 +2,7 @@
 //!
 //! Rows are locked in the order lines, payments, calls, each by id: whoever changes a payment holds its line.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use ::domain::message::Outcomes;
@@ -159,9 +159,10 @@ impl Desk {
         lines: &HashMap<Uuid, CallLine>,
     ) -> Result<(), Fault> {
         let has_payments = |body: &&RecordPayment| lines.get(&body.line_id).is_some_and(|line| line.version > 1);
-        let looks: Vec<Look> = received.clone().filter(has_payments).map(|body| (body.line_id, body.amount, body.received_on)).collect();
+        let looks: HashSet<Look> =
+            received.clone().filter(has_payments).map(|body| (body.line_id, body.amount, body.received_on)).collect();
         if !looks.is_empty() {
-            for payment in store::similar_payments(tx, &looks).await? {
+            for payment in store::similar_payments(tx, &looks.into_iter().collect::<Vec<_>>()).await? {
                 self.note_similar(payment);
             }
         }
@@ -225,6 +226,7 @@ impl Desk {
             let refused = Reason::PaymentMethodNotAllowed.with(format!("fund {} takes no payment by {method}", line.fund_id));
             return Err(tx.rules().named(&line.fund_type, line.fund_id, refused));
         }
+        self.histories.check_room(line.id)?;
         let cash =
             Cash { value_on: Some(body.received_on), ..domain::pay(line, body.amount, body.currency, rules.short_payment_tolerance)? };
         let amount = cash.applied + cash.unapplied - cash.charges;

@@ -127,12 +127,12 @@ pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> R
     Ok(())
 }
 
-/// Payments that count for these lines with these amounts and value dates, of those that say the same of their source, method and
-/// reference the first. The lines are locked.
+/// Payments that count for these lines with these amounts and value dates, each asked for once; of those that say the same of their
+/// source, method and reference the first. The lines are locked.
 pub async fn similar_payments(tx: &mut Tx, to: &[(Uuid, Amount, NaiveDate)]) -> Result<Vec<Payment>, Fault> {
     let payments = sqlx::query(
         "select distinct on (line_id, amount, received_on, source, method, reference) payments.*
-         from (select distinct * from unnest($1::uuid[], $2::numeric[], $3::date[]) as asked (line_id, amount, received_on)) as asked
+         from unnest($1::uuid[], $2::numeric[], $3::date[]) as asked (line_id, amount, received_on)
          join payments using (line_id, amount, received_on)
          where payments.reversal is null and payments.moved_from is null
          order by line_id, amount, received_on, source, method, reference, payments.id",
