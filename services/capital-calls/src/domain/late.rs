@@ -33,11 +33,15 @@ pub fn grace_ends(line: &CallLine) -> NaiveDate {
 }
 
 /// Whether what cash does depends on all other payments of the line, of which the latest came on `last_paid_on`: it pays before cash that
-/// came after it, interest may be due, or a failure cured.
+/// came after it, what was short may be so no more, interest may be due, or a failure cured.
 pub fn depends_on_history(line: &CallLine, last_paid_on: Option<NaiveDate>, value_on: NaiveDate) -> bool {
     let back_dated = last_paid_on.is_some_and(|date| date > value_on);
     let late = last_paid_on.max(Some(value_on)) > Some(line.due_on);
-    back_dated || line.failure_notice.is_some() || line.interest_paid.is_positive() || (line.default_interest.is_some() && late)
+    back_dated
+        || line.charges.is_positive()
+        || line.failure_notice.is_some()
+        || line.interest_paid.is_positive()
+        || (line.default_interest.is_some() && late)
 }
 
 /// Cash that pays principal, by value date.
@@ -97,20 +101,24 @@ pub fn accrued(line: &CallLine, payments: &[Payment], as_of: NaiveDate) -> Amoun
 
 /// Has all cash of a line pay again by its value dates, principal before interest: what is called first, then the interest that accrued
 /// until that was paid in full, the rest is credit. Writes whether a failure was cured. The payments are all that count for the line, in
-/// any order; bank charges that count no more are taken off the newest. Returns the places of those that changed.
+/// any order. Bank charges count while all of the cash is short by no more; those that count no more are taken off the newest. Returns the
+/// places of those that changed.
 pub fn pay_anew(line: &mut CallLine, payments: &mut [Payment], today: NaiveDate) -> Vec<usize> {
     let parts = |payment: &Payment| (payment.applied, payment.interest, payment.unapplied, payment.charges);
     let before: Vec<(Amount, Amount, Amount, Amount)> = payments.iter().map(parts).collect();
     let zero = line.currency.zero();
     let mut by_value_date: Vec<usize> = (0..payments.len()).filter(|place| !payments[*place].suspended.is_positive()).collect();
     by_value_date.sort_by_key(|place| (payments[*place].received_on, payments[*place].id));
+    let cash_of = |payment: &Payment| payment.applied + payment.interest + payment.unapplied - payment.charges;
+    let short = line.amount - by_value_date.iter().map(|place| cash_of(&payments[*place])).sum();
+    line.charges = if short.is_positive() && short <= line.charges { short } else { zero };
     let mut charges_left = line.charges;
     // charges count as paid, and never become credit
     let mut left = line.amount - line.charges;
     (line.paid, line.interest_paid, line.unapplied) = (line.charges, zero, zero);
     for place in &by_value_date {
         let payment = &mut payments[*place];
-        let cash = payment.applied + payment.interest + payment.unapplied - payment.charges;
+        let cash = cash_of(payment);
         let part = cash.min(left);
         payment.charges = payment.charges.min(charges_left);
         charges_left -= payment.charges;

@@ -197,7 +197,7 @@ impl Handle<ReleasePayment> for CapitalCalls {
         let opening = opening(&lines);
         let mut histories = Histories::default();
         let released = batch.iter().filter_map(|sent| payments.get(&sent.body.payment_id));
-        histories.load(tx, &dependent(&lines, released.map(|payment| (payment.line_id, payment.received_on))), &[]).await?;
+        histories.load(tx, &dependent(&lines, released.map(|payment| (payment.line_id, payment.received_on)), |_| false), &[]).await?;
         let mut answers = Answers::new();
         for Sent { context, body, .. } in batch.iter() {
             let released = match payments.get_mut(&body.payment_id) {
@@ -270,7 +270,7 @@ impl Handle<UseCredit> for CapitalCalls {
             let (payment, line) = (payments.get(&payment_id)?, lines.get(&line_id)?);
             Some((line_id, credit_value_on(tx, payment, line)))
         };
-        let dependent = dependent(&lines, children.filter_map(value_on));
+        let dependent = dependent(&lines, children.filter_map(value_on), |_| false);
         histories.load(tx, &dependent, &[]).await?;
         let mut added: Vec<Payment> = Vec::new();
         let mut answers = Answers::new();

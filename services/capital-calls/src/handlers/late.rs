@@ -13,13 +13,19 @@ use super::today_of;
 use crate::{domain, store};
 
 /// The lines on which cash, of these value dates and in this order, depends on what else was paid.
-pub fn dependent(lines: &HashMap<Uuid, CallLine>, cash: impl Iterator<Item = (Uuid, NaiveDate)>) -> Vec<Uuid> {
+pub fn dependent(
+    lines: &HashMap<Uuid, CallLine>,
+    cash: impl Iterator<Item = (Uuid, NaiveDate)>,
+    may_be_short: impl Fn(&CallLine) -> bool,
+) -> Vec<Uuid> {
     let mut last_paid_on: HashMap<Uuid, Option<NaiveDate>> = HashMap::new();
     let mut dependent = Vec::new();
     for (line_id, value_on) in cash {
         let Some(line) = lines.get(&line_id) else { continue };
+        // what one is short by, another one of the same request may bring
+        let is_another = last_paid_on.contains_key(&line_id) && may_be_short(line);
         let last = last_paid_on.entry(line_id).or_insert(line.last_paid_on);
-        if domain::depends_on_history(line, *last, value_on) {
+        if is_another || domain::depends_on_history(line, *last, value_on) {
             dependent.push(line_id);
         }
         *last = (*last).max(Some(value_on));

@@ -167,7 +167,12 @@ impl Desk {
             }
         }
         let cash = received.clone().map(|body| (body.line_id, body.received_on));
-        self.histories.load(tx, &dependent(lines, cash), &self.added).await?;
+        let tolerates = |line: &CallLine| {
+            let rules = self.rules.get(&line.fund_id).and_then(|rules| rules.as_ref().ok());
+            rules.is_some_and(|rules| rules.short_payment_tolerance.is_positive())
+        };
+        let dependent = dependent(lines, cash, tolerates);
+        self.histories.load(tx, &dependent, &self.added).await?;
         let slow = |body: &RecordPayment| {
             let fund_id = lines.get(&body.line_id)?.fund_id;
             let rules = self.rules.get(&fund_id)?.as_ref().ok()?;

@@ -305,6 +305,55 @@ async fn cash_pays_by_its_value_dates_whenever_it_was_recorded() {
 }
 
 #[tokio::test]
+async fn what_is_short_counts_as_charges_only_while_all_of_the_cash_is_short_by_no_more() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 4, "400.00").await;
+    let path = format!("/rules/fund:{}", fund.id);
+    let version = office.admin.put(&path, json!({"short_payment_tolerance": "5.00"})).await.expect(200)["version"].clone();
+    let known = format!("rules in force scope=\"fund:{}\" version={version}", fund.id);
+    assert!(testkit::wait::until(std::time::Duration::from_secs(10), || async { stack.log("capital-calls").contains(&known) }).await);
+    let pay = async |at: usize, amount: &str, received_on: &str| {
+        let path = format!("/call-lines/{}/payments", id(&lines(&call)[at], "id"));
+        id(&office.treasurer.post(&path, payment_on(amount, amount, received_on)).await.expect(201), "id")
+    };
+    let figures = async |at: usize| {
+        let line = line(&office, id(&lines(&call)[at], "id")).await;
+        ["paid", "outstanding", "charges", "unapplied"].map(|figure| line[figure].as_str().unwrap().to_owned())
+    };
+    // whichever is recorded first
+    for (at, [first, second]) in
+        [(0, [("98.00", "2026-01-10"), ("100.00", "2026-01-05")]), (1, [("100.00", "2026-01-05"), ("98.00", "2026-01-10")])]
+    {
+        pay(at, first.0, first.1).await;
+        pay(at, second.0, second.1).await;
+        assert_eq!(figures(at).await, ["100.00", "0.00", "0.00", "98.00"], "{at}");
+    }
+    // what was short comes
+    pay(2, "98.00", "2026-01-10").await;
+    assert_eq!(figures(2).await, ["100.00", "0.00", "2.00", "0.00"]);
+    pay(2, "2.00", "2026-01-11").await;
+    assert_eq!(figures(2).await, ["100.00", "0.00", "0.00", "0.00"]);
+    // what was paid before is gone
+    let gone = pay(3, "60.00", "2026-01-05").await;
+    pay(3, "38.00", "2026-01-06").await;
+    assert_eq!(figures(3).await, ["100.00", "0.00", "2.00", "0.00"]);
+    let bounced = json!({"reason": "returned", "effective_on": "2026-01-20"});
+    office.treasurer.post(&format!("/payments/{gone}/reverse"), bounced).await.expect(200);
+    assert_eq!(figures(3).await, ["38.00", "62.00", "0.00", "0.00"]);
+    // both in one request
+    let both: Vec<Value> = [("2.00", "2026-01-12"), ("57.00", "2026-01-07"), ("3.00", "2026-01-08")]
+        .iter()
+        .map(|(amount, on)| payment_to(&lines(&call)[3], amount, on))
+        .collect();
+    office.treasurer.post("/payments/batch", json!({"payments": both})).await.expect(200);
+    assert_eq!(figures(3).await, ["100.00", "0.00", "0.00", "0.00"]);
+    assert_sums(&stack);
+    let metrics = |metrics: &Value| metrics["paid_in"] == "400.00" && metrics["unapplied"] == "196.00";
+    office.manager.until(&format!("/funds/{}/metrics", fund.id), metrics).await;
+}
+
+#[tokio::test]
 async fn ten_thousand_payments_are_recorded_in_one_request() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);
