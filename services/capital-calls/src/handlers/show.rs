@@ -119,7 +119,8 @@ fn stand_as_of(commitment: &mut Commitment, entries: &[CommitmentEntry], drawn: 
     commitment.amount = by_then.iter().map(|entry| entry.amount).sum::<Amount>() + zero;
     commitment.drawn_transferred = commitment.amount - unfunded;
     commitment.called = drawn.called + zero;
-    commitment.unfunded = unfunded + drawn.impact_on_unfunded + zero;
+    // a line that is due when more is promised draws on that
+    commitment.unfunded = (unfunded + drawn.impact_on_unfunded).max(zero);
     commitment.released_on = commitment.released_on.filter(|released_on| *released_on <= date);
     commitment.status = domain::commitment_status(commitment);
 }

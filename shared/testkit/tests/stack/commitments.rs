@@ -160,6 +160,8 @@ async fn a_call_that_is_due_before_more_is_promised_is_shared_and_amended_as_if_
         let amended = office.manager.until(&path, |call| call["amount"] == amount).await;
         assert_eq!(amounts_of(&amended), [json!(expected), json!(expected)]);
     }
+    let then = office.auditor.get(&format!("/commitments/{}?as_of=2099-06-02", id(&raised, "id"))).await.expect(200);
+    assert_eq!(figures(&then), ["1000.00", "1500.00", "0.00"]);
     // and nobody is called for more than is promised by a date
     let third = office.manager.post(&format!("/funds/{}/capital-calls", fund.id), expenses("500.01", "2099-06-02")).await;
     assert_eq!(third.refused(409), "call_exceeds_unfunded");
