@@ -26,7 +26,7 @@ const NEAR_DAYS: i64 = 30;
 pub struct OpenLines {
     lines: HashMap<Uuid, CallLine>,
     /// Open lines of a fund, by what is outstanding, and by investor.
-    by_amount: HashMap<(Uuid, Amount), Vec<Uuid>>,
+    by_amount: HashMap<(Uuid, Amount), BTreeSet<Uuid>>,
     by_investor: HashMap<(Uuid, Uuid), Vec<Uuid>>,
     by_fund: BTreeMap<Uuid, HashSet<Uuid>>,
     /// Names of the investors, and who has a word in the name, by the name's numbers: who is alike has both.
@@ -45,7 +45,7 @@ impl OpenLines {
         }
         for line in lines {
             if line.outstanding.is_positive() && line.disposition != Disposition::Rescinded {
-                open.by_amount.entry((line.fund_id, line.outstanding)).or_default().push(line.id);
+                open.by_amount.entry((line.fund_id, line.outstanding)).or_default().insert(line.id);
                 open.by_investor.entry((line.fund_id, line.investor_id)).or_default().push(line.id);
                 open.by_fund.entry(line.fund_id).or_default().insert(line.investor_id);
             }
@@ -63,8 +63,11 @@ impl OpenLines {
     pub fn take(&mut self, parts: &[ReceiptPart]) {
         for part in parts {
             if let Some(line) = self.lines.get_mut(&part.line_id) {
+                if let Some(lines) = self.by_amount.get_mut(&(line.fund_id, line.outstanding)) {
+                    lines.remove(&line.id);
+                }
                 line.outstanding = (line.outstanding - part.amount).max(line.currency.zero());
-                self.by_amount.entry((line.fund_id, line.outstanding)).or_default().push(line.id);
+                self.by_amount.entry((line.fund_id, line.outstanding)).or_default().insert(line.id);
             }
         }
     }
@@ -247,28 +250,31 @@ fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &Op
     let mut may_be_payer = open.named_like(&Name::of(entry.payer_name.as_deref().unwrap_or_default()));
     may_be_payer.extend(known.payer.iter().chain(known.aliases));
     let whole = |line: &CallLine| vec![ReceiptPart { line_id: line.id, amount: entry.amount }];
+    let is_near =
+        |line: &CallLine| entry.value_on.or(entry.booked_on).is_some_and(|date| (date - line.due_on).num_days().abs() <= NEAR_DAYS);
     let mut found = Vec::new();
-    let exact = open.by_amount.get(&(fund_id, entry.amount)).map_or(&[][..], Vec::as_slice);
-    let owes = |line: &&CallLine| line.currency == entry.currency && line.outstanding == entry.amount;
-    for line in exact.iter().filter_map(|id| open.lines.get(id)).filter(owes) {
-        let days = entry.value_on.or(entry.booked_on).map_or(i64::MAX, |date| (date - line.due_on).num_days().abs());
-        if may_be_payer.contains(&line.investor_id) {
-            found.push(Suggestion { parts: whole(line), why: MatchReason::AmountAndName, sure: if days <= NEAR_DAYS { 90 } else { 80 } });
-        } else {
-            // one of many investors who owe the same is hardly known by it
-            let sure = match (exact.len() == 1, days <= NEAR_DAYS) {
-                (true, true) => 50,
-                (true, false) => 30,
-                (false, true) => 10,
-                (false, false) => continue,
-            };
-            found.push(Suggestion { parts: whole(line), why: MatchReason::Amount, sure });
-        }
+    let owing = open.by_amount.get(&(fund_id, entry.amount));
+    let of_others = owing
+        .into_iter()
+        .flatten()
+        .filter_map(|id| open.lines.get(id))
+        .filter(|line| line.currency == entry.currency && !may_be_payer.contains(&line.investor_id));
+    // one of many investors who owe the same is hardly known by it
+    if owing.is_some_and(|owing| owing.len() == 1) {
+        found.extend(of_others.map(|line| (line, if is_near(line) { 50 } else { 30 })));
+    } else {
+        found.extend(of_others.filter(|line| is_near(line)).map(|line| (line, 10)).take(SUGGESTIONS_MAX));
     }
+    let by_amount = |(line, sure)| Suggestion { parts: whole(line), why: MatchReason::Amount, sure };
+    let mut found: Vec<Suggestion> = found.into_iter().map(by_amount).collect();
     let owe = open.by_fund.get(&fund_id);
     for investor_id in may_be_payer.iter().filter(|investor_id| owe.is_some_and(|owe| owe.contains(investor_id))) {
         let lines: Vec<&CallLine> =
             open.of_investor(fund_id, *investor_id).into_iter().filter(|line| line.currency == entry.currency).collect();
+        for line in lines.iter().filter(|line| line.outstanding == entry.amount) {
+            let sure = if is_near(line) { 90 } else { 80 };
+            found.push(Suggestion { parts: whole(line), why: MatchReason::AmountAndName, sure });
+        }
         let outstanding: Amount = lines.iter().map(|line| line.outstanding).sum();
         let short = |outstanding: Amount| outstanding >= entry.amount && outstanding - entry.amount <= known.tolerance;
         if let [line] = lines.as_slice()
