@@ -129,10 +129,13 @@ impl Pace {
     }
 }
 
-/// A value date of its own for each of so many payments: cash of one amount and date for a line would be taken for a duplicate.
+/// A value date of its own for each of so many payments: cash of one amount, date and payer would be taken for a duplicate.
 fn value_date(number: u64) -> NaiveDate {
     NaiveDate::default() + Days::new(11_000 + number % 9_000)
 }
+
+/// Different amounts of payments; a prime, so that it takes many even steps to come back to one.
+const AMOUNTS: usize = 97;
 
 /// Writes requests.
 struct Writer {
@@ -142,17 +145,20 @@ struct Writer {
 }
 
 impl Writer {
-    /// The next line, from a full cycle of a linear congruence: no line comes twice in short order.
-    fn line(&mut self) -> Uuid {
-        self.place = self.place.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.lines[(self.place >> 33) as usize % self.lines.len()]
+    /// The place of the line that is paid now.
+    fn line(&self) -> usize {
+        (self.place >> 33) as usize % self.lines.len()
     }
 
+    /// The next payment, from a full cycle of a linear congruence: no line comes twice in short order.
     fn payment(&mut self, with_line: bool) -> String {
-        let line = self.line();
-        let line = if with_line { format!("\"line_id\":\"{line}\",") } else { String::new() };
-        let (reference, received_on) = (self.place, value_date(self.place >> 20));
-        format!("{{{line}\"amount\":\"1.00\",\"method\":\"wire\",\"reference\":\"bench {reference}\",\"received_on\":\"{received_on}\"}}")
+        self.place = self.place.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let line = if with_line { format!("\"line_id\":\"{}\",", self.lines[self.line()]) } else { String::new() };
+        // the lines of one investor stand in even steps: no two of them have the same amount
+        let (cents, reference, received_on) = (self.line() % AMOUNTS, self.place, value_date(self.place >> 20));
+        format!(
+            "{{{line}\"amount\":\"1.{cents:02}\",\"method\":\"wire\",\"reference\":\"bench {reference}\",\"received_on\":\"{received_on}\"}}"
+        )
     }
 
     fn body(&mut self) -> String {
@@ -222,7 +228,7 @@ async fn over_http(address: String, token: String, mut writer: Writer, pace: Pac
         let (path, body) = match writer.per_request {
             1 => {
                 let body = writer.payment(false);
-                (format!("/api/v1/call-lines/{}/payments", writer.lines[(writer.place >> 33) as usize % writer.lines.len()]), body)
+                (format!("/api/v1/call-lines/{}/payments", writer.lines[writer.line()]), body)
             }
             _ => ("/api/v1/payments/batch".to_owned(), writer.body()),
         };

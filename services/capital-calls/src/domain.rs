@@ -24,21 +24,23 @@ mod commitments;
 mod cover;
 mod late;
 mod notice;
+mod open_lines;
 mod payments;
 mod placing;
 mod refunds;
 mod split;
 
 pub use amend::{Moved, amend_line, by_investor, cover_call, cover_line, divide, divide_with_new, rescind_line};
-pub use bank::{Known, OpenLines, Proposal, line_ranges, masked_entry, propose, written_account, written_alias};
+pub use bank::{Known, Proposal, line_ranges, masked_entry, propose, written_account, written_alias};
 pub use bank_details::{bank_details_status, check_account, confirm, instructions_hash, reject, release, written_instructions};
 pub use closing::{Earlier, Equalisation, equalise, is_shared_anew, share_anew};
 pub use commitments::{Draw, Recorded, change, commitment_status, draw, effective, enter, excuse, impact, least_unfunded, transfer};
 pub use cover::{Cover, cover};
 pub use late::{LineTerms, check_default, check_failure, depends_on_history, overdue_history, pay_anew, standing};
 pub use notice::{NoticeParts, notice};
+pub use open_lines::{OpenLine, OpenLines};
 pub use payments::{
-    Cash, REFERENCE_CHARACTERS_MAX, check_reference, check_source, derive_payment, in_order, pay, payment_status, reverse, settle,
+    Cash, REFERENCE_CHARACTERS_MAX, check_reference, check_source, derive_payment, pay, payment_status, reverse, settle, turn,
 };
 pub use refunds::{change_refunded, interest_due, refund_status, refundable};
 pub use split::{Terms, check_unfunded, split_call};
@@ -88,9 +90,10 @@ pub fn amount_in(currency: Currency, amount: Amount, given: Option<Currency>) ->
     Ok(Money::positive(amount, currency)?.amount())
 }
 
-/// Checks the purposes of a call and writes their amounts with the currency's decimals. Returns their sum, less what is returned.
+/// Checks the purposes of a call and writes their amounts with the currency's decimals; those that nothing but their amount tells apart
+/// become one. Returns their sum, less what is returned.
 pub fn check_purposes(
-    purposes: &mut [Purpose],
+    purposes: &mut Vec<Purpose>,
     fund: &FundCopy,
     given: Option<Currency>,
     allocation: impl Fn(Uuid) -> Option<AllocationCopy>,
@@ -116,6 +119,15 @@ pub fn check_purposes(
         let wanted: Amount = purposes.iter().filter(|other| other.allocation_id == Some(id)).map(|other| other.amount).sum();
         check_allocation(id, fund, allocation(id), wanted)?;
     }
+    let mut joined: Vec<Purpose> = Vec::with_capacity(purposes.len());
+    for purpose in purposes.drain(..) {
+        let is_same = |other: &&mut Purpose| **other == Purpose { amount: other.amount, ..purpose.clone() };
+        match joined.iter_mut().find(is_same) {
+            Some(other) => other.amount += purpose.amount,
+            None => joined.push(purpose),
+        }
+    }
+    *purposes = joined;
     let is_return = |purpose: &Purpose| purpose.kind == PurposeKind::RecallableReturn;
     let signed = purposes.iter().map(|purpose| if is_return(purpose) { -purpose.amount } else { purpose.amount });
     let amount = signed.sum::<Amount>() + fund.currency.zero();

@@ -221,10 +221,10 @@ pub async fn funds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, FundCopy>,
     let funds = sqlx::query(
         "select funds.*, in_use.*
          from funds
-         left join lateral (select id as bank_details_id, account, hash from bank_details as details
-                            where details.holder_id = funds.id and details.currency = funds.currency and details.decision = 'confirmed'
+         left join lateral (select id as bank_details_id, account, hash, decision from bank_details as details
+                            where details.holder_id = funds.id and details.currency = funds.currency
                               and details.released_at is not null and details.usable_from <= $2
-                            order by usable_from desc, id desc limit 1) as in_use on true
+                            order by usable_from desc, id desc limit 1) as in_use on in_use.decision = 'confirmed'
          where funds.id = any($1)",
     )
     .bind(ids)

@@ -1,118 +1,24 @@
 //! Which lines a bank entry pays, and how sure that is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 
-use ::domain::messages::capital_calls::{CallLine, Disposition, ImportedEntry, MatchReason, ReceiptPart, Suggestion, masked_account};
+use ::domain::messages::capital_calls::{ImportedEntry, MatchReason, ReceiptPart, Suggestion, masked_account};
 use ::domain::rules::ApplicationOrder;
 use ::domain::{Amount, CreditorReference};
+use chrono::{Days, NaiveDate};
 use iban::Iban;
 use uuid::Uuid;
 
-use super::in_order;
+use super::open_lines::{OpenLine, OpenLines, tells_somebody, written_name};
+use super::turn;
 
 /// Most suggestions that are kept of an entry; a person who looks through more would rather search.
 const SUGGESTIONS_MAX: usize = 5;
-/// Shortest word of a name that tells something.
-const WORD_CHARACTERS_MIN: usize = 3;
-/// Part of the words of the shorter name that both must have, in percent.
-const SIMILAR_PERCENT: usize = 60;
 /// Longest IBAN (ISO 13616).
 const ACCOUNT_CHARACTERS_MAX: usize = 34;
 /// Days between the value date and the due date within which an amount says more.
-const NEAR_DAYS: i64 = 30;
-
-/// What is known of the lines that entries may pay.
-#[derive(Debug, Default)]
-pub struct OpenLines {
-    lines: HashMap<Uuid, CallLine>,
-    /// Open lines of a fund, by what is outstanding, and by investor.
-    by_amount: HashMap<(Uuid, Amount), BTreeSet<Uuid>>,
-    by_investor: HashMap<(Uuid, Uuid), Vec<Uuid>>,
-    by_fund: BTreeMap<Uuid, HashSet<Uuid>>,
-    /// Names of the investors, and who has a word in the name, by the name's numbers: who is alike has both.
-    names: HashMap<Uuid, Name>,
-    by_word: HashMap<(BTreeSet<String>, String), Vec<Uuid>>,
-}
-
-impl OpenLines {
-    /// Of these lines, and the names of their investors.
-    pub fn new(lines: impl Iterator<Item = CallLine>, names: &HashMap<Uuid, String>) -> OpenLines {
-        let mut open = OpenLines { names: names.iter().map(|(id, name)| (*id, Name::of(name))).collect(), ..OpenLines::default() };
-        for (id, name) in &open.names {
-            for word in &name.words {
-                open.by_word.entry((name.numbers.clone(), word.clone())).or_default().push(*id);
-            }
-        }
-        for line in lines {
-            if line.outstanding.is_positive() && line.disposition != Disposition::Rescinded {
-                open.by_amount.entry((line.fund_id, line.outstanding)).or_default().insert(line.id);
-                open.by_investor.entry((line.fund_id, line.investor_id)).or_default().push(line.id);
-                open.by_fund.entry(line.fund_id).or_default().insert(line.investor_id);
-            }
-            open.lines.insert(line.id, line);
-        }
-        open
-    }
-
-    /// A line, whether anything is outstanding on it or not.
-    pub fn line(&self, id: Uuid) -> Option<&CallLine> {
-        self.lines.get(&id)
-    }
-
-    /// Takes what an entry pays off what is outstanding, so that the next one pays the rest.
-    pub fn take(&mut self, parts: &[ReceiptPart]) {
-        for part in parts {
-            if let Some(line) = self.lines.get_mut(&part.line_id) {
-                if let Some(lines) = self.by_amount.get_mut(&(line.fund_id, line.outstanding)) {
-                    lines.remove(&line.id);
-                }
-                line.outstanding = (line.outstanding - part.amount).max(line.currency.zero());
-                self.by_amount.entry((line.fund_id, line.outstanding)).or_default().insert(line.id);
-            }
-        }
-    }
-
-    /// Whose name is like this one.
-    fn named_like(&self, name: &Name) -> HashSet<Uuid> {
-        let with_word = |word: &String| self.by_word.get(&(name.numbers.clone(), word.clone()));
-        let some = name.words.iter().filter_map(with_word).flatten();
-        some.filter(|id| self.names.get(id).is_some_and(|other| other.is_like(name))).copied().collect()
-    }
-
-    fn of_investor(&self, fund_id: Uuid, investor_id: Uuid) -> Vec<&CallLine> {
-        let ids = self.by_investor.get(&(fund_id, investor_id)).map_or(&[][..], Vec::as_slice);
-        ids.iter().filter_map(|id| self.lines.get(id)).filter(|line| line.outstanding.is_positive()).collect()
-    }
-}
-
-/// A name as it is compared.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Name {
-    /// Its words in lower case, without those that stand for a legal form or are short.
-    words: HashSet<String>,
-    /// Its numbers: what tells one fund of a house from the next.
-    numbers: BTreeSet<String>,
-}
-
-impl Name {
-    fn of(name: &str) -> Name {
-        let clean = |word: &str| word.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
-        let legal = ["gmbh", "ltd", "limited", "llc", "inc", "corp", "the", "and", "und", "sarl", "scsp", "plc"];
-        let is_number = |word: &String| {
-            let roman = !word.is_empty() && word.chars().all(|letter| matches!(letter, 'i' | 'v' | 'x'));
-            roman || word.chars().any(|letter| letter.is_numeric())
-        };
-        let (numbers, words): (Vec<String>, Vec<String>) = name.split_whitespace().map(clean).partition(is_number);
-        let tells = |word: &String| word.chars().count() >= WORD_CHARACTERS_MIN && !legal.contains(&word.as_str());
-        Name { words: words.into_iter().filter(tells).collect(), numbers: numbers.into_iter().collect() }
-    }
-
-    fn is_like(&self, other: &Name) -> bool {
-        let shorter = self.words.len().min(other.words.len());
-        let same_words = self.words.intersection(&other.words).count();
-        self.numbers == other.numbers && shorter > 0 && same_words * 100 >= shorter * SIMILAR_PERCENT
-    }
-}
+const NEAR_DAYS: Days = Days::new(30);
 
 /// What is known of an entry besides what the bank says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -154,14 +60,14 @@ pub fn propose(entry: &ImportedEntry, known: Known<'_>, open: &OpenLines, by_ref
     if entry.value_on.or(entry.booked_on).is_none() {
         return Proposal::Nothing("the bank gives no date: matched by hand, it counts on the day on which it was seen");
     }
-    let named: Vec<&CallLine> =
+    let named: Vec<&OpenLine> =
         entry.references.iter().filter_map(|reference| by_reference.get(reference)).filter_map(|id| open.line(*id)).collect();
     if !entry.references.is_empty() {
         return by_references(entry, known, &named);
     }
     let Some(fund_id) = known.fund_id else { return Proposal::Nothing("the account is no fund's, and the payer gave no reference") };
     if let Some(investor_id) = known.payer {
-        let lines = open.of_investor(fund_id, investor_id);
+        let lines = open.of_investor(fund_id, entry.currency, investor_id);
         let outstanding: Amount = lines.iter().map(|line| line.outstanding).sum();
         if entry.amount <= outstanding {
             return Proposal::Sure(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::PayerAccount, sure: 95 });
@@ -177,9 +83,9 @@ pub fn propose(entry: &ImportedEntry, known: Known<'_>, open: &OpenLines, by_ref
     }
 }
 
-fn by_references(entry: &ImportedEntry, known: Known<'_>, named: &[&CallLine]) -> Proposal {
+fn by_references(entry: &ImportedEntry, known: Known<'_>, named: &[&OpenLine]) -> Proposal {
     let Some(first) = named.first() else { return Proposal::Nothing("the reference that the payer gave is no line's") };
-    let same = |line: &&&CallLine| (line.fund_id, line.investor_id) == (first.fund_id, first.investor_id);
+    let same = |line: &&&OpenLine| (line.fund_id, line.investor_id) == (first.fund_id, first.investor_id);
     if named.len() != named.iter().filter(same).count() {
         return Proposal::Nothing("the references that the payer gave are of several investors");
     }
@@ -189,7 +95,7 @@ fn by_references(entry: &ImportedEntry, known: Known<'_>, named: &[&CallLine]) -
     if first.currency != entry.currency {
         return Proposal::Nothing("the entry is in another currency than the line");
     }
-    if named.iter().any(|line| line.disposition == Disposition::Rescinded) {
+    if named.iter().any(|line| line.is_rescinded) {
         return Proposal::Nothing("the call of the reference that the payer gave was taken back");
     }
     Proposal::Sure(Suggestion { parts: spread(entry.amount, named.to_vec(), known), why: MatchReason::Reference, sure: 100 })
@@ -203,32 +109,25 @@ fn by_alias(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &OpenL
     if entry.payer_key.is_some() {
         return None;
     }
-    let owed_by = |investor_id: &Uuid| -> Vec<&CallLine> {
-        open.of_investor(fund_id, *investor_id).into_iter().filter(|line| line.currency == entry.currency).collect()
-    };
-    let fits = |owed: Amount| owed >= entry.amount && owed - entry.amount <= known.tolerance;
-    let total = |lines: &[&CallLine]| lines.iter().map(|line| line.outstanding).sum::<Amount>();
-    let named_so = open.named_like(&Name::of(entry.payer_name.as_deref().unwrap_or_default()));
-    let may_pay = |investor_id: &Uuid| {
-        let lines = owed_by(investor_id);
-        named_so.contains(investor_id) || fits(total(&lines)) || lines.iter().any(|line| fits(line.outstanding))
-    };
-    if open.by_fund.get(&fund_id)?.iter().any(|investor_id| investor_id != alias && may_pay(investor_id)) {
+    let owed_by = |investor_id: &Uuid| open.of_investor(fund_id, entry.currency, *investor_id);
+    let named_so = open.named_like(entry.payer_name.as_deref().unwrap_or_default());
+    let is_anothers_name = named_so.iter().any(|investor_id| investor_id != alias && !owed_by(investor_id).is_empty());
+    if is_anothers_name || open.is_owed_by_others((fund_id, entry.currency), entry.amount, known.tolerance, *alias) {
         return None;
     }
     let lines = owed_by(alias);
-    let one: Vec<&CallLine> = lines.iter().copied().filter(|line| line.outstanding == entry.amount).collect();
+    let one: Vec<&OpenLine> = lines.iter().copied().filter(|line| line.outstanding == entry.amount).collect();
     let lines = match one.len() {
         1 => one,
-        0 if total(&lines) == entry.amount => lines,
+        0 if lines.iter().map(|line| line.outstanding).sum::<Amount>() == entry.amount => lines,
         _ => return None,
     };
     Some(Suggestion { parts: spread(entry.amount, lines, known), why: MatchReason::PayerName, sure: 90 })
 }
 
 /// Gives each line what is outstanding, in order; the last one gets the rest.
-fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known<'_>) -> Vec<ReceiptPart> {
-    in_order(&mut lines, known.order);
+fn spread(amount: Amount, mut lines: Vec<&OpenLine>, known: Known<'_>) -> Vec<ReceiptPart> {
+    lines.sort_by_key(|line| (turn(known.order, line.due_on, line.issued_on, line.outstanding), line.id));
     let mut left = amount;
     let mut parts: Vec<ReceiptPart> = Vec::new();
     for line in &lines {
@@ -247,32 +146,29 @@ fn spread(amount: Amount, mut lines: Vec<&CallLine>, known: Known<'_>) -> Vec<Re
 }
 
 fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &OpenLines) -> Vec<Suggestion> {
-    let mut may_be_payer = open.named_like(&Name::of(entry.payer_name.as_deref().unwrap_or_default()));
-    may_be_payer.extend(known.payer.iter().chain(known.aliases));
-    let whole = |line: &CallLine| vec![ReceiptPart { line_id: line.id, amount: entry.amount }];
-    let is_near =
-        |line: &CallLine| entry.value_on.or(entry.booked_on).is_some_and(|date| (date - line.due_on).num_days().abs() <= NEAR_DAYS);
-    let mut found = Vec::new();
-    let owing = open.by_amount.get(&(fund_id, entry.amount));
-    let of_others = owing
-        .into_iter()
-        .flatten()
-        .filter_map(|id| open.lines.get(id))
-        .filter(|line| line.currency == entry.currency && !may_be_payer.contains(&line.investor_id));
-    // one of many investors who owe the same is hardly known by it
-    if owing.is_some_and(|owing| owing.len() == 1) {
-        found.extend(of_others.map(|line| (line, if is_near(line) { 50 } else { 30 })));
-    } else {
-        found.extend(of_others.filter(|line| is_near(line)).map(|line| (line, 10)).take(SUGGESTIONS_MAX));
-    }
-    let by_amount = |(line, sure)| Suggestion { parts: whole(line), why: MatchReason::Amount, sure };
-    let mut found: Vec<Suggestion> = found.into_iter().map(by_amount).collect();
-    let owe = open.by_fund.get(&fund_id);
-    for investor_id in may_be_payer.iter().filter(|investor_id| owe.is_some_and(|owe| owe.contains(investor_id))) {
-        let lines: Vec<&CallLine> =
-            open.of_investor(fund_id, *investor_id).into_iter().filter(|line| line.currency == entry.currency).collect();
+    let Some(near) = entry.value_on.or(entry.booked_on).map(days_around) else { return vec![] };
+    let alike = open.named_like(entry.payer_name.as_deref().unwrap_or_default());
+    let may_be_payer: BTreeSet<Uuid> = alike.iter().chain(known.payer.iter()).chain(known.aliases).copied().collect();
+    let whole = |line: &OpenLine| vec![ReceiptPart { line_id: line.id, amount: entry.amount }];
+    let of_others = |(_, id): &(NaiveDate, Uuid)| open.line(*id).filter(|line| !may_be_payer.contains(&line.investor_id));
+    let by_amount: Vec<(&OpenLine, u8)> = match open.owing(fund_id, entry.currency, entry.amount) {
+        None => vec![],
+        Some(owing) if owing.len() == 1 => {
+            let sure = |line: &OpenLine| if near.contains(&line.due_on) { 50 } else { 30 };
+            owing.iter().filter_map(of_others).map(|line| (line, sure(line))).collect()
+        }
+        // one of many investors who owe the same is hardly known by it
+        Some(owing) => {
+            let near = owing.range((*near.start(), Uuid::nil())..=(*near.end(), Uuid::max()));
+            near.filter_map(of_others).map(|line| (line, 10)).take(SUGGESTIONS_MAX).collect()
+        }
+    };
+    let suggested = |(line, sure)| Suggestion { parts: whole(line), why: MatchReason::Amount, sure };
+    let mut found: Vec<Suggestion> = by_amount.into_iter().map(suggested).collect();
+    for investor_id in &may_be_payer {
+        let lines = open.of_investor(fund_id, entry.currency, *investor_id);
         for line in lines.iter().filter(|line| line.outstanding == entry.amount) {
-            let sure = if is_near(line) { 90 } else { 80 };
+            let sure = if near.contains(&line.due_on) { 90 } else { 80 };
             found.push(Suggestion { parts: whole(line), why: MatchReason::AmountAndName, sure });
         }
         let outstanding: Amount = lines.iter().map(|line| line.outstanding).sum();
@@ -295,15 +191,19 @@ fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &Op
     found
 }
 
+/// The dates that are near one.
+fn days_around(date: NaiveDate) -> RangeInclusive<NaiveDate> {
+    date.checked_sub_days(NEAR_DAYS).unwrap_or(date)..=date.checked_add_days(NEAR_DAYS).unwrap_or(date)
+}
+
 /// Longest name of a payer (ISO 20022, Max140Text).
 const ALIAS_CHARACTERS_MAX: usize = 140;
 
 /// A payer's name as it is remembered: in small letters, with one blank between its words. None where it tells nobody from others.
 pub fn written_alias(name: &str) -> Option<String> {
-    let words: Vec<String> = name.split_whitespace().map(str::to_lowercase).collect();
-    let alias = words.join(" ");
+    let alias = written_name(name);
     let says_nothing = ["notprovided", "not provided", "unknown", "n/a", "none"].contains(&alias.as_str());
-    let fits = alias.chars().count() <= ALIAS_CHARACTERS_MAX && !Name::of(&alias).words.is_empty();
+    let fits = alias.chars().count() <= ALIAS_CHARACTERS_MAX && tells_somebody(&alias);
     (fits && !says_nothing).then_some(alias)
 }
 
@@ -388,32 +288,12 @@ pub fn line_ranges<'a>(references: impl Iterator<Item = &'a String>) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_alike_whatever_the_case_and_the_legal_form_but_not_with_another_number() {
-        for (one, other, alike) in [
-            ("Pension Fund of the Teachers", "PENSION FUND TEACHERS", true),
-            ("Müller & Söhne GmbH", "müller söhne", true),
-            ("Growth Partners III L.P.", "Growth Partners III", true),
-            ("Growth Partners III", "Growth Partners IV", false),
-            ("Investor 1", "Investor 2", false),
-            ("Acme Ltd", "Other Ltd", false),
-            ("", "", false),
-        ] {
-            assert_eq!(Name::of(one).is_like(&Name::of(other)), alike, "{one:?} and {other:?}");
-        }
-    }
+    use crate::domain::open_lines::tests::line;
 
     /// A line over 100.00 of each of so many investors, and one over 50.00 more of the first.
     fn open(investors: u128) -> OpenLines {
-        let of = |id: u128, investor: u128, amount: i128| {
-            let mut line = crate::domain::tests::line(amount);
-            (line.id, line.fund_id, line.investor_id) = (Uuid::from_u128(id), FUND, Uuid::from_u128(investor));
-            line.outstanding = line.amount;
-            line
-        };
         let names = (1..=investors).map(|investor| (Uuid::from_u128(investor), format!("Investor {investor}"))).collect();
-        OpenLines::new((1..=investors).map(|at| of(at, at, 10_000)).chain([of(100, 1, 5_000)]), &names)
+        OpenLines::new((1..=investors).map(|at| line(at, at, 10_000)).chain([line(100, 1, 5_000)]), &names)
     }
 
     const FUND: Uuid = Uuid::from_u128(7);

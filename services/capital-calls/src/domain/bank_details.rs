@@ -125,15 +125,16 @@ pub fn release(details: &mut BankDetails, hash: &str, now: DateTime<Utc>) -> Res
     Ok(())
 }
 
-/// Rejects bank details: those that are in use are used no more, and the former ones are again.
-pub fn reject(details: &mut BankDetails, user: &str, reason: &str) -> Result<(), Rejection> {
+/// Rejects bank details. Those that were in use keep the time from which they were: what was used before them is not used again, by the
+/// word of one person, until two have confirmed it anew.
+pub fn reject(details: &mut BankDetails, user: &str, reason: &str, now: DateTime<Utc>) -> Result<(), Rejection> {
     if details.decision == BankDetailsDecision::Rejected {
         return Err(decided(details));
     }
     details.decision = BankDetailsDecision::Rejected;
     details.decided_by = Some(user.to_owned());
     details.rejected_because = Some(reason.to_owned());
-    details.usable_from = None;
+    details.usable_from = details.usable_from.filter(|from| details.released_at.is_some() && *from <= now);
     Ok(())
 }
 

@@ -140,11 +140,11 @@ pub fn check_source(source: Option<&str>, external_reference: Option<&str>) -> R
     }
 }
 
-/// Puts open lines into the order in which cash pays them.
-pub fn in_order(lines: &mut [&CallLine], order: ApplicationOrder) {
+/// When it is the turn of a line to be paid: the least comes first, of equal ones that with the least id.
+pub fn turn(order: ApplicationOrder, due_on: NaiveDate, issued_on: NaiveDate, outstanding: Amount) -> (Option<NaiveDate>, Amount) {
     match order {
-        ApplicationOrder::OldestDue => lines.sort_by_key(|line| (line.due_on, line.id)),
-        ApplicationOrder::OldestIssued => lines.sort_by_key(|line| (line.issued_on, line.id)),
-        ApplicationOrder::SmallestOutstanding => lines.sort_by_key(|line| (line.outstanding, line.id)),
+        ApplicationOrder::OldestDue => (Some(due_on), Amount::ZERO),
+        ApplicationOrder::OldestIssued => (Some(issued_on), Amount::ZERO),
+        ApplicationOrder::SmallestOutstanding => (None, outstanding),
     }
 }

@@ -203,6 +203,11 @@ fn purposes_that_are_refused() {
     }
     let mut good = vec![investment(600), investment(400), purpose(PurposeKind::ManagementFee, 5, false)];
     assert_eq!(check_purposes(&mut good, &fund, None, |_| Some(allocation(900, true, 0))).unwrap(), usd(1_005));
+    assert_eq!(
+        good,
+        [investment(1_000), purpose(PurposeKind::ManagementFee, 5, false)],
+        "nothing but their amount told the first two apart"
+    );
 }
 
 #[test]

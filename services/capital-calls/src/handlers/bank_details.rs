@@ -197,9 +197,9 @@ impl Handle<ConfirmBankDetails> for CapitalCalls {
 
 impl Handle<RejectBankDetails> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<RejectBankDetails>) -> Result<Answers<BankDetails>, Fault> {
-        let decide = |_: &Tx, context: &Context, body: &RejectBankDetails, details: &mut BankDetails| {
+        let decide = |tx: &Tx, context: &Context, body: &RejectBankDetails, details: &mut BankDetails| {
             check_text("reason", &body.reason, REASON_CHARACTERS_MAX)?;
-            domain::reject(details, &context.actor.user, &body.reason)?;
+            domain::reject(details, &context.actor.user, &body.reason, tx.now())?;
             Ok(BankDetailsChange::Rejected)
         };
         decide_all(tx, batch, |command| command.bank_details_id, decide).await
@@ -210,7 +210,7 @@ impl Handle<DecideBankDetails> for CapitalCalls {
     async fn handle(&self, tx: &mut Tx, batch: &Batch<DecideBankDetails>) -> Result<Answers<BankDetails>, Fault> {
         let decide = |tx: &Tx, context: &Context, body: &DecideBankDetails, details: &mut BankDetails| match &body.rejected_because {
             None => domain::release(details, &body.hash, tx.now()).map(|()| BankDetailsChange::Released),
-            Some(reason) => domain::reject(details, &context.actor.user, reason).map(|()| BankDetailsChange::Rejected),
+            Some(reason) => domain::reject(details, &context.actor.user, reason, tx.now()).map(|()| BankDetailsChange::Rejected),
         };
         decide_all(tx, batch, |command| command.bank_details_id, decide).await
     }

@@ -138,7 +138,7 @@ fn plan(
     let mut open: Vec<&CallLine> = open.iter().filter_map(|id| lines.get(id)).collect();
     if let Some(line) = open.first() {
         let rules = tx.rules().rules(&line.fund_type, line.fund_id)?;
-        domain::in_order(&mut open, rules.application_order);
+        open.sort_by_key(|line| (domain::turn(rules.application_order, line.due_on, line.issued_on, line.outstanding), line.id));
     }
     Ok(parts(body, &spread(body, &open)?))
 }

@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::imports::{Funds, Slice, fund_of};
 use super::ledger::Ledger;
 use super::payments::{Desk, Recorded, Reported, publish};
-use super::today_of;
 use crate::domain::{self, Known, OpenLines, Proposal};
 use crate::store;
 
@@ -32,12 +31,10 @@ pub async fn pay(tx: &mut Tx, context: &Context, funds: &Funds, slice: &mut Slic
     let unnamed = waiting.iter().filter(|entry| entry.entry.references.is_empty());
     let aliases = store::aliases(tx, &unnamed.clone().filter_map(|entry| alias_of(entry)).collect::<Vec<_>>()).await?;
     let fund_ids = sorted_ids(unnamed.filter_map(|entry| fund_of(funds, &entry.entry)));
-    let mut line_ids = store::open_lines(tx, &fund_ids).await?;
-    line_ids.extend(by_reference.values());
-    let lines = store::lines(tx, &sorted_ids(line_ids.into_iter())).await?;
-    let lines = derived(tx, lines);
-    let names = store::investor_names(tx, &sorted_ids(lines.iter().map(|line| line.investor_id))).await?;
-    let terms = terms_of(tx, &lines);
+    let lines = store::open_lines(tx, &fund_ids, &by_reference.values().copied().collect::<Vec<_>>()).await?;
+    let owing = lines.iter().filter(|line| fund_ids.binary_search(&line.fund_id).is_ok());
+    let names = store::investor_names(tx, &sorted_ids(owing.map(|line| line.investor_id))).await?;
+    let terms = terms_of(tx, &sorted_ids(waiting.iter().filter_map(|entry| fund_of(funds, &entry.entry)))).await?;
     let mut open = OpenLines::new(lines.into_iter(), &names);
     let mut sure: Vec<(usize, ::domain::messages::capital_calls::Suggestion)> = Vec::new();
     for (place, entry) in waiting.iter_mut().enumerate() {
@@ -94,22 +91,13 @@ pub fn alias_of(entry: &BankEntry) -> Option<String> {
 }
 
 /// The tolerance and the order of application of each fund, by the rules in force.
-fn terms_of(tx: &Tx, lines: &[CallLine]) -> HashMap<Uuid, (Amount, ApplicationOrder)> {
-    let mut terms = HashMap::new();
-    for line in lines {
-        terms.entry(line.fund_id).or_insert_with(|| {
-            let rules = tx.rules().rules(&line.fund_type, line.fund_id);
-            rules.map(|rules| (rules.short_payment_tolerance, rules.application_order)).unwrap_or_default()
-        });
-    }
-    terms
-}
-
-fn derived(tx: &Tx, mut lines: Vec<CallLine>) -> Vec<CallLine> {
-    for line in &mut lines {
-        domain::derive_line(line, today_of(tx, line));
-    }
-    lines
+async fn terms_of(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<HashMap<Uuid, (Amount, ApplicationOrder)>, Fault> {
+    let funds = store::funds(tx, fund_ids).await?;
+    let terms = |fund: &domain::FundCopy| {
+        let rules = tx.rules().rules(&fund.fund_type, fund.id);
+        rules.map(|rules| (rules.short_payment_tolerance, rules.application_order)).unwrap_or_default()
+    };
+    Ok(funds.values().map(|fund| (fund.id, terms(fund))).collect())
 }
 
 /// The payments that an entry becomes. The bank's keys keep the same entry from paying twice, whatever else is lost; one whose payments

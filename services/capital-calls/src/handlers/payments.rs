@@ -105,8 +105,13 @@ fn report(payment: &Payment) -> Option<Report> {
     Some((payment.source.clone()?, payment.external_reference.clone()?))
 }
 
-/// What makes two payments look like one: line, amount and value date.
-type Look = (Uuid, Amount, NaiveDate);
+/// How cash for a line looks.
+fn look(line: &CallLine, amount: Amount, received_on: NaiveDate) -> Look {
+    (line.fund_id, line.investor_id, amount, received_on)
+}
+
+/// What makes two payments look like one: fund, payer, amount and value date.
+type Look = (Uuid, Uuid, Amount, NaiveDate);
 
 /// What new payments are checked against, and those that were recorded so far.
 #[derive(Clone)]
@@ -151,16 +156,16 @@ impl Desk {
         Ok(desk)
     }
 
-    /// Looks for payments that these look like, where their lines have had any, and for the funds whose calendars say when they clear.
+    /// Looks for payments that these look like, and for the funds whose calendars say when they clear. What is recorded for another line of
+    /// the payer at the same time is not seen.
     pub async fn look(
         &mut self,
         tx: &mut Tx,
         received: impl Iterator<Item = &RecordPayment> + Clone,
         lines: &HashMap<Uuid, CallLine>,
     ) -> Result<(), Fault> {
-        let has_payments = |body: &&RecordPayment| lines.get(&body.line_id).is_some_and(|line| line.version > 1);
-        let looks: HashSet<Look> =
-            received.clone().filter(has_payments).map(|body| (body.line_id, body.amount, body.received_on)).collect();
+        let look = |body: &RecordPayment| lines.get(&body.line_id).map(|line| look(line, body.amount, body.received_on));
+        let looks: HashSet<Look> = received.clone().filter_map(look).collect();
         if !looks.is_empty() {
             for payment in store::similar_payments(tx, &looks.into_iter().collect::<Vec<_>>()).await? {
                 self.note_similar(payment);
@@ -186,9 +191,10 @@ impl Desk {
     }
 
     fn note_similar(&mut self, payment: Payment) {
-        let look = (payment.line_id, payment.amount, payment.received_on);
+        let look = (payment.fund_id, payment.investor_id, payment.amount, payment.received_on);
         let of_source = self.similar.entry(look).or_default().entry(payment.source.clone()).or_default();
-        if !of_source.iter().any(|known| (known.method, &known.reference) == (payment.method, &payment.reference)) {
+        let says = |payment: &Payment| (payment.line_id, payment.receipt_id, payment.method, payment.reference.clone());
+        if !of_source.iter().any(|known| says(known) == says(&payment)) {
             of_source.push(payment);
         }
     }
@@ -235,7 +241,7 @@ impl Desk {
         let cash =
             Cash { value_on: Some(body.received_on), ..domain::pay(line, body.amount, body.currency, rules.short_payment_tolerance)? };
         let amount = cash.applied + cash.unapplied - cash.charges;
-        let suspense = self.suspense(body, line, amount, cash)?;
+        let suspense = self.suspense(body, line, receipt_id, cash)?;
         let today = today_of(tx, line);
         let mut payment = Payment {
             id: tx.new_id(),
@@ -296,18 +302,23 @@ impl Desk {
     }
 
     /// Whether a person must look at it first: somebody may have recorded the same cash before.
-    fn suspense(&self, body: &RecordPayment, line: &CallLine, amount: Amount, cash: Cash) -> Result<Option<Suspense>, Rejection> {
+    fn suspense(&self, body: &RecordPayment, line: &CallLine, receipt_id: Option<Uuid>, cash: Cash) -> Result<Option<Suspense>, Rejection> {
         if self.trusts {
             return Ok(None);
         }
+        // the parts of a receipt are one payment of one source
+        let of_receipt = self.added.iter().rev().take_while(|added| receipt_id.is_some() && added.receipt_id == receipt_id);
+        let source = body.source.as_ref().or_else(|| of_receipt.filter_map(|added| added.source.as_ref()).next());
+        let is_other = |payment: &&Payment| receipt_id.is_none() || payment.receipt_id != receipt_id;
         // two entries of one bank account are two payments
-        let apart = |source: &Option<String>| body.source.is_none() || *source != body.source;
-        let sources = self.similar.get(&(line.id, amount, body.received_on)).into_iter().flatten();
+        let apart = |of: &Option<String>| source.is_none() || of.as_ref() != source;
+        let sources = self.similar.get(&look(line, body.amount, body.received_on)).into_iter().flatten();
         let similar: Vec<&Vec<Payment>> = sources.filter(|(source, _)| apart(source)).map(|(_, payments)| payments).collect();
-        let Some(before) = similar.iter().filter_map(|of_source| of_source.first()).min_by_key(|payment| payment.id) else {
-            return Ok(None);
+        let first = similar.iter().filter_map(|of_source| of_source.iter().find(is_other));
+        let Some(before) = first.min_by_key(|payment| payment.id) else { return Ok(None) };
+        let same = |before: &&Payment| {
+            (before.line_id, before.method, &before.reference) == (body.line_id, body.method, &body.reference) && is_other(before)
         };
-        let same = |before: &&Payment| before.method == body.method && before.reference == body.reference;
         if cash.unapplied.is_positive()
             && let Some(before) = similar.into_iter().flatten().find(same)
         {

@@ -12,6 +12,8 @@ use sqlx::types::Json;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
+use crate::domain::OpenLine;
+
 // ---- imports
 
 /// Puts entries of a file aside; one that is there stays.
@@ -363,10 +365,33 @@ pub async fn lines_in_ranges(tx: &mut Tx, ranges: &[(String, Uuid, Uuid)]) -> Re
     Ok(lines.into_iter().collect())
 }
 
-/// The ids of the lines of these funds on which something is outstanding.
-pub async fn open_lines(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<Vec<Uuid>, Fault> {
-    let ids = sqlx::query_scalar("select id from call_lines where fund_id = any($1) and amount > paid").bind(fund_ids);
-    Ok(ids.fetch_all(&mut **tx).await?)
+/// The lines of these funds on which something is outstanding, and these lines: some come twice.
+pub async fn open_lines(tx: &mut Tx, fund_ids: &[Uuid], ids: &[Uuid]) -> Result<Vec<OpenLine>, Fault> {
+    let lines = sqlx::query(
+        "select id, fund_id, investor_id, currency, amount - paid as outstanding, due_on, issued_on, disposition = 'rescinded' as is_rescinded
+         from call_lines where fund_id = any($1) and amount > paid
+         union all
+         select id, fund_id, investor_id, currency, amount - paid, due_on, issued_on, disposition = 'rescinded'
+         from call_lines where id = any($2)",
+    )
+    .bind(fund_ids)
+    .bind(ids)
+    .try_map(|row: PgRow| {
+        let currency = row.parsed("currency")?;
+        Ok(OpenLine {
+            id: row.try_get("id")?,
+            fund_id: row.try_get("fund_id")?,
+            investor_id: row.try_get("investor_id")?,
+            currency,
+            outstanding: row.amount("outstanding", currency)?,
+            due_on: row.try_get("due_on")?,
+            issued_on: row.try_get("issued_on")?,
+            is_rescinded: row.try_get("is_rescinded")?,
+        })
+    })
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(lines)
 }
 
 /// The names of investors.

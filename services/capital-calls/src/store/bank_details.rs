@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use crate::domain;
 
-/// Whether later ones are in use at the time `$1`.
+/// Whether later ones have been taken into use by the time `$1`; those that were rejected since count, too.
 const SUPERSEDED: &str = "exists (select from bank_details as later
-                                  where later.holder_id = details.holder_id and later.currency = details.currency and later.decision = 'confirmed'
+                                  where later.holder_id = details.holder_id and later.currency = details.currency
                                     and later.released_at is not null and later.usable_from <= $1 and (later.usable_from, later.id) > (details.usable_from, details.id)) as superseded";
 
 fn details(row: &PgRow, now: DateTime<Utc>) -> Result<BankDetails, Error> {
@@ -160,10 +160,10 @@ pub async fn accounts_of_refunds(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uu
                         where details.holder_id = refunds.investor_id and details.currency = refunds.currency and details.decision = 'confirmed'
                           and (details.usable_from > $1 or details.released_at is null)) as cooling_off
          from refunds
-         left join lateral (select id, account, hash from bank_details as details
+         left join lateral (select id, account, hash, decision from bank_details as details
                             where details.holder_id = refunds.investor_id and details.currency = refunds.currency
-                              and details.decision = 'confirmed' and details.released_at is not null and details.usable_from <= $1
-                            order by usable_from desc, id desc limit 1) as in_use on true
+                              and details.released_at is not null and details.usable_from <= $1
+                            order by usable_from desc, id desc limit 1) as in_use on in_use.decision = 'confirmed'
          where refunds.id = any($2)",
     )
     .bind(now)

@@ -162,11 +162,6 @@ pub async fn lock_lines_of_calls(tx: &mut Tx, call_ids: &[Uuid]) -> Result<Vec<C
     Ok(lines)
 }
 
-/// The lines with these ids.
-pub async fn lines(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<CallLine>, Fault> {
-    Ok(sqlx::query("select * from call_lines where id = any($1)").bind(ids).try_map(|row| line(&row)).fetch_all(&mut **tx).await?)
-}
-
 /// The lines with these ids, locked.
 pub async fn lock_lines(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, CallLine>, Fault> {
     let lines = sqlx::query("select * from call_lines where id = any($1) order by id for no key update")

@@ -127,19 +127,20 @@ pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> R
     Ok(())
 }
 
-/// Payments that count for these lines with these amounts and value dates, each asked for once; of those that say the same of their
-/// source, method and reference the first. The lines are locked.
-pub async fn similar_payments(tx: &mut Tx, to: &[(Uuid, Amount, NaiveDate)]) -> Result<Vec<Payment>, Fault> {
+/// Payments that count of these funds and investors, with these amounts and value dates, each asked for once; of those of a line that say
+/// the same of their source, method and reference the first.
+pub async fn similar_payments(tx: &mut Tx, to: &[(Uuid, Uuid, Amount, NaiveDate)]) -> Result<Vec<Payment>, Fault> {
     let payments = sqlx::query(
         "select distinct on (line_id, amount, received_on, source, method, reference) payments.*
-         from unnest($1::uuid[], $2::numeric[], $3::date[]) as asked (line_id, amount, received_on)
-         join payments using (line_id, amount, received_on)
+         from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::date[]) as asked (fund_id, investor_id, amount, received_on)
+         join payments using (fund_id, investor_id, amount, received_on)
          where payments.reversal is null and payments.moved_from is null
          order by line_id, amount, received_on, source, method, reference, payments.id",
     )
-    .bind(column(to, |(line_id, _, _)| *line_id))
-    .bind(decimals(to, |(_, amount, _)| *amount))
-    .bind(column(to, |(_, _, received_on)| *received_on))
+    .bind(column(to, |(fund_id, ..)| *fund_id))
+    .bind(column(to, |(_, investor_id, ..)| *investor_id))
+    .bind(decimals(to, |(_, _, amount, _)| *amount))
+    .bind(column(to, |(.., received_on)| *received_on))
     .try_map(|row| payment(&row))
     .fetch_all(&mut **tx)
     .await?;

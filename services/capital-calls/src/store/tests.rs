@@ -272,9 +272,14 @@ async fn payments_are_found_by_their_look_until_they_are_reversed() {
     let other = payment_of(&tx, &line, 100, "RF19");
     save_moved(&mut tx, &[&payment, &other], &Moved::default()).await.unwrap();
     assert_eq!(find_payment(&mut tx, payment.id).await.unwrap(), Some(payment.clone()));
-    let look = (line.id, payment.amount, payment.received_on);
+    let look = (line.fund_id, line.investor_id, payment.amount, payment.received_on);
     assert_eq!(similar_payments(&mut tx, &[look, look]).await.unwrap().len(), 2, "each once");
-    let nothing_like = [(line.id, usd(101), look.2), (line.id, look.1, date("2026-06-16"))];
+    let nothing_like = [
+        (look.0, look.1, usd(101), look.3),
+        (look.0, look.1, look.2, date("2026-06-16")),
+        (look.0, Uuid::from_u128(99), look.2, look.3),
+        (Uuid::from_u128(99), look.1, look.2, look.3),
+    ];
     assert!(similar_payments(&mut tx, &nothing_like).await.unwrap().is_empty());
     let newest =
         list_payments(&mut tx, &PaymentFilter { call_id: Some(call.id), ..PaymentFilter::default() }, Uuid::max(), 1).await.unwrap();

@@ -99,16 +99,30 @@ async fn bank_details_are_used_after_a_second_person_a_call_back_and_a_cooling_o
     let notice = office.manager.get(&notice_path).await.expect(200);
     assert_eq!((&notice["instructions"], &notice["instructions_superseded"]), (&line["instructions"], &json!(true)));
     assert_eq!(issued_line(&stack, &office, &fund).await["instructions"]["hash"], later["hash"]);
-    // what turns out to be wrong is used no more, and the former are again
+    // what turns out to be wrong is used no more, and nor are the former: one person alone does not bring them back
     let reject = format!("/bank-details/{}/reject", id(&later, "id"));
     assert_eq!(office.admin.post(&reject, json!({"reason": "fraud"})).await.expect(200)["status"], "rejected");
     assert_eq!(office.admin.post(&reject, json!({"reason": "fraud"})).await.refused(409), "bank_details_decided");
-    assert_eq!(status_of(&office.admin, &details).await, "in_use");
-    assert_eq!(issued_line(&stack, &office, &fund).await["instructions"]["hash"], details["hash"]);
+    assert_eq!(status_of(&office.admin, &details).await, "superseded");
+    assert_eq!(issued_line(&stack, &office, &fund).await["instructions"], Value::Null);
+    // two people bring them back, after the cooling-off time
+    let proposed = office.treasurer.post("/bank-details", proposal("fund_id", fund.id, ACCOUNT)).await.expect(201);
+    let mut confirm = call_back(&stack, &proposed).await;
+    confirm["call_back"]["called_at"] = proposed["created_at"].clone();
+    let again = office.admin.post(&format!("/bank-details/{}/confirm", id(&proposed, "id")), confirm).await.expect(200);
+    assert_eq!(issued_line(&stack, &office, &fund).await["instructions"], Value::Null);
+    stack.set_clock(6 * DAY).await;
+    office.admin.until(&format!("/bank-details/{}", id(&again, "id")), |details| details["status"] == "in_use").await;
+    assert_eq!(issued_line(&stack, &office, &fund).await["instructions"]["hash"], again["hash"]);
+    // what is rejected before its time changes nothing
+    let proposed = office.treasurer.post("/bank-details", proposal("fund_id", fund.id, OTHER_ACCOUNT)).await.expect(201);
+    let reject = format!("/bank-details/{}/reject", id(&proposed, "id"));
+    assert_eq!(office.admin.post(&reject, json!({"reason": "a typing error"})).await.expect(200)["usable_from"], Value::Null);
+    assert_eq!(status_of(&office.admin, &again).await, "in_use");
 
     // what a mailbox is told
     let raised = office.admin.get(&format!("/bank-details?fund_id={}", fund.id)).await.expect(200);
-    assert_eq!(items(&raised).len(), 2);
+    assert_eq!(items(&raised).len(), 4);
 }
 
 #[tokio::test]

@@ -28,11 +28,11 @@ const WAL_A_ROW: &str = "sum(wal_bytes) / sum(rows)";
 /// transaction: as many commits as calls of its statements. Audit's rows are the messages that were published.
 const COSTS: [(&str, &str, &str, f64); 14] = [
     ("capital_calls", "insert into payments", CALLS, 10.0),
-    ("capital_calls", "insert into payments", WAL, 853_400.0),
+    ("capital_calls", "insert into payments", WAL, 969_000.0),
     ("capital_calls", "from call_lines where id = any", CALLS, 10.0),
     ("capital_calls", "insert into event_log", WAL, 2_620_000.0),
     ("capital_calls", "idempotency where id = any", CALLS, 0.0),
-    ("capital_calls", "asked (line_id, amount, received_on)", CALLS, 10.0),
+    ("capital_calls", "asked (fund_id, investor_id, amount, received_on)", CALLS, 10.0),
     ("audit", "insert into records", ROWS, 2_030.0),
     ("audit", "insert into records", WAL, 2_998_000.0),
     ("fund_metrics", "insert into lines", WAL_A_ROW, 231.0),

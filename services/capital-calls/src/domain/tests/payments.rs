@@ -3,7 +3,7 @@
 use ::domain::messages::capital_calls::{PaymentMethod, Reversal};
 
 use super::*;
-use crate::domain::{check_reference, check_source, in_order, interest_due};
+use crate::domain::{check_reference, check_source, interest_due, turn};
 
 #[test]
 fn each_method_has_references_of_its_own() {
@@ -83,7 +83,7 @@ fn cash_pays_lines_in_the_order_of_the_rules() {
         (ApplicationOrder::SmallestOutstanding, [2, 1, 3]),
     ] {
         let mut sorted: Vec<&CallLine> = lines.iter().collect();
-        in_order(&mut sorted, order);
+        sorted.sort_by_key(|line| turn(order, line.due_on, line.issued_on, line.outstanding));
         assert_eq!(sorted.iter().map(|line| line.id.as_u128()).collect::<Vec<_>>(), expected, "{order:?}");
     }
 }

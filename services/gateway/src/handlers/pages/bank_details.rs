@@ -78,7 +78,7 @@ fn decide(details: &BankDetails, actor: &Actor, back: &str, key: &dyn Fn() -> Uu
         @if details.status == BankDetailsStatus::Proposed && details.proposed_by != actor.user {
             (form(actor, key(), &format!("{path}/confirm"), back, "Confirm", &call))
         }
-        @if matches!(details.status, BankDetailsStatus::Proposed | BankDetailsStatus::CoolingOff) {
+        @if matches!(details.status, BankDetailsStatus::Proposed | BankDetailsStatus::CoolingOff | BankDetailsStatus::InUse) {
             (form(actor, key(), &format!("{path}/reject"), back, "Reject", &[Field::text("reason", "Reason")]))
         }
     }

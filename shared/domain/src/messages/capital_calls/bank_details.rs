@@ -79,7 +79,7 @@ pub struct BankDetails {
     pub decided_by: Option<String>,
     /// The call by which they were confirmed.
     pub call_back: Option<CallBack>,
-    /// From when they may be used: after the cooling-off time.
+    /// From when they may be used: after the cooling-off time. None of those that are rejected before.
     pub usable_from: Option<DateTime<Utc>>,
     /// When the steps of their change were done; they are not used before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,273 @@
+//! The open lines that cash may be for, found by what is outstanding and by who owes it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ::domain::messages::capital_calls::ReceiptPart;
+use ::domain::{Amount, Currency};
+use chrono::NaiveDate;
+use uuid::Uuid;
+
+/// Shortest word of a name that tells something.
+const WORD_CHARACTERS_MIN: usize = 3;
+/// Part of the words of the shorter name that both must have, in percent.
+const SIMILAR_PERCENT: usize = 60;
+/// Most investors of a like name that are looked at: a name that more of them share tells nobody from others.
+const ALIKE_MAX: usize = 20;
+
+/// What is looked at of a line.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenLine {
+    /// Id.
+    pub id: Uuid,
+    /// The fund.
+    pub fund_id: Uuid,
+    /// The investor.
+    pub investor_id: Uuid,
+    /// Currency.
+    pub currency: Currency,
+    /// What is called and not paid yet.
+    pub outstanding: Amount,
+    /// Due date.
+    pub due_on: NaiveDate,
+    /// Issue date.
+    pub issued_on: NaiveDate,
+    /// Whether its call was taken back.
+    pub is_rescinded: bool,
+}
+
+/// What is outstanding in a fund's currency.
+#[derive(Debug, Default)]
+struct Owed {
+    /// Lines by what is outstanding on each; those that are due first come first.
+    on_lines: BTreeMap<Amount, BTreeSet<(NaiveDate, Uuid)>>,
+    /// Investors by what each owes in all.
+    in_all: BTreeMap<Amount, BTreeSet<Uuid>>,
+    /// Lines by investor.
+    by_investor: HashMap<Uuid, Vec<Uuid>>,
+}
+
+/// Investors who have a word in their name, with how many words it has.
+type ByWord = HashMap<String, Vec<(Uuid, usize)>>;
+
+/// The open lines of funds, and those that payers have named.
+#[derive(Debug, Default)]
+pub struct OpenLines {
+    lines: HashMap<Uuid, OpenLine>,
+    owed: HashMap<(Uuid, Currency), Owed>,
+    by_name: HashMap<String, Vec<Uuid>>,
+    /// By the numbers of the name and a word of it: who is alike has both.
+    by_word: HashMap<BTreeSet<String>, ByWord>,
+}
+
+impl OpenLines {
+    /// Of these lines, and the names of their investors.
+    pub fn new(lines: impl Iterator<Item = OpenLine>, names: &HashMap<Uuid, String>) -> OpenLines {
+        let mut open = OpenLines::default();
+        for (id, name) in names {
+            open.by_name.entry(written_name(name)).or_default().push(*id);
+            let Name { words, numbers } = Name::of(name);
+            let (count, by_word) = (words.len(), open.by_word.entry(numbers).or_default());
+            for word in words {
+                by_word.entry(word).or_default().push((*id, count));
+            }
+        }
+        open.lines = lines.map(|line| (line.id, line)).collect();
+        for line in open.lines.values().filter(|line| line.outstanding.is_positive() && !line.is_rescinded) {
+            let owed = open.owed.entry((line.fund_id, line.currency)).or_default();
+            owed.on_lines.entry(line.outstanding).or_default().insert((line.due_on, line.id));
+            owed.by_investor.entry(line.investor_id).or_default().push(line.id);
+        }
+        for owed in open.owed.values_mut() {
+            for (investor_id, ids) in &mut owed.by_investor {
+                ids.sort();
+                let total = ids.iter().filter_map(|id| open.lines.get(id)).map(|line| line.outstanding).sum();
+                owed.in_all.entry(total).or_default().insert(*investor_id);
+            }
+        }
+        open
+    }
+
+    /// A line, whether anything is outstanding on it or not.
+    pub fn line(&self, id: Uuid) -> Option<&OpenLine> {
+        self.lines.get(&id)
+    }
+
+    /// What an investor owes a fund.
+    pub fn of_investor(&self, fund_id: Uuid, currency: Currency, investor_id: Uuid) -> Vec<&OpenLine> {
+        let ids = self.owed.get(&(fund_id, currency)).and_then(|owed| owed.by_investor.get(&investor_id));
+        ids.into_iter().flatten().filter_map(|id| self.lines.get(id)).filter(|line| line.outstanding.is_positive()).collect()
+    }
+
+    /// The lines of a fund on which just this is outstanding, those first that are due first; none where there is none.
+    pub fn owing(&self, fund_id: Uuid, currency: Currency, amount: Amount) -> Option<&BTreeSet<(NaiveDate, Uuid)>> {
+        self.owed.get(&(fund_id, currency))?.on_lines.get(&amount)
+    }
+
+    /// Whether an investor other than this one owes a fund an amount, or more by no more than a tolerance, on one line or in all.
+    pub fn is_owed_by_others(&self, to: (Uuid, Currency), amount: Amount, tolerance: Amount, investor_id: Uuid) -> bool {
+        let Some(owed) = self.owed.get(&to) else { return false };
+        let range = amount..=amount + tolerance;
+        let is_others = |id: &Uuid| self.lines.get(id).is_some_and(|line| line.investor_id != investor_id);
+        owed.on_lines.range(range.clone()).any(|(_, lines)| lines.iter().any(|(_, id)| is_others(id)))
+            || owed.in_all.range(range).any(|(_, investors)| investors.iter().any(|id| *id != investor_id))
+    }
+
+    /// Takes what an entry pays off what is outstanding, so that the next one pays the rest.
+    pub fn take(&mut self, parts: &[ReceiptPart]) {
+        for part in parts {
+            let Some(line) = self.lines.get(&part.line_id).copied() else { continue };
+            let total = |open: &OpenLines| {
+                open.of_investor(line.fund_id, line.currency, line.investor_id).iter().map(|line| line.outstanding).sum::<Amount>()
+            };
+            let before = total(self);
+            let outstanding = (line.outstanding - part.amount).max(line.currency.zero());
+            self.lines.insert(line.id, OpenLine { outstanding, ..line });
+            let after = total(self);
+            let Some(owed) = self.owed.get_mut(&(line.fund_id, line.currency)) else { continue };
+            take_out(&mut owed.on_lines, line.outstanding, &(line.due_on, line.id));
+            take_out(&mut owed.in_all, before, &line.investor_id);
+            if outstanding.is_positive() && !line.is_rescinded {
+                owed.on_lines.entry(outstanding).or_default().insert((line.due_on, line.id));
+            }
+            if after.is_positive() {
+                owed.in_all.entry(after).or_default().insert(line.investor_id);
+            }
+        }
+    }
+
+    /// The investors whose name is this one; without any, those whose name is like it, the most alike first, at most
+    /// [`ALIKE_MAX`].
+    pub fn named_like(&self, name: &str) -> Vec<Uuid> {
+        let Name { words, numbers } = Name::of(name);
+        if let Some(same) = self.by_name.get(&written_name(name)).filter(|_| !words.is_empty()) {
+            return same.iter().take(ALIKE_MAX).copied().collect();
+        }
+        let Some(by_word) = self.by_word.get(&numbers) else { return vec![] };
+        let mut shared: HashMap<Uuid, (usize, usize)> = HashMap::new();
+        for (id, count) in words.iter().filter_map(|word| by_word.get(word)).flatten() {
+            shared.entry(*id).or_insert((0, *count)).0 += 1;
+        }
+        let is_like = |(same, count): (usize, usize)| same * 100 >= count.min(words.len()) * SIMILAR_PERCENT;
+        let mut alike: Vec<(usize, usize, Uuid)> =
+            shared.into_iter().filter(|(_, of)| is_like(*of)).map(|(id, (same, count))| (words.len() - same, count, id)).collect();
+        alike.sort();
+        alike.into_iter().take(ALIKE_MAX).map(|(_, _, id)| id).collect()
+    }
+}
+
+/// Takes one out of those that have an amount.
+fn take_out<T: Ord>(by_amount: &mut BTreeMap<Amount, BTreeSet<T>>, amount: Amount, gone: &T) {
+    if let Some(rest) = by_amount.get_mut(&amount) {
+        rest.remove(gone);
+        if rest.is_empty() {
+            by_amount.remove(&amount);
+        }
+    }
+}
+
+/// A name in small letters, with one blank between its words.
+pub fn written_name(name: &str) -> String {
+    name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a name has a word that tells somebody from others.
+pub fn tells_somebody(name: &str) -> bool {
+    !Name::of(name).words.is_empty()
+}
+
+/// A name as it is compared.
+struct Name {
+    /// Its words in lower case, without those that stand for a legal form or are short.
+    words: BTreeSet<String>,
+    /// Its numbers: what tells one fund of a house from the next.
+    numbers: BTreeSet<String>,
+}
+
+impl Name {
+    fn of(name: &str) -> Name {
+        let clean = |word: &str| word.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+        let legal = ["gmbh", "ltd", "limited", "llc", "inc", "corp", "the", "and", "und", "sarl", "scsp", "plc"];
+        let is_number = |word: &String| {
+            let roman = !word.is_empty() && word.chars().all(|letter| matches!(letter, 'i' | 'v' | 'x'));
+            roman || word.chars().any(|letter| letter.is_numeric())
+        };
+        let (numbers, words): (Vec<String>, Vec<String>) = name.split_whitespace().map(clean).partition(is_number);
+        let tells = |word: &String| word.chars().count() >= WORD_CHARACTERS_MIN && !legal.contains(&word.as_str());
+        Name { words: words.into_iter().filter(tells).collect(), numbers: numbers.into_iter().collect() }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const FUND: Uuid = Uuid::from_u128(7);
+
+    fn usd() -> Currency {
+        "USD".parse().unwrap()
+    }
+
+    /// A line of an investor over an amount in cents, due on 2026-11-10.
+    pub fn line(id: u128, investor: u128, amount: i128) -> OpenLine {
+        OpenLine {
+            id: Uuid::from_u128(id),
+            fund_id: FUND,
+            investor_id: Uuid::from_u128(investor),
+            currency: usd(),
+            outstanding: usd().from_minor(amount),
+            due_on: "2026-11-10".parse().unwrap(),
+            issued_on: "2026-10-10".parse().unwrap(),
+            is_rescinded: false,
+        }
+    }
+
+    fn named(names: &[&str]) -> OpenLines {
+        let named = names.iter().zip(1..).map(|(name, id)| (Uuid::from_u128(id), (*name).to_owned()));
+        OpenLines::new([].into_iter(), &named.collect())
+    }
+
+    #[test]
+    fn names_are_alike_whatever_the_case_and_the_legal_form_but_not_with_another_number() {
+        for (one, other, alike) in [
+            ("Pension Fund of the Teachers", "PENSION FUND TEACHERS", true),
+            ("Müller & Söhne GmbH", "müller söhne", true),
+            ("Growth Partners III L.P.", "Growth Partners III", true),
+            ("Growth Partners III", "Growth Partners IV", false),
+            ("Investor 1", "Investor 2", false),
+            ("Acme Ltd", "Other Ltd", false),
+            ("", "", false),
+        ] {
+            assert_eq!(!named(&[one]).named_like(other).is_empty(), alike, "{one:?} and {other:?}");
+            assert_eq!(!named(&[other]).named_like(one).is_empty(), alike, "{other:?} and {one:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_name_comes_alone_and_the_most_alike_first() {
+        let ids = |open: &OpenLines, name: &str| open.named_like(name).iter().map(Uuid::as_u128).collect::<Vec<_>>();
+        let families = named(&["Jones Family Trust", "Smith Family Trust of Ohio", "Smith Family Trust"]);
+        assert_eq!(ids(&families, "SMITH  family trust"), [3]);
+        assert_eq!(ids(&families, "Smith Family Trust LLC"), [3, 2, 1]);
+        let many: Vec<String> = (0..5_000).map(|at| format!("Family {} Trust", char::from_u32(0x4e00 + at).unwrap())).collect();
+        assert_eq!(named(&many.iter().map(String::as_str).collect::<Vec<_>>()).named_like("Family Trust").len(), ALIKE_MAX);
+    }
+
+    #[test]
+    fn what_is_taken_is_found_no_more_and_the_rest_is() {
+        let [one, other] = [1, 2].map(Uuid::from_u128);
+        let mut open = OpenLines::new([line(10, 1, 100), line(11, 1, 50), line(20, 2, 100)].into_iter(), &HashMap::new());
+        let of = |amount: i128| usd().from_minor(amount);
+        let owing = |open: &OpenLines, amount| open.owing(FUND, usd(), of(amount)).map_or(0, BTreeSet::len);
+        let by_others = |open: &OpenLines, amount, but| open.is_owed_by_others((FUND, usd()), of(amount), of(5), but);
+        assert_eq!((owing(&open, 100), owing(&open, 50), owing(&open, 40)), (2, 1, 0));
+        assert!(by_others(&open, 150, other) && by_others(&open, 146, other) && !by_others(&open, 144, other));
+        assert!(!by_others(&open, 151, other) && !by_others(&open, 150, one));
+        open.take(&[ReceiptPart { line_id: Uuid::from_u128(10), amount: of(60) }]);
+        assert_eq!((owing(&open, 100), owing(&open, 40)), (1, 1));
+        assert!(by_others(&open, 90, other) && !by_others(&open, 150, other), "50 and 40 are left");
+        open.take(&[ReceiptPart { line_id: Uuid::from_u128(10), amount: of(70) }]);
+        assert_eq!((owing(&open, 40), owing(&open, 0), open.of_investor(FUND, usd(), one).len()), (0, 0, 1));
+        open.take(&[ReceiptPart { line_id: Uuid::from_u128(20), amount: of(100) }]);
+        assert!(open.of_investor(FUND, usd(), other).is_empty() && !by_others(&open, 100, one) && !by_others(&open, 0, one));
+    }
+}
