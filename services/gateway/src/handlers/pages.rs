@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use ::domain::messages::capital_calls::{
     CallLine, CapitalCallView, Disposition, FindInvestors, GetCapitalCall, INVESTORS_MAX, Investor, ListCallLines, ListCapitalCalls,
+    ListInvestors,
 };
 use ::domain::messages::fund_metrics::{Figures, GetFundMetrics, GetPortfolioMetrics, ListFundMetrics};
 use ::domain::{Actor, Amount, Command, Query, Reason, Rejection};
 use axum::Router;
 use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, Path, State};
+use axum::extract::{DefaultBodyLimit, Form, Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
@@ -24,16 +25,19 @@ use uuid::Uuid;
 use super::access::Attempt;
 use super::api::check_key;
 use super::{Door, TOKEN_COOKIE};
-use crate::domain::{VOTERS, check_role};
+use crate::domain::{CALLERS, VOTERS, check_role};
 
 mod alerts;
 mod approval;
 mod approvals;
 mod bank;
 mod bank_details;
+mod call_form;
 mod changes;
 mod collections;
 mod forms;
+mod imports;
+mod investors;
 mod money;
 mod parts;
 mod rules;
@@ -54,11 +58,17 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/investors/{investor_id}/collections", get(collections::of_investor))
         .route("/portfolio/collections", get(collections::of_portfolio))
         .route("/funds/{fund_id}/commitments", get(money::commitments))
+        .route("/funds/{fund_id}/capital-calls/new", get(call_form::new).post(call_form::preview_new))
+        .route("/capital-calls/{call_id}/edit", get(call_form::edit).post(call_form::preview_edit))
+        .route("/investors", get(investors::page))
         .route("/commitments/{commitment_id}", get(money::commitment))
         .route("/call-lines/{line_id}", get(money::line))
         .route("/payments/{payment_id}", get(money::payment))
         .route("/refunds", get(money::refunds))
         .route("/bank-entries", get(bank::entries))
+        // a file is as long as it is; who takes it in says how long at most
+        .route("/bank-statements", post(imports::upload).layer(DefaultBodyLimit::disable()))
+        .route("/column-maps", get(imports::maps))
         .route("/bank-details", get(bank_details::details))
         .route("/act/{*path}", post(forms::act))
         .route("/capital-calls/{call_id}", get(call))
@@ -141,19 +151,36 @@ impl<'a> Visit<'a> {
 
     /// Ends the visit: records it, and shows the page or the problem.
     async fn end(self, page: Result<Markup, Rejection>) -> Response {
-        let refusal = page.as_ref().err();
-        let code = refusal.map_or(200, |rejection| rejection.reason.entry().0);
-        self.door.access.record(Attempt { context: &self.context, method: self.method, resource: &self.path, status: code, refusal }).await;
         match page {
-            Ok(page) => Html(page.into_string()).into_response(),
-            Err(rejection) => self.problem(&rejection),
+            Ok(page) => {
+                let attempt = Attempt { context: &self.context, method: self.method, resource: &self.path, status: 200, refusal: None };
+                self.door.access.record(attempt).await;
+                Html(page.into_string()).into_response()
+            }
+            Err(rejection) => {
+                let page = shell("Problem", Some(self.actor()), problem(&rejection));
+                self.end_refused(&rejection, page).await
+            }
         }
     }
 
-    fn problem(&self, rejection: &Rejection) -> Response {
-        let code = StatusCode::from_u16(rejection.reason.entry().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (code, Html(shell("Problem", Some(self.actor()), problem(rejection)).into_string())).into_response()
+    /// Ends the visit with a page that tells of a refusal.
+    async fn end_refused(self, rejection: &Rejection, page: Markup) -> Response {
+        let code = rejection.reason.entry().0;
+        let attempt = Attempt { context: &self.context, method: self.method, resource: &self.path, status: code, refusal: Some(rejection) };
+        self.door.access.record(attempt).await;
+        refused(rejection, page)
     }
+
+    fn problem(&self, rejection: &Rejection) -> Response {
+        refused(rejection, shell("Problem", Some(self.actor()), problem(rejection)))
+    }
+}
+
+/// A page with the status of a refusal.
+fn refused(rejection: &Rejection, page: Markup) -> Response {
+    let code = StatusCode::from_u16(rejection.reason.entry().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (code, Html(page.into_string())).into_response()
 }
 
 async fn funds(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
@@ -163,7 +190,7 @@ async fn funds(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> R
         let funds = visit.ask(&ListFundMetrics { limit: Some(ROWS), cursor: None }).await?;
         let body = html! {
             h1 { "Funds" }
-            p { a href="/portfolio/collections" { "Collections of all funds" } }
+            p { a href="/portfolio/collections" { "Collections of all funds" } @if visit.may::<ListInvestors>() { " " a href="/investors" { "Investors" } } }
             @for total in &portfolio.items {
                 h2 { "Portfolio in " (total.currency.code()) }
                 (figures_cards(&total.figures))
@@ -231,7 +258,8 @@ async fn fund_business(visit: &Visit<'_>, fund_id: Uuid) -> Result<Markup, Rejec
     let lines = visit.ask(&ListCallLines { fund_id: Some(fund_id), limit: Some(ROWS), ..Default::default() }).await?;
     let investors = investors(visit, lines.items.iter().map(|line| line.investor_id)).await?;
     Ok(html! {
-        p { a href={ "/funds/" (fund_id) "/commitments" } { "Commitments" } " " a href={ "/bank-details?fund_id=" (fund_id) } { "Bank details" } }
+        p { a href={ "/funds/" (fund_id) "/commitments" } { "Commitments" } " " a href={ "/bank-details?fund_id=" (fund_id) } { "Bank details" }
+            @if check_role(visit.actor(), CALLERS).is_ok() { " " a href={ "/funds/" (fund_id) "/capital-calls/new" } { "Write a capital call" } } }
         h2 { "Capital calls" }
         div.scroll tabindex="0" role="region" aria-label="Capital calls" { table {
             thead { tr { th scope="col" { "Due" } th.number scope="col" { "Amount" } th.number scope="col" { "Paid" } th.number scope="col" { "Lines" } th scope="col" { "Status" } } }

@@ -4,6 +4,7 @@
 //! says what it should, once to send its entries on, in pieces, to be put aside. Only when all are there does the import count.
 //! Whoever repeats the request with the same key goes on where it broke off.
 
+use std::fmt::Display;
 use std::io::{BufReader, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,14 @@ use ::domain::messages::capital_calls::{
 };
 use ::domain::{Amount, Command, Query, Reason, Rejection, ids};
 use axum::Router;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::{Query as Parameters, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use chassis::Context;
 use chassis::limits::REQUEST_TIMEOUT;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use statements::{ColumnMap, Details, Entry, Format, Status, Transaction};
@@ -59,15 +60,15 @@ pub fn router() -> Router<Arc<Door>> {
 }
 
 /// What is said beside the file.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct About {
+pub struct About {
     /// Name of the file.
     #[serde(default)]
-    file_name: Option<String>,
+    pub file_name: Option<String>,
     /// The saved map of the columns of a CSV file.
     #[serde(default)]
-    column_map: Option<String>,
+    pub column_map: Option<String>,
 }
 
 async fn import(
@@ -86,7 +87,7 @@ async fn import(
     let done = match prepared {
         Ok((actor, key, about)) => {
             let context = door.context(&parts.headers, actor);
-            take_in(&door, &context, &key, about, body).await
+            take_in(&door, &context, &key, about, body.into_data_stream()).await
         }
         Err(rejection) => Err(rejection),
     };
@@ -96,14 +97,21 @@ async fn import(
     }
 }
 
-fn broken(error: impl std::fmt::Display) -> Rejection {
+fn broken(error: impl Display) -> Rejection {
     Reason::Internal.with(format!("the file could not be kept: {error}"))
 }
 
-async fn take_in(door: &Door, context: &Context, key: &str, about: About, body: Body) -> Result<BankImport, Rejection> {
+/// Takes a file in, and waits until its entries are matched, for a while.
+pub async fn take_in(
+    door: &Door,
+    context: &Context,
+    key: &str,
+    about: About,
+    file: impl Stream<Item = Result<Bytes, impl Display>>,
+) -> Result<BankImport, Rejection> {
     let busy = || Reason::Overloaded.with(format!("{FILES_AT_ONCE} statement files are being read"));
     let _place = door.files.clone().try_acquire_owned().map_err(|_| busy())?;
-    let file = spool(body).await?;
+    let file = spool(file).await?;
     let format = match &about.column_map {
         Some(name) => Some(Format::Csv(Box::new(column_map(door, context, name).await?))),
         None => None,
@@ -136,10 +144,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Rejection>
     tokio::task::spawn_blocking(work).await.map_err(broken)?
 }
 
-/// Writes the body into a file that nobody else can see, and that is gone when it is closed.
-async fn spool(body: Body) -> Result<std::fs::File, Rejection> {
+/// Writes what comes into a file that nobody else can see, and that is gone when it is closed.
+async fn spool(stream: impl Stream<Item = Result<Bytes, impl Display>>) -> Result<std::fs::File, Rejection> {
     let mut file = blocking(|| tempfile::tempfile().map_err(broken)).await?;
-    let mut stream = body.into_data_stream();
+    let mut stream = std::pin::pin!(stream);
     let mut length = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|error| Reason::MalformedRequest.with(format!("the body broke off: {error}")))?;

@@ -298,6 +298,127 @@ async fn cash_commitments_and_bank_entries_are_worked_on_with_forms() {
 }
 
 #[tokio::test]
+async fn a_call_is_written_previewed_and_amended_on_the_page() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(3).await;
+    let allocation = office.allocation(&stack, &fund, "500000").await.to_string();
+    let browser = Browser::start(&stack).await;
+    browser.sign_in(&stack, "mia", "fund_manager").await;
+    let page = async |path: String| browser.client.goto(&format!("{}{path}", stack.gateway())).await.unwrap();
+    page(format!("/funds/{}", fund.id)).await;
+    browser.find(Locator::LinkText("Write a capital call")).await.click().await.unwrap();
+    let fill = async |fields: &[(&str, &str)]| {
+        for (name, value) in fields {
+            let field = browser.find(Locator::Css(&format!("form.written [name='{name}']"))).await;
+            let set = "arguments[0].value = arguments[1]";
+            browser.client.execute(set, vec![serde_json::to_value(&field).unwrap(), json!(value)]).await.unwrap();
+        }
+    };
+    let press = async |button: &str, then: &str| {
+        browser.find(Locator::XPath(&format!("//form[@class='written']//button[text()='{button}']"))).await.click().await.unwrap();
+        browser.find(Locator::XPath(then)).await;
+    };
+    // the second row is left empty
+    let investment = [("kind", "investment"), ("allocation_id", allocation.as_str()), ("amount", "100.00"), ("inside_commitment", "true")];
+    let investment = investment.map(|(field, value)| (format!("purposes.0.{field}"), value));
+    fill(&investment.each_ref().map(|(name, value)| (name.as_str(), *value))).await;
+    fill(&[("purposes.2.kind", "expenses"), ("purposes.2.amount", "0.01"), ("purposes.2.inside_commitment", "false")]).await;
+    fill(&[("due_on", "2000-01-03")]).await;
+    press("Preview", "//p[contains(., 'no_commitments')]").await;
+    fill(&[("due_on", "2099-12-31")]).await;
+    press("Preview", "//h2[text()='What it would be']").await;
+    let preview = browser.text().await;
+    assert!(
+        preview.contains("100.01 USD over 3 investors") && preview.contains("rounded down") && preview.contains("rounded up"),
+        "{preview}"
+    );
+    assert!(browser.picture("call-preview").await > PICTURE_BYTES_MIN);
+    let calls = office.manager.get(&format!("/capital-calls?fund_id={}", fund.id)).await.expect(200);
+    assert!(crate::office::items(&calls).is_empty(), "a preview stores nothing");
+    press("Keep as a draft", "//td[contains(., 'draft')]").await;
+    browser.find(Locator::XPath("//h2[text()='Capital calls']/following::table//a")).await.click().await.unwrap();
+    // written anew: one investor is asked for something else
+    browser.find(Locator::LinkText("Write it anew")).await.click().await.unwrap();
+    let asked = fund.investors[0].to_string();
+    fill(&[("adjustments.1.investor_id", asked.as_str()), ("adjustments.1.amount", "50.00"), ("adjustments.1.reason", "side letter")])
+        .await;
+    fill(&[("reason", "as agreed")]).await;
+    press("Preview", "//p[contains(., 'given')]").await;
+    press("Ask for the change", "//h1[text()='Capital call']").await;
+    let path = browser.client.current_url().await.unwrap().path().to_owned();
+    let adjusted = office.manager.get(&path).await.expect(200);
+    assert_eq!((&adjusted["adjustments"][0]["amount"], &adjusted["purposes"][1]["amount"]), (&json!("50.00"), &json!("0.01")));
+    // and it is taken away again
+    browser.find(Locator::LinkText("Write it anew")).await.click().await.unwrap();
+    for (field, name) in ["investor_id", "amount", "reason"].map(|field| (field, format!("adjustments.0.{field}"))) {
+        assert!(!browser.find(Locator::Css(&format!("[name='{name}']"))).await.prop("value").await.unwrap().unwrap().is_empty(), "{field}");
+        fill(&[(&name, "")]).await;
+    }
+    fill(&[("reason", "withdrawn")]).await;
+    press("Ask for the change", "//h1[text()='Capital call']").await;
+    assert_eq!(office.manager.get(&path).await.expect(200)["adjustments"], json!([]));
+    browser.find(Locator::Css("button[value=submit]")).await.click().await.unwrap();
+    office.manager.until(&path, |call| call["decision"] == "issued").await;
+    browser.end().await;
+}
+
+#[tokio::test]
+async fn investors_join_are_excused_and_pay_by_forms_and_a_statement_is_sent() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, _, call) = office.open_call(&stack, 1, "100.00").await;
+    let browser = Browser::start(&stack).await;
+    browser.sign_in(&stack, "ada", "admin").await;
+    let page = async |path: String| browser.client.goto(&format!("{}{path}", stack.gateway())).await.unwrap();
+    page("/investors".into()).await;
+    browser.act("/investors", &[("name", "Teachers' Pension"), ("investor_type", "pension_fund")], "Teachers' Pension").await;
+    let investors = office.admin.get("/investors").await.expect(200);
+    let joined = crate::office::items(&investors).iter().find(|investor| investor["name"] == "Teachers' Pension").unwrap().clone();
+    let commitments = format!("/funds/{}/commitments", fund.id);
+    page(commitments.clone()).await;
+    let first = [("investor_id", joined["id"].as_str().unwrap()), ("amount", "1000.00"), ("effective_on", "2026-01-01")];
+    browser.act(&commitments, &first, "Teachers' Pension").await;
+    page(format!("/bank-details?fund_id={}", fund.id)).await;
+    browser.act(&format!("/funds/{}/bank-accounts", fund.id), &[("account", "ACC1")], "****1 (USD)").await;
+    // who calls excuses
+    browser.sign_in(&stack, "mia", "fund_manager").await;
+    page(commitments.clone()).await;
+    browser.find(Locator::LinkText("Teachers' Pension")).await.click().await.unwrap();
+    browser.find(Locator::XPath("//h2[text()='Entries']")).await;
+    let commitment = browser.client.current_url().await.unwrap().path().to_owned();
+    browser.act(&format!("{commitment}/excuses"), &[("reason", "its policy")], "Commitment of").await;
+    assert_eq!(office.manager.get(&commitment).await.expect(200)["excused_from"].as_array().map(Vec::len), Some(1));
+    // cash: a receipt, and a file
+    browser.sign_in(&stack, "tom", "treasurer").await;
+    let line = id(&lines(&call)[0], "id");
+    page(format!("/call-lines/{line}")).await;
+    browser.act("/receipts", &[("amount", "60.00"), ("reference", "wire 1"), ("received_on", "2026-01-15")], "60.00").await;
+    page("/column-maps".into()).await;
+    let map = json!({"account": {"fixed": "ACC1"}, "currency": {"fixed": "USD"}, "booked_on": "date", "amount": {"signed": {"column": "amount"}},
+                     "creditor_reference": "reference", "bank_reference": "id"});
+    browser.act("/column-maps", &[("name", "house bank"), ("map{}", "{")], "malformed_request").await;
+    page("/column-maps".into()).await;
+    browser.act("/column-maps", &[("name", "house bank"), ("map{}", &map.to_string())], "Saved by tom").await;
+    let file = stack.folder().join("statement.csv");
+    let reference = lines(&call)[0]["reference"].as_str().unwrap().to_owned();
+    let send = async |text: String, then: &str| {
+        std::fs::write(&file, text).unwrap();
+        page("/bank-entries".into()).await;
+        browser.find(Locator::Css("option[value='house bank']")).await.click().await.unwrap();
+        browser.find(Locator::Css("input[type=file]")).await.send_keys(&file.display().to_string()).await.unwrap();
+        browser.find(Locator::XPath("//button[text()='Import']")).await.click().await.unwrap();
+        browser.find(Locator::XPath(then)).await;
+    };
+    send("date,amount,reference,id\n2026-11-33,40.00,,1\n".into(), "//p[contains(., 'line 2')]").await;
+    send(format!("date,amount,reference,id\n2026-11-03,40.00,{reference},1\n"), "//h1[text()='Bank statement statement.csv']").await;
+    assert!(browser.text().await.contains("Matched\n1"), "{}", browser.text().await);
+    assert!(browser.picture("statement").await > PICTURE_BYTES_MIN);
+    office.treasurer.until(&format!("/call-lines/{line}"), |line| line["status"] == "paid").await;
+    browser.end().await;
+}
+
+#[tokio::test]
 async fn who_pays_when_is_on_pages_and_those_who_see_figures_only_see_no_more() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);
@@ -346,6 +467,9 @@ async fn who_pays_when_is_on_pages_and_those_who_see_figures_only_see_no_more() 
         format!("/call-lines/{line}"),
         format!("/payments/{}", id(&paid, "id")),
         format!("/bank-details?fund_id={}", fund.id),
+        format!("/funds/{}/capital-calls/new", fund.id),
+        "/investors".into(),
+        "/column-maps".into(),
         "/refunds".into(),
         "/bank-entries".into(),
         "/approvals".into(),

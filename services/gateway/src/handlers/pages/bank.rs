@@ -3,6 +3,7 @@
 use ::domain::messages::capital_calls::{BankEntry, BankEntryDecision, ListBankEntries, Suggestion};
 
 use super::forms::{Field, form};
+use super::imports::upload_form;
 use super::*;
 
 /// Bank entries that wait for a person.
@@ -15,9 +16,10 @@ pub async fn entries(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap
         };
         let (suggested, unmatched) = (waiting(BankEntryDecision::Suggested).await?, waiting(BankEntryDecision::Unmatched).await?);
         let key = || door.shell.clock.new_id();
+        let upload = upload_form(&visit).await?;
         let body = html! {
             h1 { "Bank entries" }
-            p.note { "Statement files are sent to " code { "POST /api/v1/bank-statements" } "; see the API." }
+            (upload)
             h2 { "To be confirmed" }
             (table(&suggested, visit.actor(), &key))
             h2 { "In suspense" }

@@ -1,6 +1,6 @@
 //! The page of bank details of a fund or an investor: masked, with what the two people do who change them.
 
-use ::domain::messages::capital_calls::{BankDetails, BankDetailsStatus, ListBankDetails};
+use ::domain::messages::capital_calls::{BankDetails, BankDetailsStatus, ListBankAccounts, ListBankDetails};
 use axum::extract::Query;
 
 use super::forms::{Field, form};
@@ -21,6 +21,10 @@ pub async fn details(
         }
         let found = visit.ask(&ListBankDetails { limit: Some(ROWS), cursor: None, ..query.clone() }).await?;
         let back = uri.to_string();
+        let accounts = match query.fund_id {
+            Some(fund_id) => accounts(&visit, fund_id, &back).await?,
+            None => html! {},
+        };
         let key = || door.shell.clock.new_id();
         let body = html! {
             h1 { "Bank details" }
@@ -29,11 +33,29 @@ pub async fn details(
             (table(&found.items, visit.actor(), &back, &key))
             h2 { "Propose others" }
             (propose(&query, visit.actor(), &back, key()))
+            (accounts)
         };
         Ok(shell("Bank details", Some(visit.actor()), body))
     };
     let page = page.await;
     visit.end(page).await
+}
+
+/// The accounts on which a fund receives cash: what a statement tells of them is matched.
+async fn accounts(visit: &Visit<'_>, fund_id: Uuid, back: &str) -> Result<Markup, Rejection> {
+    let accounts = visit.ask(&ListBankAccounts { fund_id }).await?;
+    let path = format!("/funds/{fund_id}/bank-accounts");
+    let account = [Field::text("account", "IBAN or account number")];
+    let key = || visit.door.shell.clock.new_id();
+    Ok(html! {
+        h2 { "Accounts in bank statements" }
+        ul { @for account in &accounts.items {
+            li { (account.account) " (" (account.currency.code()) ")" @if account.closed_at.is_some() { span.note { " closed" } } }
+        } }
+        @if accounts.items.is_empty() { p.note { "None is registered: cash in statements is matched by reference only." } }
+        (form(visit.actor(), key(), &path, back, "Register", &account))
+        (form(visit.actor(), key(), &format!("{path}/close"), back, "Close", &account))
+    })
 }
 
 /// The funds, for whoever has not said whose bank details it is about.

@@ -44,6 +44,7 @@ pub fn forms(call: &CapitalCall, actor: &Actor, key: Uuid) -> Markup {
         }
         @if may && !acts.is_empty() {
             h2 { "Change" }
+            @if call.amending.is_none() { p { a href={ "/capital-calls/" (call.id) "/edit" } { "Write it anew" } } }
             form.votes method="post" action={ "/capital-calls/" (call.id) "/change" } {
                 input type="hidden" name="key" value=(key);
                 input type="text" name="reason" maxlength="500" placeholder="Reason" aria-label="Reason";

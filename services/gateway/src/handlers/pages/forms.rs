@@ -1,5 +1,7 @@
 //! Forms that do what a route of the API does: their fields are those of its message.
 
+use std::collections::BTreeMap;
+
 use ::domain::Actor;
 use axum::extract::RawForm;
 use chrono::NaiveDateTime;
@@ -25,6 +27,9 @@ enum Kind<'a> {
     Instant,
     Hidden(String),
     Choice(&'a [(&'a str, &'a str)]),
+    OneOf(&'a [(String, String)]),
+    Known(&'a [(String, String)]),
+    Json,
 }
 
 impl<'a> Field<'a> {
@@ -48,6 +53,18 @@ impl<'a> Field<'a> {
     pub fn choice(name: &'a str, label: &'a str, options: &'a [(&'a str, &'a str)]) -> Field<'a> {
         Field { name, label, kind: Kind::Choice(options) }
     }
+    /// One of several that the page has found: value and words.
+    pub fn one_of(name: &'a str, label: &'a str, options: &'a [(String, String)]) -> Field<'a> {
+        Field { name, label, kind: Kind::OneOf(options) }
+    }
+    /// A text that may be one of those that the page has found: value and words.
+    pub fn known(name: &'a str, label: &'a str, options: &'a [(String, String)]) -> Field<'a> {
+        Field { name, label, kind: Kind::Known(options) }
+    }
+    /// A part of the message, as JSON.
+    pub fn json(name: &'a str, label: &'a str) -> Field<'a> {
+        Field { name, label, kind: Kind::Json }
+    }
 }
 
 /// A form for a POST route of the API, for those who may use it.
@@ -65,6 +82,12 @@ pub fn form(actor: &Actor, key: Uuid, path: &str, back: &str, button: &str, fiel
                         Kind::Instant => label.date { (label) " " input type="datetime-local" step="1" name=(name); },
                         Kind::Hidden(value) => input type="hidden" name=(name) value=(value);,
                         Kind::Choice(options) => select name=(name) aria-label=(label) { @for (value, words) in *options { option value=(value) { (words) } } },
+                        Kind::OneOf(options) => select name=(name) aria-label=(label) { @for (value, words) in *options { option value=(value) { (words) } } },
+                        Kind::Known(options) => {
+                            input type="text" name=(name) list={ (name) "-known-" (key) } placeholder=(label) aria-label=(label);
+                            datalist id={ (name) "-known-" (key) } { @for (value, words) in *options { option value=(value) { (words) } } }
+                        }
+                        Kind::Json => textarea name={ (name) "{}" } rows="12" placeholder=(label) aria-label=(label) spellcheck="false" {},
                     }
                 }
                 button.quiet { (button) }
@@ -85,10 +108,16 @@ fn route_of(path: &str) -> Option<(Route, Vec<(String, String)>)> {
     })
 }
 
+/// The names and values of a form.
+pub fn pairs_of(body: &[u8]) -> Vec<(String, String)> {
+    serde_urlencoded::from_bytes(body).unwrap_or_default()
+}
+
 /// The fields of a form as those of a message: `call_back.spoken_to` is a field of a part, `parts.0.line_id` one of the first of several
-/// parts; what is empty is not given.
-fn message(pairs: Vec<(String, String)>) -> Result<Map<String, Value>, Rejection> {
+/// parts, `parts[]` says that these are all parts, and `map{}` is JSON; what is empty is not given, and nor is a part of which nothing is.
+pub fn message(pairs: Vec<(String, String)>) -> Result<Map<String, Value>, Rejection> {
     let mut fields = Map::new();
+    let mut lists: BTreeMap<String, BTreeMap<usize, Map<String, Value>>> = BTreeMap::new();
     for (name, value) in pairs.into_iter().filter(|(name, value)| !value.is_empty() && !OWN_FIELDS.contains(&name.as_str())) {
         let value = match value.as_str() {
             "true" => Value::Bool(true),
@@ -99,6 +128,15 @@ fn message(pairs: Vec<(String, String)>) -> Result<Map<String, Value>, Rejection
             _ => Value::String(value),
         };
         let refuse = || Reason::MalformedRequest.with(format!("field {name:?}"));
+        if let Some(list) = name.strip_suffix("[]") {
+            lists.entry(list.to_owned()).or_default();
+            continue;
+        }
+        if let (Some(name), Value::String(text)) = (name.strip_suffix("{}"), &value) {
+            let json = serde_json::from_str(text).map_err(|error| Reason::MalformedRequest.with(format!("field {name:?}: {error}")))?;
+            fields.insert(name.to_owned(), json);
+            continue;
+        }
         match name.split('.').collect::<Vec<_>>().as_slice() {
             [name] => {
                 fields.insert((*name).to_owned(), value);
@@ -108,19 +146,13 @@ fn message(pairs: Vec<(String, String)>) -> Result<Map<String, Value>, Rejection
                 whole.as_object_mut().ok_or_else(refuse)?.insert((*part).to_owned(), value);
             }
             [name, place, part] => {
-                let list = fields.entry(*name).or_insert_with(|| Value::Array(vec![])).as_array_mut().ok_or_else(refuse)?;
                 let place: usize = place.parse().map_err(|_| refuse())?;
-                if place > list.len() {
-                    return Err(Reason::MalformedRequest.with(format!("{name} {place} comes before the one ahead of it")));
-                }
-                if place == list.len() {
-                    list.push(Value::Object(Map::new()));
-                }
-                list[place][*part] = value;
+                lists.entry((*name).to_owned()).or_default().entry(place).or_default().insert((*part).to_owned(), value);
             }
             _ => return Err(refuse()),
         }
     }
+    fields.extend(lists.into_iter().map(|(name, parts)| (name, parts.into_values().map(Value::Object).collect())));
     Ok(fields)
 }
 
@@ -134,7 +166,7 @@ pub async fn act(
 ) -> Response {
     let Some(mut visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     visit.method = "POST";
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(&body).unwrap_or_default();
+    let pairs = pairs_of(&body);
     let own = |name: &str| pairs.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()).unwrap_or_default();
     let (key, back) = (own("key"), own("back"));
     let prepared = (|| {
@@ -174,14 +206,22 @@ mod tests {
             ("reason", ""),
             ("parts.0.line_id", "a"),
             ("parts.0.amount", "2"),
+            ("parts.1.line_id", ""),
+            ("parts.3.line_id", "b"),
+            ("parts.3.inside", "false"),
+            ("parts[]", "all"),
+            ("adjustments[]", "all"),
+            ("adjustments.0.reason", ""),
+            ("map{}", "{\"account\": {\"fixed\": \"1\"}}"),
             ("remember_payer", "true"),
             ("call_back.called_at", "2026-11-25T10:30"),
             ("call_back.spoken_to", "J. Doe"),
         ]);
-        let expected = serde_json::json!({"amount": "1.00", "parts": [{"line_id": "a", "amount": "2"}], "remember_payer": true,
+        let expected = serde_json::json!({"amount": "1.00", "parts": [{"line_id": "a", "amount": "2"}, {"line_id": "b", "inside": false}], "adjustments": [],
+                                          "map": {"account": {"fixed": "1"}}, "remember_payer": true,
                                           "call_back": {"called_at": "2026-11-25T10:30:00Z", "spoken_to": "J. Doe"}});
         assert_eq!(Value::Object(message(given).unwrap()), expected);
-        for bad in [("parts.1.line_id", "a"), ("parts.x.line_id", "a"), ("parts.0.line_id.x", "a")] {
+        for bad in [("parts.x.line_id", "a"), ("parts.0.line_id.x", "a"), ("map{}", "{")] {
             assert!(message(pairs(&[bad])).is_err(), "{bad:?}");
         }
     }

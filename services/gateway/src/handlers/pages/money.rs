@@ -1,8 +1,11 @@
 //! The pages of commitments, lines, payments and refunds: what happened to them, and what may be done.
 
 use ::domain::messages::capital_calls::{
-    CallLineView, Commitment, CommitmentView, GetCallLine, GetCommitment, GetPayment, ListCommitments, ListPayments, ListRefunds, Payment,
+    CallLineView, Commitment, CommitmentView, GetCallLine, GetCommitment, GetPayment, ListCommitments, ListInvestors, ListPayments,
+    ListRefunds, Payment,
 };
+
+use ::domain::messages::allocation_status::{Allocation, AllocationDecision, ListAllocations};
 
 use super::forms::{Field, form};
 use super::parts::grouped;
@@ -27,8 +30,11 @@ pub async fn commitments(State(door): State<Arc<Door>>, Path(fund_id): Path<Stri
         let investors = investors(&visit, commitments.items.iter().map(|commitment| commitment.investor_id)).await?;
         let back = format!("/funds/{fund_id}/commitments");
         let name = |commitment: &Commitment| name_of(&investors, commitment.investor_id);
+        let known = known_investors(&visit).await?;
+        let first =
+            [Field::known("investor_id", "Investor id", &known), Field::text("amount", "Amount"), Field::date("effective_on", "From")];
         let closing = [
-            Field::text("commitments.0.investor_id", "Investor id"),
+            Field::known("commitments.0.investor_id", "Investor id", &known),
             Field::text("commitments.0.amount", "Amount"),
             Field::date("closed_on", "Closing"),
             Field::date("due_on", "Due"),
@@ -49,6 +55,8 @@ pub async fn commitments(State(door): State<Arc<Door>>, Path(fund_id): Path<Stri
                     @if commitments.items.is_empty() { tr { td.note colspan="6" { "No commitment yet." } } }
                 }
             } }
+            h2 { "First closing" }
+            (form(visit.actor(), door.shell.clock.new_id(), &back, &back, "Record the commitment", &first))
             h2 { "Later closing" }
             p.note { "An investor who joins owes its part of every call so far, with interest from the due date of each; the others owe so much less." }
             (form(visit.actor(), door.shell.clock.new_id(), &format!("/funds/{fund_id}/closings"), &back, "Hold the closing", &closing))
@@ -57,6 +65,12 @@ pub async fn commitments(State(door): State<Arc<Door>>, Path(fund_id): Path<Stri
     };
     let page = page.await;
     visit.end(page).await
+}
+
+/// The first investors, by id, with their names: for whoever chooses one.
+pub async fn known_investors(visit: &Visit<'_>) -> Result<Vec<(String, String)>, Rejection> {
+    let known = visit.ask(&ListInvestors { limit: Some(ROWS), cursor: None }).await?.items;
+    Ok(known.into_iter().map(|investor| (investor.id.to_string(), investor.name)).collect())
 }
 
 /// The name of an investor, or its id.
@@ -72,12 +86,25 @@ pub async fn commitment(State(door): State<Arc<Door>>, Path(id): Path<String>, u
         let view = visit.ask(&GetCommitment { commitment_id, as_of: None }).await?;
         let investors = investors(&visit, std::iter::once(view.commitment.investor_id)).await?;
         let name = name_of(&investors, view.commitment.investor_id);
+        let allocations = ListAllocations {
+            fund_id: Some(view.commitment.fund_id),
+            deal_id: None,
+            decision: Some(AllocationDecision::Active),
+            cursor: None,
+            limit: Some(ROWS),
+        };
+        let words =
+            |allocation: Allocation| (allocation.id.to_string(), format!("{} of {}", allocation.security_type, grouped(allocation.amount)));
+        let allocations: Vec<(String, String)> = visit.ask(&allocations).await?.items.into_iter().map(words).collect();
+        let excuse = [Field::one_of("allocation_id", "Allocation", &allocations), Field::text("reason", "Reason")];
+        let path = format!("/commitments/{commitment_id}");
         let body = html! {
             h1 { "Commitment of " (name) }
             p { a href={ "/funds/" (view.commitment.fund_id) "/commitments" } { "Back to the commitments" } " "
                 a href={ "/investors/" (view.commitment.investor_id) "/collections" } { "How the investor pays" } }
             (commitment_body(&view))
             (commitment_forms(&view.commitment, visit.actor(), &|| door.shell.clock.new_id()))
+            @if !allocations.is_empty() { (form(visit.actor(), door.shell.clock.new_id(), &format!("{path}/excuses"), &path, "Excuse from", &excuse)) }
         };
         Ok(shell("Commitment", Some(visit.actor()), body))
     };
@@ -194,6 +221,14 @@ fn line_forms(view: &CallLineView, actor: &Actor, key: &dyn Fn() -> Uuid) -> Mar
         Field::text("reference", "Reference"),
         Field::date("received_on", "Value date"),
     ];
+    let receipt = [
+        Field::hidden("fund_id", view.line.fund_id),
+        Field::hidden("investor_id", view.line.investor_id),
+        Field::text("amount", "Amount"),
+        Field::choice("method", "Method", &methods),
+        Field::text("reference", "Reference"),
+        Field::date("received_on", "Value date"),
+    ];
     let kinds = [("set_off", "Set-off"), ("sale", "Sale"), ("forfeit", "Forfeit"), ("reinstate", "Reinstate")];
     let remedy = [
         Field::choice("kind", "Remedy", &kinds),
@@ -206,6 +241,7 @@ fn line_forms(view: &CallLineView, actor: &Actor, key: &dyn Fn() -> Uuid) -> Mar
     html! {
         h2 { "Act" }
         (form(actor, key(), &format!("{path}/payments"), &back, "Record a payment", &payment))
+        (form(actor, key(), "/receipts", &back, "Record a receipt for all that the investor owes", &receipt))
         @if view.line.outstanding.is_positive() && view.line.failure_notice.is_none() {
             (form(actor, key(), &format!("{path}/failure-notice"), &back, "Give notice of the failure", &reason))
         }

@@ -1,0 +1,105 @@
+//! The pages of bank statement files and of the maps by which CSV files are read.
+
+use ::domain::messages::capital_calls::{BankImport, ListColumnMaps};
+use axum::extract::Multipart;
+use axum::extract::multipart::MultipartRejection;
+
+use super::forms::{Field, form};
+use super::money::card;
+use super::*;
+use crate::domain::TREASURY;
+use crate::handlers::statements::{About, take_in};
+
+/// A form that sends a statement file.
+pub async fn upload_form(visit: &Visit<'_>) -> Result<Markup, Rejection> {
+    if check_role(visit.actor(), TREASURY).is_err() {
+        return Ok(html! {});
+    }
+    let maps = visit.ask(&ListColumnMaps {}).await?;
+    Ok(html! {
+        h2 { "Import a statement" }
+        form.votes method="post" action="/bank-statements" enctype="multipart/form-data" {
+            input type="hidden" name="key" value=(visit.door.shell.clock.new_id());
+            select.choice name="column_map" aria-label="Format" {
+                option value="" { "camt.053, camt.054 or BAI2" }
+                @for map in &maps.items { option value=(map.name) { "CSV: " (map.name) } }
+            }
+            input type="file" name="file" required aria-label="File";
+            button.quiet { "Import" }
+        }
+        p { a href="/column-maps" { "Maps of CSV files" } }
+    })
+}
+
+/// Takes a statement file in, and shows what became of it.
+pub async fn upload(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap, form: Result<Multipart, MultipartRejection>) -> Response {
+    let Some(mut visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
+    visit.method = "POST";
+    let page = async {
+        same_origin(&headers)?;
+        check_role(visit.actor(), TREASURY)?;
+        let form = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
+        let import = import(&visit, form).await?;
+        Ok(shell("Bank statement", Some(visit.actor()), told_of(&import)))
+    };
+    let page = page.await;
+    visit.end(page).await
+}
+
+/// Reads the form up to its file, which comes last.
+async fn import(visit: &Visit<'_>, mut form: Multipart) -> Result<BankImport, Rejection> {
+    let broken = |error: axum::extract::multipart::MultipartError| Reason::MalformedRequest.with(error.body_text());
+    let (mut key, mut about) = (String::new(), About::default());
+    while let Some(field) = form.next_field().await.map_err(broken)? {
+        match field.name() {
+            Some("key") => key = field.text().await.map_err(broken)?,
+            Some("column_map") => about.column_map = Some(field.text().await.map_err(broken)?).filter(|name| !name.is_empty()),
+            Some("file") => {
+                check_key(&key)?;
+                about.file_name = field.file_name().map(str::to_owned).filter(|name| !name.is_empty());
+                return take_in(visit.door, &visit.context, &key, about, field).await;
+            }
+            _ => {}
+        }
+    }
+    Err(Reason::MalformedRequest.with("the form has no file"))
+}
+
+fn told_of(import: &BankImport) -> Markup {
+    html! {
+        h1 { "Bank statement " (import.file_name) }
+        p.note { (import.format) ", " (import.entries) " entries." }
+        dl.cards {
+            (card("Matched", import.matched)) (card("To be confirmed", import.suggested)) (card("In suspense", import.unmatched))
+            (card("Returned", import.returned)) (card("Pending", import.pending)) (card("Known before", import.known))
+            (card("No cash for a line", import.information)) (card("Still to be matched", import.left))
+        }
+        @for discrepancy in &import.discrepancies { p.note { (discrepancy) } }
+        p { a href="/bank-entries" { "Entries that wait for a person" } }
+    }
+}
+
+/// The maps, and a form for another one.
+pub async fn maps(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap) -> Response {
+    let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
+    let page = async {
+        let maps = visit.ask(&ListColumnMaps {}).await?;
+        let text = |map: &serde_json::Value| serde_json::to_string_pretty(map).unwrap_or_default();
+        let fields = [Field::text("name", "Name"), Field::json("map", "Map, as in the example of the README")];
+        let body = html! {
+            h1 { "Maps of CSV files" }
+            p { a href="/bank-entries" { "Back to the bank entries" } }
+            @for map in &maps.items {
+                h2 { (map.name) }
+                p.note { "Saved by " (map.saved_by) " on " (map.saved_at.format("%Y-%m-%d")) "." }
+                pre { (text(&map.map)) }
+            }
+            @if maps.items.is_empty() { p.note { "None yet." } }
+            h2 { "Save a map" }
+            (form(visit.actor(), door.shell.clock.new_id(), "/column-maps", "/column-maps", "Save", &fields))
+        };
+        Ok(shell("Maps of CSV files", Some(visit.actor()), body))
+    };
+    let page = page.await;
+    visit.end(page).await
+}
