@@ -370,7 +370,11 @@ impl Reason {
             R::RemedyMismatch => {
                 (422, "remedy not consistent", "give an amount with a forfeit, a sale or a set-off, and none with a reinstatement")
             }
-            R::ShortfallCovered => (409, "others pay a part of the call", "rescind the call to the others and this one, and issue another"),
+            R::ShortfallCovered => (
+                409,
+                "others pay a part of the call",
+                "rescind the call whose line the others pay for, which takes the calls to them back with it, and issue another",
+            ),
             R::RequesterMayNotVote => (403, "requester may not vote", "ask another member of the committee to vote"),
             R::RoleMayNotVote => (403, "role may not vote", "ask someone with the role that the approval names"),
             R::NotYourTurn => {
