@@ -101,6 +101,15 @@ pub fn check_purposes(
     if purposes.is_empty() || purposes.len() > PURPOSES_MAX {
         return Err(Reason::PurposeMismatch.with(format!("the call has {} purposes, expected 1 to {PURPOSES_MAX}", purposes.len())));
     }
+    let mut joined: Vec<Purpose> = Vec::with_capacity(purposes.len());
+    for purpose in purposes.iter() {
+        let amount = amount_in(fund.currency, purpose.amount, given)?;
+        match joined.iter_mut().find(|other| **other == Purpose { amount: other.amount, ..purpose.clone() }) {
+            Some(other) => other.amount += amount,
+            None => joined.push(Purpose { amount, ..purpose.clone() }),
+        }
+    }
+    *purposes = joined;
     for position in 0..purposes.len() {
         let purpose = &mut purposes[position];
         purpose.amount = amount_in(fund.currency, purpose.amount, given)?;
@@ -119,15 +128,6 @@ pub fn check_purposes(
         let wanted: Amount = purposes.iter().filter(|other| other.allocation_id == Some(id)).map(|other| other.amount).sum();
         check_allocation(id, fund, allocation(id), wanted)?;
     }
-    let mut joined: Vec<Purpose> = Vec::with_capacity(purposes.len());
-    for purpose in purposes.drain(..) {
-        let is_same = |other: &&mut Purpose| **other == Purpose { amount: other.amount, ..purpose.clone() };
-        match joined.iter_mut().find(is_same) {
-            Some(other) => other.amount += purpose.amount,
-            None => joined.push(purpose),
-        }
-    }
-    *purposes = joined;
     let is_return = |purpose: &Purpose| purpose.kind == PurposeKind::RecallableReturn;
     let signed = purposes.iter().map(|purpose| if is_return(purpose) { -purpose.amount } else { purpose.amount });
     let amount = signed.sum::<Amount>() + fund.currency.zero();

@@ -88,6 +88,7 @@ pub enum Reason {
     CallExceedsAllocation,
     CallExceedsUnfunded,
     CallNotPending,
+    CallSaysOtherwise,
     CallNotDraft,
     CallNotIssued,
     CallNotCancellable,
@@ -289,6 +290,9 @@ impl Reason {
             R::CallExceedsAllocation => (409, "call exceeds the allocation", "call at most what the allocation has left to call"),
             R::CallExceedsUnfunded => {
                 (409, "call exceeds the unfunded commitments", "lower the amount by the shortfall, or call the rest outside the commitment")
+            }
+            R::CallSaysOtherwise => {
+                (409, "capital call says something else by now", "look at what it says now, and write the change from that")
             }
             R::CallNotPending => (409, "capital call not pending", "look at the capital call; it has been decided already"),
             R::CallNotDraft => (409, "capital call not a draft", "look at the capital call; it has been submitted already"),

@@ -109,13 +109,12 @@ fn by_alias(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &OpenL
     if entry.payer_key.is_some() {
         return None;
     }
-    let owed_by = |investor_id: &Uuid| open.of_investor(fund_id, entry.currency, *investor_id);
-    let named_so = open.named_like(entry.payer_name.as_deref().unwrap_or_default());
-    let is_anothers_name = named_so.iter().any(|investor_id| investor_id != alias && !owed_by(investor_id).is_empty());
-    if is_anothers_name || open.is_owed_by_others((fund_id, entry.currency), entry.amount, known.tolerance, *alias) {
+    let to = (fund_id, entry.currency);
+    let named_so = open.named_like(to, entry.payer_name.as_deref().unwrap_or_default());
+    if named_so.iter().any(|investor_id| investor_id != alias) || open.is_owed_by_others(to, entry.amount, known.tolerance, *alias) {
         return None;
     }
-    let lines = owed_by(alias);
+    let lines = open.of_investor(fund_id, entry.currency, *alias);
     let one: Vec<&OpenLine> = lines.iter().copied().filter(|line| line.outstanding == entry.amount).collect();
     let lines = match one.len() {
         1 => one,
@@ -147,7 +146,7 @@ fn spread(amount: Amount, mut lines: Vec<&OpenLine>, known: Known<'_>) -> Vec<Re
 
 fn suggestions(entry: &ImportedEntry, fund_id: Uuid, known: Known<'_>, open: &OpenLines) -> Vec<Suggestion> {
     let Some(near) = entry.value_on.or(entry.booked_on).map(days_around) else { return vec![] };
-    let alike = open.named_like(entry.payer_name.as_deref().unwrap_or_default());
+    let alike = open.named_like((fund_id, entry.currency), entry.payer_name.as_deref().unwrap_or_default());
     let may_be_payer: BTreeSet<Uuid> = alike.iter().chain(known.payer.iter()).chain(known.aliases).copied().collect();
     let whole = |line: &OpenLine| vec![ReceiptPart { line_id: line.id, amount: entry.amount }];
     let of_others = |(_, id): &(NaiveDate, Uuid)| open.line(*id).filter(|line| !may_be_payer.contains(&line.investor_id));

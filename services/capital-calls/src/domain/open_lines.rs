@@ -11,7 +11,7 @@ use uuid::Uuid;
 const WORD_CHARACTERS_MIN: usize = 3;
 /// Part of the words of the shorter name that both must have, in percent.
 const SIMILAR_PERCENT: usize = 60;
-/// Most investors of a like name that are looked at: a name that more of them share tells nobody from others.
+/// Most investors of a like name that are told of: a name that more of them share tells nobody from others.
 const ALIKE_MAX: usize = 20;
 
 /// What is looked at of a line.
@@ -135,12 +135,20 @@ impl OpenLines {
         }
     }
 
-    /// The investors whose name is this one; without any, those whose name is like it, the most alike first, at most
+    /// Whether an investor owes anything to a fund.
+    fn owes(&self, to: (Uuid, Currency), investor_id: Uuid) -> bool {
+        let ids = self.owed.get(&to).and_then(|owed| owed.by_investor.get(&investor_id));
+        ids.into_iter().flatten().filter_map(|id| self.lines.get(id)).any(|line| line.outstanding.is_positive())
+    }
+
+    /// The investors who owe a fund and whose name is this one; without any, those whose name is like it, the most alike first, at most
     /// [`ALIKE_MAX`].
-    pub fn named_like(&self, name: &str) -> Vec<Uuid> {
+    pub fn named_like(&self, to: (Uuid, Currency), name: &str) -> Vec<Uuid> {
         let Name { words, numbers } = Name::of(name);
-        if let Some(same) = self.by_name.get(&written_name(name)).filter(|_| !words.is_empty()) {
-            return same.iter().take(ALIKE_MAX).copied().collect();
+        let same = self.by_name.get(&written_name(name)).filter(|_| !words.is_empty());
+        let same: Vec<Uuid> = same.into_iter().flatten().filter(|id| self.owes(to, **id)).take(ALIKE_MAX).copied().collect();
+        if !same.is_empty() {
+            return same;
         }
         let Some(by_word) = self.by_word.get(&numbers) else { return vec![] };
         let mut shared: HashMap<Uuid, (usize, usize)> = HashMap::new();
@@ -151,7 +159,7 @@ impl OpenLines {
         let mut alike: Vec<(usize, usize, Uuid)> =
             shared.into_iter().filter(|(_, of)| is_like(*of)).map(|(id, (same, count))| (words.len() - same, count, id)).collect();
         alike.sort();
-        alike.into_iter().take(ALIKE_MAX).map(|(_, _, id)| id).collect()
+        alike.into_iter().map(|(_, _, id)| id).filter(|id| self.owes(to, *id)).take(ALIKE_MAX).collect()
     }
 }
 
@@ -221,9 +229,14 @@ pub(super) mod tests {
         }
     }
 
+    /// Investors who owe 1.00 each.
     fn named(names: &[&str]) -> OpenLines {
         let named = names.iter().zip(1..).map(|(name, id)| (Uuid::from_u128(id), (*name).to_owned()));
-        OpenLines::new([].into_iter(), &named.collect())
+        OpenLines::new((1..=names.len() as u128).map(|id| line(id, id, 100)), &named.collect())
+    }
+
+    fn like(open: &OpenLines, name: &str) -> Vec<u128> {
+        open.named_like((FUND, usd()), name).iter().map(Uuid::as_u128).collect()
     }
 
     #[test]
@@ -237,19 +250,21 @@ pub(super) mod tests {
             ("Acme Ltd", "Other Ltd", false),
             ("", "", false),
         ] {
-            assert_eq!(!named(&[one]).named_like(other).is_empty(), alike, "{one:?} and {other:?}");
-            assert_eq!(!named(&[other]).named_like(one).is_empty(), alike, "{other:?} and {one:?}");
+            assert_eq!(!like(&named(&[one]), other).is_empty(), alike, "{one:?} and {other:?}");
+            assert_eq!(!like(&named(&[other]), one).is_empty(), alike, "{other:?} and {one:?}");
         }
     }
 
     #[test]
     fn the_same_name_comes_alone_and_the_most_alike_first() {
-        let ids = |open: &OpenLines, name: &str| open.named_like(name).iter().map(Uuid::as_u128).collect::<Vec<_>>();
-        let families = named(&["Jones Family Trust", "Smith Family Trust of Ohio", "Smith Family Trust"]);
-        assert_eq!(ids(&families, "SMITH  family trust"), [3]);
-        assert_eq!(ids(&families, "Smith Family Trust LLC"), [3, 2, 1]);
+        let mut families = named(&["Jones Family Trust", "Smith Family Trust of Ohio", "Smith Family Trust"]);
+        assert_eq!(like(&families, "SMITH  family trust"), [3]);
+        assert_eq!(like(&families, "Smith Family Trust LLC"), [3, 2, 1]);
+        assert!(families.named_like((Uuid::nil(), usd()), "Smith Family Trust").is_empty(), "they owe another fund");
+        families.take(&[ReceiptPart { line_id: Uuid::from_u128(3), amount: usd().from_minor(100) }]);
+        assert_eq!(like(&families, "Smith Family Trust"), [2, 1], "who has paid is passed over");
         let many: Vec<String> = (0..5_000).map(|at| format!("Family {} Trust", char::from_u32(0x4e00 + at).unwrap())).collect();
-        assert_eq!(named(&many.iter().map(String::as_str).collect::<Vec<_>>()).named_like("Family Trust").len(), ALIKE_MAX);
+        assert_eq!(like(&named(&many.iter().map(String::as_str).collect::<Vec<_>>()), "Family Trust").len(), ALIKE_MAX);
     }
 
     #[test]

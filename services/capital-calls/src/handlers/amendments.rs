@@ -89,6 +89,9 @@ fn ask(
     tx.rules().check_open(&call.fund_type, call.fund_id, transition)?;
     let fund = firm.fund(call.fund_id)?;
     let before = call.content();
+    if body.written_from.as_ref().is_some_and(|hash| *hash != before.content_hash) {
+        return Err(Reason::CallSaysOtherwise.with(format!("the content of capital call {} has the hash {}", call.id, before.content_hash)));
+    }
     let wanted = CallContent {
         purposes: body.purposes.clone().unwrap_or_else(|| before.purposes.clone()),
         due_on: body.due_on.unwrap_or(before.due_on),

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::late::{Histories, dependent};
 use super::today_of;
 use crate::domain::{Cash, FundCopy};
+use crate::store::Look;
 use crate::{CapitalCalls, domain, store};
 
 impl Handle<RecordPayment> for CapitalCalls {
@@ -110,9 +111,6 @@ fn look(line: &CallLine, amount: Amount, received_on: NaiveDate) -> Look {
     (line.fund_id, line.investor_id, amount, received_on)
 }
 
-/// What makes two payments look like one: fund, payer, amount and value date.
-type Look = (Uuid, Uuid, Amount, NaiveDate);
-
 /// What new payments are checked against, and those that were recorded so far.
 #[derive(Clone)]
 pub struct Desk {
@@ -164,8 +162,8 @@ impl Desk {
         received: impl Iterator<Item = &RecordPayment> + Clone,
         lines: &HashMap<Uuid, CallLine>,
     ) -> Result<(), Fault> {
-        let look = |body: &RecordPayment| lines.get(&body.line_id).map(|line| look(line, body.amount, body.received_on));
-        let looks: HashSet<Look> = received.clone().filter_map(look).collect();
+        let look = |body: &RecordPayment| Some((look(lines.get(&body.line_id)?, body.amount, body.received_on), body.source.clone()));
+        let looks: HashSet<(Look, Option<String>)> = received.clone().filter_map(look).collect();
         if !looks.is_empty() {
             for payment in store::similar_payments(tx, &looks.into_iter().collect::<Vec<_>>()).await? {
                 self.note_similar(payment);
@@ -193,8 +191,11 @@ impl Desk {
     fn note_similar(&mut self, payment: Payment) {
         let look = (payment.fund_id, payment.investor_id, payment.amount, payment.received_on);
         let of_source = self.similar.entry(look).or_default().entry(payment.source.clone()).or_default();
-        let says = |payment: &Payment| (payment.line_id, payment.receipt_id, payment.method, payment.reference.clone());
-        if !of_source.iter().any(|known| says(known) == says(&payment)) {
+        let says = |known: &Payment| {
+            (known.line_id, known.receipt_id, known.method) == (payment.line_id, payment.receipt_id, payment.method)
+                && known.reference == payment.reference
+        };
+        if !of_source.iter().any(says) {
             of_source.push(payment);
         }
     }
@@ -241,7 +242,10 @@ impl Desk {
         let cash =
             Cash { value_on: Some(body.received_on), ..domain::pay(line, body.amount, body.currency, rules.short_payment_tolerance)? };
         let amount = cash.applied + cash.unapplied - cash.charges;
-        let suspense = self.suspense(body, line, receipt_id, cash)?;
+        // the parts of a receipt are one payment of one source
+        let of_receipt = self.added.iter().rev().take_while(|added| receipt_id.is_some() && added.receipt_id == receipt_id);
+        let source = body.source.clone().or_else(|| of_receipt.filter_map(|added| added.source.clone()).next());
+        let suspense = self.suspense(body, line, receipt_id, source.as_ref(), cash)?;
         let today = today_of(tx, line);
         let mut payment = Payment {
             id: tx.new_id(),
@@ -266,7 +270,7 @@ impl Desk {
             clears_on: self.clears_on(body, line, &rules)?,
             clearing: Clearing::Cleared,
             recorded_by: context.actor.user.clone(),
-            source: body.source.clone(),
+            source,
             external_reference: body.external_reference.clone(),
             receipt_id,
             moved_from: None,
@@ -302,25 +306,26 @@ impl Desk {
     }
 
     /// Whether a person must look at it first: somebody may have recorded the same cash before.
-    fn suspense(&self, body: &RecordPayment, line: &CallLine, receipt_id: Option<Uuid>, cash: Cash) -> Result<Option<Suspense>, Rejection> {
+    fn suspense(
+        &self,
+        body: &RecordPayment,
+        line: &CallLine,
+        receipt_id: Option<Uuid>,
+        source: Option<&String>,
+        cash: Cash,
+    ) -> Result<Option<Suspense>, Rejection> {
         if self.trusts {
             return Ok(None);
         }
-        // the parts of a receipt are one payment of one source
-        let of_receipt = self.added.iter().rev().take_while(|added| receipt_id.is_some() && added.receipt_id == receipt_id);
-        let source = body.source.as_ref().or_else(|| of_receipt.filter_map(|added| added.source.as_ref()).next());
         let is_other = |payment: &&Payment| receipt_id.is_none() || payment.receipt_id != receipt_id;
         // two entries of one bank account are two payments
         let apart = |of: &Option<String>| source.is_none() || of.as_ref() != source;
         let sources = self.similar.get(&look(line, body.amount, body.received_on)).into_iter().flatten();
-        let similar: Vec<&Vec<Payment>> = sources.filter(|(source, _)| apart(source)).map(|(_, payments)| payments).collect();
-        let first = similar.iter().filter_map(|of_source| of_source.iter().find(is_other));
-        let Some(before) = first.min_by_key(|payment| payment.id) else { return Ok(None) };
-        let same = |before: &&Payment| {
-            (before.line_id, before.method, &before.reference) == (body.line_id, body.method, &body.reference) && is_other(before)
-        };
+        let similar = sources.filter(|(source, _)| apart(source)).flat_map(|(_, payments)| payments).filter(is_other);
+        let Some(before) = similar.clone().min_by_key(|payment| payment.id) else { return Ok(None) };
+        let same = |before: &&Payment| (before.line_id, before.method, &before.reference) == (body.line_id, body.method, &body.reference);
         if cash.unapplied.is_positive()
-            && let Some(before) = similar.into_iter().flatten().find(same)
+            && let Some(before) = similar.clone().find(same)
         {
             let why = format!(
                 "payment {} has the same line, amount, method, reference and date, and {} is outstanding",

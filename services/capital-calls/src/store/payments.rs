@@ -127,20 +127,26 @@ pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> R
     Ok(())
 }
 
-/// Payments that count of these funds and investors, with these amounts and value dates, each asked for once; of those of a line that say
-/// the same of their source, method and reference the first.
-pub async fn similar_payments(tx: &mut Tx, to: &[(Uuid, Uuid, Amount, NaiveDate)]) -> Result<Vec<Payment>, Fault> {
+/// What makes two payments look like one: fund, payer, amount and value date.
+pub type Look = (Uuid, Uuid, Amount, NaiveDate);
+
+/// Payments that count of these funds and investors, with these amounts and value dates, and, where one is given, of another source, each
+/// asked for once; of those of a line that say the same of their source, method and reference the first.
+pub async fn similar_payments(tx: &mut Tx, to: &[(Look, Option<String>)]) -> Result<Vec<Payment>, Fault> {
+    // by the index of payers: those of funds and lines would fit while the table is empty, when plans are made
     let payments = sqlx::query(
-        "select distinct on (line_id, amount, received_on, source, method, reference) payments.*
-         from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::date[]) as asked (fund_id, investor_id, amount, received_on)
-         join payments using (fund_id, investor_id, amount, received_on)
-         where payments.reversal is null and payments.moved_from is null
-         order by line_id, amount, received_on, source, method, reference, payments.id",
+        "select distinct on (line_id, amount, received_on, payments.source, method, reference) payments.*
+         from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::date[], $5::text[]) as asked (fund_id, investor_id, amount, received_on, source)
+         join payments using (investor_id, amount, received_on)
+         where payments.fund_id is not distinct from asked.fund_id and (asked.source is null or payments.source is distinct from asked.source)
+           and payments.reversal is null and payments.moved_from is null
+         order by line_id, amount, received_on, payments.source, method, reference, payments.id",
     )
-    .bind(column(to, |(fund_id, ..)| *fund_id))
-    .bind(column(to, |(_, investor_id, ..)| *investor_id))
-    .bind(decimals(to, |(_, _, amount, _)| *amount))
-    .bind(column(to, |(.., received_on)| *received_on))
+    .bind(column(to, |((fund_id, ..), _)| *fund_id))
+    .bind(column(to, |((_, investor_id, ..), _)| *investor_id))
+    .bind(decimals(to, |((_, _, amount, _), _)| *amount))
+    .bind(column(to, |((.., received_on), _)| *received_on))
+    .bind(column(to, |(_, source)| source.as_deref()))
     .try_map(|row| payment(&row))
     .fetch_all(&mut **tx)
     .await?;

@@ -273,14 +273,16 @@ async fn payments_are_found_by_their_look_until_they_are_reversed() {
     save_moved(&mut tx, &[&payment, &other], &Moved::default()).await.unwrap();
     assert_eq!(find_payment(&mut tx, payment.id).await.unwrap(), Some(payment.clone()));
     let look = (line.fund_id, line.investor_id, payment.amount, payment.received_on);
-    assert_eq!(similar_payments(&mut tx, &[look, look]).await.unwrap().len(), 2, "each once");
+    let of_any = (look, None);
+    assert_eq!(similar_payments(&mut tx, &[of_any.clone(), of_any.clone()]).await.unwrap().len(), 2, "each once");
+    assert_eq!(similar_payments(&mut tx, &[(look, Some("bank".into()))]).await.unwrap().len(), 2, "typed in");
     let nothing_like = [
         (look.0, look.1, usd(101), look.3),
         (look.0, look.1, look.2, date("2026-06-16")),
         (look.0, Uuid::from_u128(99), look.2, look.3),
         (Uuid::from_u128(99), look.1, look.2, look.3),
     ];
-    assert!(similar_payments(&mut tx, &nothing_like).await.unwrap().is_empty());
+    assert!(similar_payments(&mut tx, &nothing_like.map(|look| (look, None))).await.unwrap().is_empty());
     let newest =
         list_payments(&mut tx, &PaymentFilter { call_id: Some(call.id), ..PaymentFilter::default() }, Uuid::max(), 1).await.unwrap();
     assert_eq!(newest, std::slice::from_ref(&other));
@@ -300,7 +302,7 @@ async fn payments_are_found_by_their_look_until_they_are_reversed() {
     payment.status = domain::payment_status(&payment);
     save_payments(&mut tx, &[&payment]).await.unwrap();
     assert_eq!(lock_payments_with_lines(&mut tx, &[(payment.id, payment.line_id)]).await.unwrap()[&payment.id], payment);
-    assert_eq!(similar_payments(&mut tx, &[look]).await.unwrap(), [other]);
+    assert_eq!(similar_payments(&mut tx, &[of_any]).await.unwrap(), [other]);
 }
 
 fn seen<A: ::domain::Aggregate>(state: A, change: A::Change, epoch: i32) -> Seen<A> {

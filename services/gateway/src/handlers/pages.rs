@@ -66,8 +66,7 @@ pub fn router() -> Router<Arc<Door>> {
         .route("/payments/{payment_id}", get(money::payment))
         .route("/refunds", get(money::refunds))
         .route("/bank-entries", get(bank::entries))
-        // a file is as long as it is; who takes it in says how long at most
-        .route("/bank-statements", post(imports::upload).layer(DefaultBodyLimit::disable()))
+        .route("/bank-statements", post(imports::upload).layer(DefaultBodyLimit::max(imports::FORM_BYTES_MAX)))
         .route("/column-maps", get(imports::maps))
         .route("/bank-details", get(bank_details::details))
         .route("/act/{*path}", post(forms::act))

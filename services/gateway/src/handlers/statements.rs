@@ -26,7 +26,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use statements::{ColumnMap, Details, Entry, Format, Status, Transaction};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
 use super::Door;
@@ -34,11 +34,13 @@ use super::api::{idempotency_key, refuse};
 use crate::domain::{TREASURY, check_role};
 
 /// Largest file: a month of a busy account, and some.
-const FILE_BYTES_MAX: usize = 128 << 20;
+pub const FILE_BYTES_MAX: usize = 128 << 20;
 /// Files that are read at once: each takes a thread and a file of its own.
 pub const FILES_AT_ONCE: usize = 4;
 /// How long a caller waits for all entries to be matched; the import goes on without it.
 const MATCHING_MAX: Duration = Duration::from_secs(100);
+/// Longest pause of whoever sends a file: one that is gone keeps no place.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(50);
 /// What stands where a payer has given no id.
@@ -87,7 +89,10 @@ async fn import(
     let done = match prepared {
         Ok((actor, key, about)) => {
             let context = door.context(&parts.headers, actor);
-            take_in(&door, &context, &key, about, body.into_data_stream()).await
+            match place(&door) {
+                Ok(place) => take_in(&door, &context, &key, about, body.into_data_stream(), place).await,
+                Err(rejection) => Err(rejection),
+            }
         }
         Err(rejection) => Err(rejection),
     };
@@ -101,6 +106,18 @@ fn broken(error: impl Display) -> Rejection {
     Reason::Internal.with(format!("the file could not be kept: {error}"))
 }
 
+/// A place for a file that is read.
+pub fn place(door: &Door) -> Result<OwnedSemaphorePermit, Rejection> {
+    let busy = || Reason::Overloaded.with(format!("{FILES_AT_ONCE} statement files are being read"));
+    door.files.clone().try_acquire_owned().map_err(|_| busy())
+}
+
+/// Waits for what is sent next.
+pub async fn in_time<T>(next: impl Future<Output = T>) -> Result<T, Rejection> {
+    let late = |_| Reason::MalformedRequest.with(format!("nothing came for {} s", PAUSE_MAX.as_secs()));
+    tokio::time::timeout(PAUSE_MAX, next).await.map_err(late)
+}
+
 /// Takes a file in, and waits until its entries are matched, for a while.
 pub async fn take_in(
     door: &Door,
@@ -108,9 +125,8 @@ pub async fn take_in(
     key: &str,
     about: About,
     file: impl Stream<Item = Result<Bytes, impl Display>>,
+    place: OwnedSemaphorePermit,
 ) -> Result<BankImport, Rejection> {
-    let busy = || Reason::Overloaded.with(format!("{FILES_AT_ONCE} statement files are being read"));
-    let _place = door.files.clone().try_acquire_owned().map_err(|_| busy())?;
     let file = spool(file).await?;
     let format = match &about.column_map {
         Some(name) => Some(Format::Csv(Box::new(column_map(door, context, name).await?))),
@@ -132,6 +148,7 @@ pub async fn take_in(
         discrepancies,
     };
     let mut import: BankImport = ask(door, context, Some(&format!("{key}/complete")), CompleteBankImport::SUBJECT, &command).await?;
+    drop(place);
     let since = tokio::time::Instant::now();
     while import.left > 0 && since.elapsed() < MATCHING_MAX {
         tokio::time::sleep(LOOK).await;
@@ -149,7 +166,7 @@ async fn spool(stream: impl Stream<Item = Result<Bytes, impl Display>>) -> Resul
     let mut file = blocking(|| tempfile::tempfile().map_err(broken)).await?;
     let mut stream = std::pin::pin!(stream);
     let mut length = 0;
-    while let Some(chunk) = stream.next().await {
+    while let Some(chunk) = in_time(stream.next()).await? {
         let chunk = chunk.map_err(|error| Reason::MalformedRequest.with(format!("the body broke off: {error}")))?;
         length += chunk.len();
         if length > FILE_BYTES_MAX {

@@ -71,6 +71,7 @@ impl Reason {
             | R::CallExceedsAllocation
             | R::CallExceedsUnfunded
             | R::CallNotPending
+            | R::CallSaysOtherwise
             | R::CallNotDraft
             | R::CallNotIssued
             | R::CallNotCancellable

@@ -32,7 +32,7 @@ const COSTS: [(&str, &str, &str, f64); 14] = [
     ("capital_calls", "from call_lines where id = any", CALLS, 10.0),
     ("capital_calls", "insert into event_log", WAL, 2_620_000.0),
     ("capital_calls", "idempotency where id = any", CALLS, 0.0),
-    ("capital_calls", "asked (fund_id, investor_id, amount, received_on)", CALLS, 10.0),
+    ("capital_calls", "asked (fund_id, investor_id, amount, received_on, source)", CALLS, 10.0),
     ("audit", "insert into records", ROWS, 2_030.0),
     ("audit", "insert into records", WAL, 2_998_000.0),
     ("fund_metrics", "insert into lines", WAL_A_ROW, 231.0),

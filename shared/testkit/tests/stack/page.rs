@@ -355,6 +355,25 @@ async fn a_call_is_written_previewed_and_amended_on_the_page() {
         assert!(!browser.find(Locator::Css(&format!("[name='{name}']"))).await.prop("value").await.unwrap().unwrap().is_empty(), "{field}");
         fill(&[(&name, "")]).await;
     }
+    // while somebody else writes it, too
+    let by_another = async |due_on: &str| {
+        office.manager.post(&format!("{path}/amend"), json!({"due_on": due_on, "reason": "sooner"})).await.expect(202);
+    };
+    by_another("2099-11-30").await;
+    press("Ask for the change", "//p[contains(., 'invalid_text')]").await;
+    browser.client.back().await.unwrap();
+    fill(&[("reason", "withdrawn")]).await;
+    press("Ask for the change", "//p[contains(., 'call_says_otherwise')]").await;
+    page(format!("{path}/edit")).await;
+    by_another("2099-11-29").await;
+    fill(&[("reason", "withdrawn")]).await;
+    press("Preview", "//h2[text()='What it would be']").await;
+    press("Ask for the change", "//p[contains(., 'call_says_otherwise')]").await;
+    assert_eq!(office.manager.get(&path).await.expect(200)["due_on"], "2099-11-29");
+    page(format!("{path}/edit")).await;
+    for field in ["investor_id", "amount", "reason"] {
+        fill(&[(&format!("adjustments.0.{field}"), "")]).await;
+    }
     fill(&[("reason", "withdrawn")]).await;
     press("Ask for the change", "//h1[text()='Capital call']").await;
     assert_eq!(office.manager.get(&path).await.expect(200)["adjustments"], json!([]));

@@ -71,6 +71,21 @@ async fn cash_that_looks_like_other_cash_waits_for_a_person_and_what_is_reported
     assert_eq!((&typed["status"], &typed["suspense"]["similar_to"]), (&json!("suspense"), &first["id"]));
     let by_another = office.treasurer.post(&line_of(false), payment_on("40.00", "the other call", "2026-01-15")).await.expect(201);
     assert_eq!(by_another["status"], "applied");
+    // the parts of a receipt have its source: what the same source tells beside them is other cash
+    let [on_call, on_another] = [&call, &another].map(|call| {
+        let is_it = |line: &&Value| line["investor_id"] == lines(&another)[0]["investor_id"];
+        id(lines(call).iter().find(is_it).unwrap(), "id")
+    });
+    let receipt = json!({"fund_id": fund.id, "investor_id": lines(&another)[0]["investor_id"], "amount": "10.00", "method": "wire", "reference": "both",
+                         "received_on": "2026-02-02", "source": "bank-eur", "external_reference": "R-1",
+                         "parts": [{"line_id": on_call, "amount": "5.00"}, {"line_id": on_another, "amount": "5.00"}]});
+    let receipt = office.treasurer.post("/receipts", receipt).await.expect(201);
+    assert_eq!([0, 1].map(|place| receipt["payments"][place]["status"].as_str().unwrap()), ["applied", "applied"]);
+    let beside = |source: &str| json!({"amount": "5.00", "method": "wire", "reference": "beside", "received_on": "2026-02-02", "source": source, "external_reference": "R-2"});
+    for (source, status) in [("bank-eur", "applied"), ("another bank", "suspense")] {
+        let recorded = office.treasurer.post(&format!("/call-lines/{on_another}/payments"), beside(source)).await.expect(201);
+        assert_eq!(recorded["status"], status, "{source}");
+    }
     assert_sums(&stack);
 }
 
@@ -401,6 +416,7 @@ async fn ten_thousand_payments_are_recorded_in_one_request() {
     for batch in ["first", "second"] {
         let instalment = |number: i32| {
             let mut instalment = payment_to(&lines(&call)[1], "0.01", "2026-01-15");
+            instalment["reference"] = json!(format!("{batch} {number}"));
             (instalment["source"], instalment["external_reference"]) = (json!("bank"), json!(format!("{batch} {number}")));
             instalment
         };

@@ -2,6 +2,7 @@
 
 use ::domain::messages::allocation_status::{AllocationDecision, ListAllocations};
 use ::domain::messages::capital_calls::{CallDecision, CallPreview, CapitalCall, LinePreview, PreviewCapitalCall, ShareExplained};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, RawForm};
 use serde_json::{Map, Value};
 
@@ -12,7 +13,7 @@ use crate::domain::CALLERS;
 
 /// Rows for purposes, and for investors who are asked for something else, unless more are asked for.
 const FORM_ROWS: usize = 4;
-/// Most rows: a call has at most as many purposes.
+/// Most rows of each, unless the call has more: a call has at most as many purposes.
 const FORM_ROWS_MAX: usize = 50;
 
 /// What is asked of the page.
@@ -20,6 +21,10 @@ const FORM_ROWS_MAX: usize = 50;
 pub struct Shown {
     #[serde(default)]
     rows: Option<usize>,
+}
+
+fn rows_shown(shown: Result<Query<Shown>, QueryRejection>) -> Result<Option<usize>, Rejection> {
+    shown.map(|Query(shown)| shown.rows).map_err(|error| Reason::MalformedRequest.with(error.to_string()))
 }
 
 /// What is written: a new call of a fund, or one that is there.
@@ -73,14 +78,14 @@ impl Written {
 pub async fn new(
     State(door): State<Arc<Door>>,
     Path(fund_id): Path<String>,
-    Query(shown): Query<Shown>,
+    shown: Result<Query<Shown>, QueryRejection>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async {
         let written = Written::New(parsed(&fund_id, Reason::UnknownFund)?);
-        form_page(&visit, &written, &Value::Null, shown.rows, html! {}).await
+        form_page(&visit, &written, &Value::Null, rows_shown(shown)?, html! {}).await
     };
     let page = page.await;
     visit.end(page).await
@@ -90,7 +95,7 @@ pub async fn new(
 pub async fn edit(
     State(door): State<Arc<Door>>,
     Path(call_id): Path<String>,
-    Query(shown): Query<Shown>,
+    shown: Result<Query<Shown>, QueryRejection>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
@@ -98,7 +103,7 @@ pub async fn edit(
     let page = async {
         let call = load_call(&visit, &call_id).await?.call;
         let given = serde_json::to_value(call.content()).map_err(|error| Reason::Internal.with(error.to_string()))?;
-        form_page(&visit, &Written::Anew(Box::new(call)), &given, shown.rows, html! {}).await
+        form_page(&visit, &Written::Anew(Box::new(call)), &given, rows_shown(shown)?, html! {}).await
     };
     let page = page.await;
     visit.end(page).await
@@ -163,6 +168,12 @@ async fn lines_of(visit: &Visit<'_>, written: &Written, given: Map<String, Value
     Ok((preview, investors))
 }
 
+/// The content that what is given was written from: what the form was opened with, however often it is previewed.
+fn written_from(call: &CapitalCall, given: &Value) -> String {
+    let opened_with = at(given, "/written_from");
+    if opened_with.is_empty() { call.content_hash.clone() } else { opened_with }
+}
+
 /// What stands at a place of what is given; nothing where there is nothing.
 fn at(given: &Value, pointer: &str) -> String {
     match given.pointer(pointer) {
@@ -201,7 +212,7 @@ async fn form_page(visit: &Visit<'_>, written: &Written, given: &Value, rows: Op
     }
     let investors = known_investors(visit).await?;
     let count = |list: &str| given[list].as_array().map_or(0, Vec::len);
-    let rows_of = |list: &str| rows.unwrap_or(FORM_ROWS).max(count(list)).min(FORM_ROWS_MAX);
+    let rows_of = |list: &str| rows.unwrap_or(FORM_ROWS).min(FORM_ROWS_MAX).max(count(list));
     let heading = if matches!(written, Written::New(_)) { "New capital call" } else { "Write the capital call anew" };
     let body = html! {
         h1 { (heading) }
@@ -218,7 +229,8 @@ async fn form_page(visit: &Visit<'_>, written: &Written, given: &Value, rows: Op
                 (choice("rounding", "Rounding", &at(given, "/rounding"), &words(&[("per_call", "Each call rounded by itself"), ("cumulative", "All calls rounded together")])))
             }
             (adjustments_table(given, rows_of("adjustments"), &investors))
-            @if matches!(written, Written::Anew(_)) {
+            @if let Written::Anew(call) = written {
+                input type="hidden" name="written_from" value=(written_from(call, given));
                 p { label for="reason" { "Reason" } input #reason type="text" name="reason" maxlength="500" value=(at(given, "/reason")); }
             }
             p.votes {

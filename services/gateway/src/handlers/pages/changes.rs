@@ -79,8 +79,16 @@ pub async fn change(
         Ok(prepared) => prepared,
         Err(rejection) => return visit.end(Err(rejection)).await,
     };
-    let amended =
-        || AmendCapitalCall { call_id, purposes: None, due_on, priority: None, adjustments: None, rounding: None, reason: reason.clone() };
+    let amended = || AmendCapitalCall {
+        call_id,
+        purposes: None,
+        due_on,
+        priority: None,
+        adjustments: None,
+        rounding: None,
+        written_from: None,
+        reason: reason.clone(),
+    };
     let done = match act {
         Act::Submit => visit.command(&key, &SubmitDraft { call_id }).await,
         Act::Cancel => visit.command(&key, &CancelCapitalCall { call_id, reason }).await,

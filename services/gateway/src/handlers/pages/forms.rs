@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ::domain::Actor;
+use ::domain::{Actor, ids};
 use axum::extract::RawForm;
 use chrono::NaiveDateTime;
 use serde_json::{Map, Value};
@@ -26,8 +26,7 @@ enum Kind<'a> {
     Date,
     Instant,
     Hidden(String),
-    Choice(&'a [(&'a str, &'a str)]),
-    OneOf(&'a [(String, String)]),
+    Choice(Vec<(&'a str, &'a str)>),
     Known(&'a [(String, String)]),
     Json,
 }
@@ -51,11 +50,12 @@ impl<'a> Field<'a> {
     }
     /// One of several: value and words.
     pub fn choice(name: &'a str, label: &'a str, options: &'a [(&'a str, &'a str)]) -> Field<'a> {
-        Field { name, label, kind: Kind::Choice(options) }
+        Field { name, label, kind: Kind::Choice(options.to_vec()) }
     }
     /// One of several that the page has found: value and words.
     pub fn one_of(name: &'a str, label: &'a str, options: &'a [(String, String)]) -> Field<'a> {
-        Field { name, label, kind: Kind::OneOf(options) }
+        let options = options.iter().map(|(value, words)| (value.as_str(), words.as_str())).collect();
+        Field { name, label, kind: Kind::Choice(options) }
     }
     /// A text that may be one of those that the page has found: value and words.
     pub fn known(name: &'a str, label: &'a str, options: &'a [(String, String)]) -> Field<'a> {
@@ -67,11 +67,15 @@ impl<'a> Field<'a> {
     }
 }
 
+/// Whether somebody may use a POST route of the API.
+pub fn may_post(actor: &Actor, path: &str) -> bool {
+    route_of(path).is_some_and(|(route, _)| check_role(actor, route.roles).is_ok())
+}
+
 /// A form for a POST route of the API, for those who may use it.
 pub fn form(actor: &Actor, key: Uuid, path: &str, back: &str, button: &str, fields: &[Field<'_>]) -> Markup {
-    let may = route_of(path).is_some_and(|(route, _)| check_role(actor, route.roles).is_ok());
     html! {
-        @if may {
+        @if may_post(actor, path) {
             form.votes method="post" action={ "/act" (path) } {
                 input type="hidden" name="key" value=(key);
                 input type="hidden" name="back" value=(back);
@@ -81,8 +85,7 @@ pub fn form(actor: &Actor, key: Uuid, path: &str, back: &str, button: &str, fiel
                         Kind::Date => label.date { (label) " " input type="date" name=(name); },
                         Kind::Instant => label.date { (label) " " input type="datetime-local" step="1" name=(name); },
                         Kind::Hidden(value) => input type="hidden" name=(name) value=(value);,
-                        Kind::Choice(options) => select name=(name) aria-label=(label) { @for (value, words) in *options { option value=(value) { (words) } } },
-                        Kind::OneOf(options) => select name=(name) aria-label=(label) { @for (value, words) in *options { option value=(value) { (words) } } },
+                        Kind::Choice(options) => select name=(name) aria-label=(label) { @for (value, words) in options { option value=(value) { (words) } } },
                         Kind::Known(options) => {
                             input type="text" name=(name) list={ (name) "-known-" (key) } placeholder=(label) aria-label=(label);
                             datalist id={ (name) "-known-" (key) } { @for (value, words) in *options { option value=(value) { (words) } } }
@@ -177,9 +180,10 @@ pub async fn act(
         let mut fields = message(pairs.clone())?;
         fields.extend(path_fields.into_iter().map(|(name, value)| (name, Value::String(value))));
         let message = api::message(&route, Value::Object(fields))?;
-        Ok((route, message))
+        // what is sent again after a mistake was mended in it is another request; what is sent again as it was is the same
+        Ok((route, message, format!("{key}/{}", ids::derived(&String::from_utf8_lossy(&body), ids::NAMESPACE))))
     })();
-    let (route, message) = match prepared {
+    let (route, message, key) = match prepared {
         Ok(prepared) => prepared,
         Err(rejection) => return visit.end(Err(rejection)).await,
     };

@@ -2,13 +2,19 @@
 
 use ::domain::messages::capital_calls::{BankImport, ListColumnMaps};
 use axum::extract::Multipart;
-use axum::extract::multipart::MultipartRejection;
+use axum::extract::multipart::{Field as MultipartField, MultipartError, MultipartRejection};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::forms::{Field, form};
 use super::money::card;
 use super::*;
 use crate::domain::TREASURY;
-use crate::handlers::statements::{About, take_in};
+use crate::handlers::statements::{About, FILE_BYTES_MAX, in_time, place, take_in};
+
+/// Longest form: its file, and what stands around it.
+pub const FORM_BYTES_MAX: usize = FILE_BYTES_MAX + (64 << 10);
+/// Longest text of the form beside its file.
+const TEXT_BYTES_MAX: usize = 1 << 10;
 
 /// A form that sends a statement file.
 pub async fn upload_form(visit: &Visit<'_>) -> Result<Markup, Rejection> {
@@ -39,7 +45,8 @@ pub async fn upload(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap,
         same_origin(&headers)?;
         check_role(visit.actor(), TREASURY)?;
         let form = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
-        let import = import(&visit, form).await?;
+        // what comes before the file is held in memory, too
+        let import = import(&visit, form, place(&door)?).await?;
         Ok(shell("Bank statement", Some(visit.actor()), told_of(&import)))
     };
     let page = page.await;
@@ -47,22 +54,37 @@ pub async fn upload(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap,
 }
 
 /// Reads the form up to its file, which comes last.
-async fn import(visit: &Visit<'_>, mut form: Multipart) -> Result<BankImport, Rejection> {
-    let broken = |error: axum::extract::multipart::MultipartError| Reason::MalformedRequest.with(error.body_text());
+async fn import(visit: &Visit<'_>, mut form: Multipart, place: OwnedSemaphorePermit) -> Result<BankImport, Rejection> {
     let (mut key, mut about) = (String::new(), About::default());
-    while let Some(field) = form.next_field().await.map_err(broken)? {
+    while let Some(field) = in_time(form.next_field()).await?.map_err(broken)? {
         match field.name() {
-            Some("key") => key = field.text().await.map_err(broken)?,
-            Some("column_map") => about.column_map = Some(field.text().await.map_err(broken)?).filter(|name| !name.is_empty()),
+            Some("key") => key = text(field).await?,
+            Some("column_map") => about.column_map = Some(text(field).await?).filter(|name| !name.is_empty()),
             Some("file") => {
                 check_key(&key)?;
                 about.file_name = field.file_name().map(str::to_owned).filter(|name| !name.is_empty());
-                return take_in(visit.door, &visit.context, &key, about, field).await;
+                return take_in(visit.door, &visit.context, &key, about, field, place).await;
             }
-            _ => {}
+            other => return Err(Reason::MalformedRequest.with(format!("the form has a field {other:?}"))),
         }
     }
     Err(Reason::MalformedRequest.with("the form has no file"))
+}
+
+fn broken(error: MultipartError) -> Rejection {
+    Reason::MalformedRequest.with(error.body_text())
+}
+
+/// A short text of the form.
+async fn text(mut field: MultipartField<'_>) -> Result<String, Rejection> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = in_time(field.chunk()).await?.map_err(broken)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > TEXT_BYTES_MAX {
+            return Err(Reason::MalformedRequest.with(format!("a field of the form has more than {TEXT_BYTES_MAX} bytes")));
+        }
+    }
+    String::from_utf8(bytes).map_err(|error| Reason::MalformedRequest.with(error.to_string()))
 }
 
 fn told_of(import: &BankImport) -> Markup {

@@ -7,7 +7,7 @@ use ::domain::messages::capital_calls::{
 
 use ::domain::messages::allocation_status::{Allocation, AllocationDecision, ListAllocations};
 
-use super::forms::{Field, form};
+use super::forms::{Field, form, may_post};
 use super::parts::grouped;
 use super::*;
 
@@ -30,7 +30,7 @@ pub async fn commitments(State(door): State<Arc<Door>>, Path(fund_id): Path<Stri
         let investors = investors(&visit, commitments.items.iter().map(|commitment| commitment.investor_id)).await?;
         let back = format!("/funds/{fund_id}/commitments");
         let name = |commitment: &Commitment| name_of(&investors, commitment.investor_id);
-        let known = known_investors(&visit).await?;
+        let known = if may_post(visit.actor(), &back) { known_investors(&visit).await? } else { vec![] };
         let first =
             [Field::known("investor_id", "Investor id", &known), Field::text("amount", "Amount"), Field::date("effective_on", "From")];
         let closing = [
@@ -67,7 +67,7 @@ pub async fn commitments(State(door): State<Arc<Door>>, Path(fund_id): Path<Stri
     visit.end(page).await
 }
 
-/// The first investors, by id, with their names: for whoever chooses one.
+/// The ids of investors, with their names, as far as one page has them: for whoever chooses one.
 pub async fn known_investors(visit: &Visit<'_>) -> Result<Vec<(String, String)>, Rejection> {
     let known = visit.ask(&ListInvestors { limit: Some(ROWS), cursor: None }).await?.items;
     Ok(known.into_iter().map(|investor| (investor.id.to_string(), investor.name)).collect())
@@ -95,9 +95,12 @@ pub async fn commitment(State(door): State<Arc<Door>>, Path(id): Path<String>, u
         };
         let words =
             |allocation: Allocation| (allocation.id.to_string(), format!("{} of {}", allocation.security_type, grouped(allocation.amount)));
-        let allocations: Vec<(String, String)> = visit.ask(&allocations).await?.items.into_iter().map(words).collect();
-        let excuse = [Field::one_of("allocation_id", "Allocation", &allocations), Field::text("reason", "Reason")];
         let path = format!("/commitments/{commitment_id}");
+        let allocations: Vec<(String, String)> = match may_post(visit.actor(), &format!("{path}/excuses")) {
+            true => visit.ask(&allocations).await?.items.into_iter().map(words).collect(),
+            false => vec![],
+        };
+        let excuse = [Field::one_of("allocation_id", "Allocation", &allocations), Field::text("reason", "Reason")];
         let body = html! {
             h1 { "Commitment of " (name) }
             p { a href={ "/funds/" (view.commitment.fund_id) "/commitments" } { "Back to the commitments" } " "

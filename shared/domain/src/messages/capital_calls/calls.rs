@@ -422,6 +422,9 @@ pub struct AmendCapitalCall {
     /// How shares are rounded.
     #[serde(default)]
     pub rounding: Option<Rounding>,
+    /// The `content_hash` of what the change was written from: it is refused when the call says something else by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_from: Option<String>,
     /// Why, at most 500 characters.
     pub reason: String,
 }
