@@ -133,14 +133,18 @@ pub type Look = (Uuid, Uuid, Amount, NaiveDate);
 /// Payments that count of these funds and investors, with these amounts and value dates, and, where one is given, of another source, each
 /// asked for once; of those of a line that say the same of their source, method and reference the first.
 pub async fn similar_payments(tx: &mut Tx, to: &[(Look, Option<String>)]) -> Result<Vec<Payment>, Fault> {
-    // by the index of payers: those of funds and lines would fit while the table is empty, when plans are made
+    // one look after the other, by the index of payers: a plan that is made while the table is empty would go through all payments for it
     let payments = sqlx::query(
-        "select distinct on (line_id, amount, received_on, payments.source, method, reference) payments.*
+        "select distinct on (line_id, payments.amount, payments.received_on, payments.source, method, reference) payments.*
          from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::date[], $5::text[]) as asked (fund_id, investor_id, amount, received_on, source)
-         join payments using (investor_id, amount, received_on)
-         where payments.fund_id is not distinct from asked.fund_id and (asked.source is null or payments.source is distinct from asked.source)
-           and payments.reversal is null and payments.moved_from is null
-         order by line_id, amount, received_on, payments.source, method, reference, payments.id",
+         cross join lateral (
+            select * from payments
+            where payments.investor_id = asked.investor_id and payments.received_on = asked.received_on and payments.amount = asked.amount
+              and payments.fund_id is not distinct from asked.fund_id and (asked.source is null or payments.source is distinct from asked.source)
+              and reversal is null and moved_from is null
+            offset 0
+         ) as payments
+         order by line_id, payments.amount, payments.received_on, payments.source, method, reference, payments.id",
     )
     .bind(column(to, |((fund_id, ..), _)| *fund_id))
     .bind(column(to, |((_, investor_id, ..), _)| *investor_id))
