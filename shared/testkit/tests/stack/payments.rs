@@ -399,6 +399,7 @@ async fn ten_thousand_payments_are_recorded_in_one_request() {
     let stack = Stack::start().await;
     let office = Office::of(&stack);
     let (fund, _, call) = office.open_call(&stack, 20, "500000.00").await;
+    let another = expenses(&office, &fund, "100.00", "2099-12-31").await;
     let of_line = |line: &Value| (1..=500).map(|part| payment_to(line, &format!("{part}.00"), "2026-01-15")).collect::<Vec<_>>();
     let payments: Vec<Value> = lines(&call).iter().flat_map(of_line).collect();
     let recorded = office.treasurer.post("/payments/batch", json!({"payments": payments})).await.expect(200);
@@ -412,10 +413,9 @@ async fn ten_thousand_payments_are_recorded_in_one_request() {
     assert_eq!((recorded["accepted"].as_i64(), recorded["refused"].as_i64()), (Some(500), Some(1)));
     assert_eq!(recorded["outcomes"][500]["problem"]["code"], "request_too_large");
     // as many that look alike, and again as many that look like those
-    let call = expenses(&office, &fund, "100.00", "2099-12-31").await;
     for batch in ["first", "second"] {
         let instalment = |number: i32| {
-            let mut instalment = payment_to(&lines(&call)[1], "0.01", "2026-01-15");
+            let mut instalment = payment_to(&lines(&another)[1], "0.01", "2026-01-15");
             instalment["reference"] = json!(format!("{batch} {number}"));
             (instalment["source"], instalment["external_reference"]) = (json!("bank"), json!(format!("{batch} {number}")));
             instalment
