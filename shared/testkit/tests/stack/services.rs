@@ -344,7 +344,9 @@ async fn a_service_that_hangs_is_silent_and_only_its_own_resources_are_unavailab
     office.manager.until(&metrics, |metrics| metrics["called"] == "100.00").await;
     let replica = &stack.replicas["fund-metrics"];
     testkit::process::signal(replica.process.pid(), "STOP");
-    assert_eq!(testkit::client::readiness(&replica.url()).await, None);
+    // a thread of it may still run when the signal is sent
+    let is_silent = || async { testkit::client::readiness(&replica.url()).await.is_none() };
+    assert!(testkit::wait::until(std::time::Duration::from_secs(10), is_silent).await);
     assert_eq!(office.manager.get(&metrics).await.refused(503), "service_unavailable");
     office.manager.get(&format!("/funds/{}", fund.id)).await.expect(200);
     testkit::process::signal(replica.process.pid(), "CONT");

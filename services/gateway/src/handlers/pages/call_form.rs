@@ -27,6 +27,11 @@ fn rows_shown(shown: Result<Query<Shown>, QueryRejection>) -> Result<Option<usiz
     shown.map(|Query(shown)| shown.rows).map_err(|error| Reason::MalformedRequest.with(error.to_string()))
 }
 
+/// Rows of a table: never fewer than what is given takes, so that nothing is lost when the form is sent.
+fn rows_for(asked: Option<usize>, given: usize) -> usize {
+    asked.unwrap_or(FORM_ROWS).min(FORM_ROWS_MAX).max(given)
+}
+
 /// What is written: a new call of a fund, or one that is there.
 enum Written {
     New(Uuid),
@@ -211,8 +216,7 @@ async fn form_page(visit: &Visit<'_>, written: &Written, given: &Value, rows: Op
         options.push((allocation.id.to_string(), words));
     }
     let investors = known_investors(visit).await?;
-    let count = |list: &str| given[list].as_array().map_or(0, Vec::len);
-    let rows_of = |list: &str| rows.unwrap_or(FORM_ROWS).min(FORM_ROWS_MAX).max(count(list));
+    let rows_of = |list: &str| rows_for(rows, given[list].as_array().map_or(0, Vec::len));
     let heading = if matches!(written, Written::New(_)) { "New capital call" } else { "Write the capital call anew" };
     let body = html! {
         h1 { (heading) }
@@ -317,4 +321,18 @@ fn preview_row(line: &LinePreview, investors: &[Investor]) -> Markup {
         (amount(line.impact_on_unfunded)) (amount(line.unfunded_after))
         td.text { @for share in &line.shares { p.note { (why(share)) } } }
     } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_has_a_row_for_all_that_a_call_says() {
+        for (asked, given, rows) in
+            [(None, 0, FORM_ROWS), (Some(8), 2, 8), (None, 80, 80), (Some(8), 80, 80), (Some(9_999), 0, FORM_ROWS_MAX)]
+        {
+            assert_eq!(rows_for(asked, given), rows, "{asked:?} {given}");
+        }
+    }
 }
