@@ -33,49 +33,31 @@ fn rows_for(asked: Option<usize>, given: usize) -> usize {
 }
 
 /// What is written: a new call of a fund, or one that is there.
-enum Written {
-    New(Uuid),
-    Anew(Box<CapitalCall>),
+struct Written {
+    fund_id: Uuid,
+    call: Option<CapitalCall>,
+    /// The page with the form.
+    page: String,
+    /// The route that takes it.
+    route: String,
+    /// Where it is seen afterwards.
+    back: String,
 }
 
 impl Written {
-    fn fund_id(&self) -> Uuid {
-        match self {
-            Written::New(fund_id) => *fund_id,
-            Written::Anew(call) => call.fund_id,
-        }
+    fn new(fund_id: Uuid) -> Written {
+        let fund = format!("/funds/{fund_id}");
+        Written { fund_id, call: None, page: format!("{fund}/capital-calls/new"), route: format!("/act{fund}/capital-calls"), back: fund }
     }
 
-    /// The page with the form.
-    fn page(&self) -> String {
-        match self {
-            Written::New(fund_id) => format!("/funds/{fund_id}/capital-calls/new"),
-            Written::Anew(call) => format!("/capital-calls/{}/edit", call.id),
-        }
-    }
-
-    /// The route that takes it.
-    fn route(&self) -> String {
-        match self {
-            Written::New(fund_id) => format!("/act/funds/{fund_id}/capital-calls"),
-            Written::Anew(call) => format!("/act/capital-calls/{}/amend", call.id),
-        }
-    }
-
-    /// Where it is seen afterwards.
-    fn back(&self) -> String {
-        match self {
-            Written::New(fund_id) => format!("/funds/{fund_id}"),
-            Written::Anew(call) => format!("/capital-calls/{}", call.id),
-        }
+    fn anew(call: CapitalCall) -> Written {
+        let back = format!("/capital-calls/{}", call.id);
+        Written { fund_id: call.fund_id, page: format!("{back}/edit"), route: format!("/act{back}/amend"), back, call: Some(call) }
     }
 
     /// Whether its lines can be shown before: those of an issued call are what they are.
     fn has_preview(&self) -> bool {
-        match self {
-            Written::New(_) => true,
-            Written::Anew(call) => matches!(call.decision, CallDecision::Draft | CallDecision::PendingApproval),
-        }
+        self.call.as_ref().is_none_or(|call| matches!(call.decision, CallDecision::Draft | CallDecision::PendingApproval))
     }
 }
 
@@ -89,7 +71,7 @@ pub async fn new(
 ) -> Response {
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
     let page = async {
-        let written = Written::New(parsed(&fund_id, Reason::UnknownFund)?);
+        let written = Written::new(parsed(&fund_id, Reason::UnknownFund)?);
         form_page(&visit, &written, &Value::Null, rows_shown(shown)?, html! {}).await
     };
     let page = page.await;
@@ -108,7 +90,7 @@ pub async fn edit(
     let page = async {
         let call = load_call(&visit, &call_id).await?.call;
         let given = serde_json::to_value(call.content()).map_err(|error| Reason::Internal.with(error.to_string()))?;
-        form_page(&visit, &Written::Anew(Box::new(call)), &given, rows_shown(shown)?, html! {}).await
+        form_page(&visit, &Written::anew(call), &given, rows_shown(shown)?, html! {}).await
     };
     let page = page.await;
     visit.end(page).await
@@ -123,7 +105,7 @@ pub async fn preview_new(
     RawForm(body): RawForm,
 ) -> Response {
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
-    let written = parsed(&fund_id, Reason::UnknownFund).map(Written::New);
+    let written = parsed(&fund_id, Reason::UnknownFund).map(Written::new);
     preview(visit, written, &headers, &body).await
 }
 
@@ -136,7 +118,7 @@ pub async fn preview_edit(
     RawForm(body): RawForm,
 ) -> Response {
     let Some(visit) = Visit::begin(&door, &headers, &uri) else { return redirect("/sign-in") };
-    let written = load_call(&visit, &call_id).await.map(|view| Written::Anew(Box::new(view.call)));
+    let written = load_call(&visit, &call_id).await.map(|view| Written::anew(view.call));
     preview(visit, written, &headers, &body).await
 }
 
@@ -165,7 +147,7 @@ async fn preview(mut visit: Visit<'_>, written: Result<Written, Rejection>, head
 async fn lines_of(visit: &Visit<'_>, written: &Written, given: Map<String, Value>) -> Result<(CallPreview, Vec<Investor>), Rejection> {
     let of_preview = ["purposes", "due_on", "priority", "adjustments", "rounding"];
     let mut fields: Map<String, Value> = given.into_iter().filter(|(name, _)| of_preview.contains(&name.as_str())).collect();
-    fields.insert("fund_id".into(), written.fund_id().to_string().into());
+    fields.insert("fund_id".into(), written.fund_id.to_string().into());
     let query: PreviewCapitalCall =
         serde_json::from_value(Value::Object(fields)).map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
     let preview = visit.ask(&query).await?;
@@ -203,7 +185,7 @@ fn words(options: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn form_page(visit: &Visit<'_>, written: &Written, given: &Value, rows: Option<usize>, preview: Markup) -> Result<Markup, Rejection> {
     check_role(visit.actor(), CALLERS)?;
     let allocations = ListAllocations {
-        fund_id: Some(written.fund_id()),
+        fund_id: Some(written.fund_id),
         deal_id: None,
         decision: Some(AllocationDecision::Active),
         cursor: None,
@@ -217,34 +199,34 @@ async fn form_page(visit: &Visit<'_>, written: &Written, given: &Value, rows: Op
     }
     let investors = known_investors(visit).await?;
     let rows_of = |list: &str| rows_for(rows, given[list].as_array().map_or(0, Vec::len));
-    let heading = if matches!(written, Written::New(_)) { "New capital call" } else { "Write the capital call anew" };
+    let heading = if written.call.is_none() { "New capital call" } else { "Write the capital call anew" };
     let body = html! {
         h1 { (heading) }
-        p { a href=(written.back()) { "Back" } }
+        p { a href=(written.back) { "Back" } }
         (preview)
-        form.written method="post" action=(written.page()) {
+        form.written method="post" action=(written.page) {
             input type="hidden" name="key" value=(visit.door.shell.clock.new_id());
-            input type="hidden" name="back" value=(written.back());
+            input type="hidden" name="back" value=(written.back);
             (purposes_table(given, rows_of("purposes"), &options))
-            p { a href={ (written.page()) "?rows=" (FORM_ROWS_MAX) } { "More rows" } " (what is written is lost)" }
+            p { a href={ (written.page) "?rows=" (FORM_ROWS_MAX) } { "More rows" } " (what is written is lost)" }
             p.votes {
                 label.date { "Due " input type="date" name="due_on" value=(at(given, "/due_on")) required; }
                 (choice("priority", "Priority", &at(given, "/priority"), &words(&[("normal", "Normal"), ("high", "High"), ("urgent", "Urgent")])))
                 (choice("rounding", "Rounding", &at(given, "/rounding"), &words(&[("per_call", "Each call rounded by itself"), ("cumulative", "All calls rounded together")])))
             }
             (adjustments_table(given, rows_of("adjustments"), &investors))
-            @if let Written::Anew(call) = written {
+            @if let Some(call) = &written.call {
                 input type="hidden" name="written_from" value=(written_from(call, given));
                 p { label for="reason" { "Reason" } input #reason type="text" name="reason" maxlength="500" value=(at(given, "/reason")); }
             }
             p.votes {
                 @if written.has_preview() { button { "Preview" } }
-                @match written {
-                    Written::New(_) => {
-                        button.quiet name="draft" value="true" formaction=(written.route()) { "Keep as a draft" }
-                        button.quiet formaction=(written.route()) { "Submit" }
+                @match written.call {
+                    None => {
+                        button.quiet name="draft" value="true" formaction=(written.route) { "Keep as a draft" }
+                        button.quiet formaction=(written.route) { "Submit" }
                     }
-                    Written::Anew(_) => button.quiet formaction=(written.route()) { "Ask for the change" },
+                    Some(_) => button.quiet formaction=(written.route) { "Ask for the change" },
                 }
             }
         }
