@@ -214,6 +214,7 @@ impl Run {
     /// readers ask for what they lack, and nobody else knows.
     async fn apart(&self) -> Result<Findings, String> {
         let tables = projections::compare(&self.world.database).await?;
+        let tables = tables.and(projections::in_bucket(&self.world.database, &self.world.ops).await?);
         if self.counts.contains_key(&Fault::LoseMessages.to_string()) {
             return Ok(tables);
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ::domain::calendar::BusinessDays;
 use ::domain::messages::capital_calls::{
-    ADJUSTMENTS_MAX, CallContent, CallDecision, CallLine, CallStatus, CapitalCall, LineAdjustment, LineStatus, LineTiming,
+    ADJUSTMENTS_MAX, CallContent, CallDecision, CallLine, CallStatus, CapitalCall, LineAdjustment, LineStatus, LineTiming, PURPOSES_MAX,
     PinnedInstructions, Priority, Purpose, PurposeKind,
 };
 use ::domain::money::same_currency;
@@ -44,9 +44,6 @@ pub use payments::{
 };
 pub use refunds::{change_refunded, interest_due, refund_status, refundable};
 pub use split::{Terms, check_unfunded, split_call};
-
-/// Most purposes of one call.
-pub const PURPOSES_MAX: usize = 50;
 
 /// What capital-calls keeps of a fund.
 #[derive(Clone, Debug)]
@@ -112,6 +109,7 @@ pub fn check_purposes(
     *purposes = joined;
     for position in 0..purposes.len() {
         let purpose = &mut purposes[position];
+        // what was joined may be larger than an amount can be
         purpose.amount = amount_in(fund.currency, purpose.amount, given)?;
         if purpose.kind == PurposeKind::RecallableReturn && !purpose.inside_commitment {
             return Err(Reason::PurposeMismatch.with("a recallable return that does not change the unfunded commitments"));

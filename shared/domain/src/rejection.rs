@@ -19,6 +19,7 @@ pub enum Reason {
     MalformedRequest,
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
+    RequestIncomplete,
     RequestTooLarge,
     UnsupportedMediaType,
     UnknownPath,
@@ -184,6 +185,11 @@ impl Reason {
             R::IdempotencyKeyReused => {
                 (409, "idempotency key reused", "use a new Idempotency-Key for another request; repeat a request with the very same body")
             }
+            R::RequestIncomplete => (
+                408,
+                "request not sent to its end",
+                "send it again with the same Idempotency-Key; if it happens again, look at the connection",
+            ),
             R::RequestTooLarge => (413, "request too large", "send a smaller body"),
             R::UnsupportedMediaType => (415, "unsupported media type", "send the body with Content-Type: application/json"),
             R::UnknownPath => (404, "unknown path", "see /api/v1/openapi.json for the paths there are"),

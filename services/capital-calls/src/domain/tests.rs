@@ -196,6 +196,7 @@ fn purposes_that_are_refused() {
         (vec![investment(600), investment(401)], Some(allocation(900, true, 0)), Reason::CallExceedsAllocation),
         (vec![investment(600)], Some(allocation(900, true, 401)), Reason::CallExceedsAllocation),
         (vec![purpose(PurposeKind::Reserve, 0, true)], None, Reason::InvalidAmount),
+        (vec![purpose(PurposeKind::Reserve, 600_000_000_000_000, true); 2], None, Reason::InvalidAmount), // only together
     ] {
         let mut purposes = purposes;
         let refused = check_purposes(&mut purposes, &fund, None, |_| known.clone()).unwrap_err();

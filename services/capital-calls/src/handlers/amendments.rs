@@ -15,7 +15,8 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::calls::{
-    Firm, REASON_CHARACTERS_MAX, accepted, allocation_ids, give_back, lock_with_firm, note_notice, planned, take, today, unknown, written,
+    Firm, REASON_CHARACTERS_MAX, accepted, allocation_ids, check_written_from, give_back, lock_with_firm, note_notice, planned, take,
+    today, unknown, written,
 };
 use super::covers::{check_no_cover, check_not_covered};
 use super::issue::{Books, Done, new_line};
@@ -88,10 +89,8 @@ fn ask(
     let transition = if is_issued { Transition::CallAmended } else { Transition::CallRevised };
     tx.rules().check_open(&call.fund_type, call.fund_id, transition)?;
     let fund = firm.fund(call.fund_id)?;
+    check_written_from(call, body.written_from.as_deref())?;
     let before = call.content();
-    if body.written_from.as_ref().is_some_and(|hash| *hash != before.content_hash) {
-        return Err(Reason::CallSaysOtherwise.with(format!("the content of capital call {} has the hash {}", call.id, before.content_hash)));
-    }
     let wanted = CallContent {
         purposes: body.purposes.clone().unwrap_or_else(|| before.purposes.clone()),
         due_on: body.due_on.unwrap_or(before.due_on),

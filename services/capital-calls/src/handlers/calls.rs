@@ -281,7 +281,7 @@ impl Handle<SubmitDraft> for CapitalCalls {
                 answers.push(Err(unknown(body.call_id)));
                 continue;
             };
-            let checked = context.actor.check_fund(call.fund_id).and_then(|()| submit_draft(tx, call, &firm));
+            let checked = context.actor.check_fund(call.fund_id).and_then(|()| submit_draft(tx, call, body, &firm));
             answers.push(match checked {
                 Ok(()) => {
                     // who submits asks for it, and may not vote on it
@@ -297,10 +297,21 @@ impl Handle<SubmitDraft> for CapitalCalls {
     }
 }
 
-fn submit_draft(tx: &Tx, call: &mut CapitalCall, firm: &Firm) -> Result<(), Rejection> {
+/// Refuses what was written from another content than the call has by now.
+pub fn check_written_from(call: &CapitalCall, content_hash: Option<&str>) -> Result<(), Rejection> {
+    match content_hash {
+        Some(hash) if hash != call.content_hash => {
+            Err(Reason::CallSaysOtherwise.with(format!("the content of capital call {} has the hash {}", call.id, call.content_hash)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn submit_draft(tx: &Tx, call: &mut CapitalCall, body: &SubmitDraft, firm: &Firm) -> Result<(), Rejection> {
     if call.decision != CallDecision::Draft {
         return Err(Reason::CallNotDraft.with(format!("capital call {} is {}", call.id, chassis::row::name(&call.status))));
     }
+    check_written_from(call, body.written_from.as_deref())?;
     let fund = firm.fund(call.fund_id)?;
     let content = written(fund, call.content(), None, firm)?;
     planned(tx, fund, &content, firm)?;

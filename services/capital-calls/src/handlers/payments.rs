@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use ::domain::message::Outcomes;
 use ::domain::messages::capital_calls::{
-    CallLine, CallLineChange, CapitalCall, CapitalCallChange, Clearing, Payment, PaymentAccepted, PaymentChange, PaymentStatus,
-    RecordPayment, RecordPayments, RecordReceipt, Suspense,
+    CallLine, CallLineChange, CapitalCall, CapitalCallChange, Clearing, Payment, PaymentAccepted, PaymentChange, PaymentMethod,
+    PaymentStatus, RecordPayment, RecordPayments, RecordReceipt, Suspense,
 };
 use ::domain::rules::Rules;
 use ::domain::{Amount, Reason, Rejection, calendar};
@@ -121,11 +121,49 @@ pub struct Desk {
     rules: HashMap<Uuid, Result<Arc<Rules>, Rejection>>,
     funds: HashMap<Uuid, FundCopy>,
     reported: Reported,
-    /// Payments that count, of those that say the same the first, by their sources.
-    similar: HashMap<Look, HashMap<Option<String>, Vec<Payment>>>,
+    /// Payments that count, by their sources.
+    similar: HashMap<Look, HashMap<Option<String>, Alike>>,
     added: Vec<Payment>,
     /// Whether what looks like other cash is known to be another: a person has decided about it already.
     pub trusts: bool,
+}
+
+/// Payments of one source that look like each other.
+#[derive(Clone, Default)]
+struct Alike {
+    earliest: Earliest,
+    /// By line, method and reference, too.
+    same: HashMap<(Uuid, PaymentMethod, String), Earliest>,
+}
+
+/// A payment, and the receipt that it is a part of.
+type Part = (Uuid, Option<Uuid>);
+
+/// The earliest of some payments, by their ids, and the earliest that is no part of the same receipt: parts are not compared with each
+/// other.
+#[derive(Clone, Default)]
+struct Earliest {
+    first: Option<Part>,
+    other: Option<Part>,
+}
+
+impl Earliest {
+    fn note(&mut self, part: Part) {
+        let Some(first) = self.first else {
+            self.first = Some(part);
+            return;
+        };
+        let (earlier, later) = if part.0 < first.0 { (part, first) } else { (first, part) };
+        self.first = Some(earlier);
+        if later.1.is_none() || later.1 != earlier.1 {
+            self.other = Some(self.other.map_or(later, |other| other.min(later)));
+        }
+    }
+
+    fn apart_from(&self, receipt_id: Option<Uuid>) -> Option<Uuid> {
+        let is_apart = |(_, receipt): &Part| receipt_id.is_none() || *receipt != receipt_id;
+        self.first.filter(is_apart).or(self.other).map(|(id, _)| id)
+    }
 }
 
 impl Desk {
@@ -190,14 +228,10 @@ impl Desk {
 
     fn note_similar(&mut self, payment: Payment) {
         let look = (payment.fund_id, payment.investor_id, payment.amount, payment.received_on);
-        let of_source = self.similar.entry(look).or_default().entry(payment.source.clone()).or_default();
-        let says = |known: &Payment| {
-            (known.line_id, known.receipt_id, known.method) == (payment.line_id, payment.receipt_id, payment.method)
-                && known.reference == payment.reference
-        };
-        if !of_source.iter().any(says) {
-            of_source.push(payment);
-        }
+        let alike = self.similar.entry(look).or_default().entry(payment.source.clone()).or_default();
+        let known = (payment.id, payment.receipt_id);
+        alike.earliest.note(known);
+        alike.same.entry((payment.line_id, payment.method, payment.reference)).or_default().note(known);
     }
 
     /// The receipt that was reported before as this one.
@@ -317,25 +351,21 @@ impl Desk {
         if self.trusts {
             return Ok(None);
         }
-        let is_other = |payment: &&Payment| receipt_id.is_none() || payment.receipt_id != receipt_id;
         // two entries of one bank account are two payments
         let apart = |of: &Option<String>| source.is_none() || of.as_ref() != source;
         let sources = self.similar.get(&look(line, body.amount, body.received_on)).into_iter().flatten();
-        let similar = sources.filter(|(source, _)| apart(source)).flat_map(|(_, payments)| payments).filter(is_other);
-        let Some(before) = similar.clone().min_by_key(|payment| payment.id) else { return Ok(None) };
-        let same = |before: &&Payment| (before.line_id, before.method, &before.reference) == (body.line_id, body.method, &body.reference);
-        if cash.unapplied.is_positive()
-            && let Some(before) = similar.clone().find(same)
-        {
-            let why = format!(
-                "payment {} has the same line, amount, method, reference and date, and {} is outstanding",
-                before.id, line.outstanding
-            );
+        let similar = sources.filter(|(source, _)| apart(source)).map(|(_, alike)| alike);
+        let earliest = similar.clone().filter_map(|alike| alike.earliest.apart_from(receipt_id));
+        let Some(before) = earliest.min() else { return Ok(None) };
+        let says = (body.line_id, body.method, body.reference.clone());
+        let same = similar.filter_map(|alike| alike.same.get(&says)?.apart_from(receipt_id)).min();
+        if let Some(before) = same.filter(|_| cash.unapplied.is_positive()) {
+            let why =
+                format!("payment {before} has the same line, amount, method, reference and date, and {} is outstanding", line.outstanding);
             return Err(Reason::DuplicatePayment.with(why));
         }
-        let warning =
-            format!("payment {} has the same payer, amount and date: release this one if it is another, or reverse it", before.id);
-        Ok(Some(Suspense { similar_to: before.id, warning, released_by: None }))
+        let warning = format!("payment {before} has the same payer, amount and date: release this one if it is another, or reverse it");
+        Ok(Some(Suspense { similar_to: before, warning, released_by: None }))
     }
 
     /// When it is certain; none for at once.

@@ -130,30 +130,33 @@ pub async fn save_moved(tx: &mut Tx, added: &[&Payment], moved: &Moved<'_>) -> R
 /// What makes two payments look like one: fund, payer, amount and value date.
 pub type Look = (Uuid, Uuid, Amount, NaiveDate);
 
+/// One look after the other, by the index of payers, whatever the tables look like when it is planned. While they are empty that index
+/// seems to hold one row, and would be gone through as a whole beside the looks: `offset 0` keeps the looks outside. And the index of
+/// a fund's payments seems as good: `is not distinct from` is no use of an index.
+pub const SIMILAR_PAYMENTS: &str =
+    "select distinct on (line_id, payments.amount, payments.received_on, payments.source, method, reference) payments.*
+     from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::date[], $5::text[]) as asked (fund_id, investor_id, amount, received_on, source)
+     cross join lateral (
+        select * from payments
+        where payments.investor_id = asked.investor_id and payments.received_on = asked.received_on and payments.amount = asked.amount
+          and payments.fund_id is not distinct from asked.fund_id and (asked.source is null or payments.source is distinct from asked.source)
+          and reversal is null and moved_from is null
+        offset 0
+     ) as payments
+     order by line_id, payments.amount, payments.received_on, payments.source, method, reference, payments.id";
+
 /// Payments that count of these funds and investors, with these amounts and value dates, and, where one is given, of another source, each
 /// asked for once; of those of a line that say the same of their source, method and reference the first.
 pub async fn similar_payments(tx: &mut Tx, to: &[(Look, Option<String>)]) -> Result<Vec<Payment>, Fault> {
-    // one look after the other, by the index of payers: a plan that is made while the table is empty would go through all payments for it
-    let payments = sqlx::query(
-        "select distinct on (line_id, payments.amount, payments.received_on, payments.source, method, reference) payments.*
-         from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::date[], $5::text[]) as asked (fund_id, investor_id, amount, received_on, source)
-         cross join lateral (
-            select * from payments
-            where payments.investor_id = asked.investor_id and payments.received_on = asked.received_on and payments.amount = asked.amount
-              and payments.fund_id is not distinct from asked.fund_id and (asked.source is null or payments.source is distinct from asked.source)
-              and reversal is null and moved_from is null
-            offset 0
-         ) as payments
-         order by line_id, payments.amount, payments.received_on, payments.source, method, reference, payments.id",
-    )
-    .bind(column(to, |((fund_id, ..), _)| *fund_id))
-    .bind(column(to, |((_, investor_id, ..), _)| *investor_id))
-    .bind(decimals(to, |((_, _, amount, _), _)| *amount))
-    .bind(column(to, |((.., received_on), _)| *received_on))
-    .bind(column(to, |(_, source)| source.as_deref()))
-    .try_map(|row| payment(&row))
-    .fetch_all(&mut **tx)
-    .await?;
+    let payments = sqlx::query(SIMILAR_PAYMENTS)
+        .bind(column(to, |((fund_id, ..), _)| *fund_id))
+        .bind(column(to, |((_, investor_id, ..), _)| *investor_id))
+        .bind(decimals(to, |((_, _, amount, _), _)| *amount))
+        .bind(column(to, |((.., received_on), _)| *received_on))
+        .bind(column(to, |(_, source)| source.as_deref()))
+        .try_map(|row| payment(&row))
+        .fetch_all(&mut **tx)
+        .await?;
     Ok(payments)
 }
 

@@ -264,6 +264,38 @@ async fn calls_and_lines_read_back_as_written() {
 }
 
 #[tokio::test]
+async fn payments_of_one_source_do_not_look_like_each_other() {
+    let database = database().await;
+    let mut tx = database.begin().await.unwrap();
+    let (_, line) = issued(&mut tx).await;
+    let of = |source: &str, tx: &Tx| {
+        let (source, external_reference) = (Some(source.to_owned()), Some("7".into()));
+        Payment { source, external_reference, ..payment_of(tx, &line, 100, "RF18") }
+    };
+    let (bank, other) = (of("bank", &tx), of("other", &tx));
+    save_moved(&mut tx, &[&bank, &other], &Moved::default()).await.unwrap();
+    let look = (line.fund_id, line.investor_id, bank.amount, bank.received_on);
+    assert_eq!(similar_payments(&mut tx, &[(look, None)]).await.unwrap().len(), 2);
+    assert_eq!(similar_payments(&mut tx, &[(look, Some("third".into()))]).await.unwrap().len(), 2);
+    assert_eq!(similar_payments(&mut tx, &[(look, Some("bank".into()))]).await.unwrap(), [other]);
+}
+
+#[tokio::test]
+async fn payments_are_found_by_their_payer_whatever_the_tables_look_like_when_it_is_planned() {
+    let database = database().await;
+    let mut tx = database.begin().await.unwrap();
+    let prepare = format!(
+        "set local plan_cache_mode = force_generic_plan; prepare looks (uuid[], uuid[], numeric[], date[], text[]) as {SIMILAR_PAYMENTS}"
+    );
+    sqlx::raw_sql(&prepare).execute(&mut *tx).await.unwrap();
+    let plan: Vec<String> =
+        sqlx::query_scalar("explain execute looks (null, null, null, null, null)").persistent(false).fetch_all(&mut *tx).await.unwrap();
+    let plan = plan.join("\n");
+    let by_payer = plan.split_once("payments_of_payer").map(|(_, rest)| rest.lines().nth(1).unwrap_or_default());
+    assert!(by_payer.is_some_and(|condition| condition.contains("Index Cond: ((investor_id = asked.investor_id)")), "{plan}");
+}
+
+#[tokio::test]
 async fn payments_are_found_by_their_look_until_they_are_reversed() {
     let database = database().await;
     let mut tx = database.begin().await.unwrap();

@@ -26,7 +26,8 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use statements::{ColumnMap, Details, Entry, Format, Status, Transaction};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Door;
@@ -41,6 +42,8 @@ pub const FILES_AT_ONCE: usize = 4;
 const MATCHING_MAX: Duration = Duration::from_secs(100);
 /// Longest pause of whoever sends a file: one that is gone keeps no place.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long a file may take to come, at most: the largest one at 230 kB a second.
+const SENDING_MAX: Duration = Duration::from_secs(600);
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(50);
 /// What stands where a payer has given no id.
@@ -89,7 +92,7 @@ async fn import(
     let done = match prepared {
         Ok((actor, key, about)) => {
             let context = door.context(&parts.headers, actor);
-            match place(&door) {
+            match Place::take(&door.files) {
                 Ok(place) => take_in(&door, &context, &key, about, body.into_data_stream(), place).await,
                 Err(rejection) => Err(rejection),
             }
@@ -106,16 +109,34 @@ fn broken(error: impl Display) -> Rejection {
     Reason::Internal.with(format!("the file could not be kept: {error}"))
 }
 
-/// A place for a file that is read.
-pub fn place(door: &Door) -> Result<OwnedSemaphorePermit, Rejection> {
-    let busy = || Reason::Overloaded.with(format!("{FILES_AT_ONCE} statement files are being read"));
-    door.files.clone().try_acquire_owned().map_err(|_| busy())
+/// A place for a file that is read, held until it is sent on.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    since: Instant,
 }
 
-/// Waits for what is sent next.
-pub async fn in_time<T>(next: impl Future<Output = T>) -> Result<T, Rejection> {
-    let late = |_| Reason::MalformedRequest.with(format!("nothing came for {} s", PAUSE_MAX.as_secs()));
-    tokio::time::timeout(PAUSE_MAX, next).await.map_err(late)
+impl Place {
+    /// Takes one of [`FILES_AT_ONCE`].
+    ///
+    /// # Errors
+    /// `overloaded` when all are taken.
+    pub fn take(files: &Arc<Semaphore>) -> Result<Place, Rejection> {
+        let busy = |_| Reason::Overloaded.with(format!("{FILES_AT_ONCE} statement files are being read"));
+        Ok(Place { _permit: files.clone().try_acquire_owned().map_err(busy)?, since: Instant::now() })
+    }
+
+    /// Waits for what is sent next.
+    ///
+    /// # Errors
+    /// `request_incomplete` when nothing comes for [`PAUSE_MAX`], or not all within [`SENDING_MAX`].
+    pub async fn next<T>(&self, next: impl Future<Output = T>) -> Result<T, Rejection> {
+        let left = SENDING_MAX.saturating_sub(self.since.elapsed());
+        let late = |_| match left {
+            _ if left < PAUSE_MAX => Reason::RequestIncomplete.with(format!("not all came within {} s", SENDING_MAX.as_secs())),
+            _ => Reason::RequestIncomplete.with(format!("nothing came for {} s", PAUSE_MAX.as_secs())),
+        };
+        tokio::time::timeout(left.min(PAUSE_MAX), next).await.map_err(late)
+    }
 }
 
 /// Takes a file in, and waits until its entries are matched, for a while.
@@ -125,9 +146,9 @@ pub async fn take_in(
     key: &str,
     about: About,
     file: impl Stream<Item = Result<Bytes, impl Display>>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<BankImport, Rejection> {
-    let file = spool(file).await?;
+    let file = spool(file, &place).await?;
     let format = match &about.column_map {
         Some(name) => Some(Format::Csv(Box::new(column_map(door, context, name).await?))),
         None => None,
@@ -149,7 +170,7 @@ pub async fn take_in(
     };
     let mut import: BankImport = ask(door, context, Some(&format!("{key}/complete")), CompleteBankImport::SUBJECT, &command).await?;
     drop(place);
-    let since = tokio::time::Instant::now();
+    let since = Instant::now();
     while import.left > 0 && since.elapsed() < MATCHING_MAX {
         tokio::time::sleep(LOOK).await;
         import = ask(door, context, None, GetBankImport::SUBJECT, &GetBankImport { import_id }).await?;
@@ -162,12 +183,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Rejection>
 }
 
 /// Writes what comes into a file that nobody else can see, and that is gone when it is closed.
-async fn spool(stream: impl Stream<Item = Result<Bytes, impl Display>>) -> Result<std::fs::File, Rejection> {
+async fn spool(stream: impl Stream<Item = Result<Bytes, impl Display>>, place: &Place) -> Result<std::fs::File, Rejection> {
     let mut file = blocking(|| tempfile::tempfile().map_err(broken)).await?;
     let mut stream = std::pin::pin!(stream);
     let mut length = 0;
-    while let Some(chunk) = in_time(stream.next()).await? {
-        let chunk = chunk.map_err(|error| Reason::MalformedRequest.with(format!("the body broke off: {error}")))?;
+    while let Some(chunk) = place.next(stream.next()).await? {
+        let chunk = chunk.map_err(|error| Reason::RequestIncomplete.with(format!("the body broke off: {error}")))?;
         length += chunk.len();
         if length > FILE_BYTES_MAX {
             return Err(Reason::RequestTooLarge.with(format!("the file has more than {FILE_BYTES_MAX} bytes")));
@@ -386,6 +407,29 @@ mod tests {
         };
         statements::read(None, file.as_bytes(), &mut sink).unwrap();
         all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stops_sending_or_never_ends_keeps_no_place() {
+        let files = Arc::new(Semaphore::new(1));
+        let place = Place::take(&files).unwrap();
+        assert_eq!(Place::take(&files).err().unwrap().reason, Reason::Overloaded);
+        let silent = futures::stream::pending::<Result<Bytes, String>>();
+        let refused = spool(silent, &place).await.unwrap_err();
+        assert_eq!((refused.reason, refused.detail.contains("30 s")), (Reason::RequestIncomplete, true), "{}", refused.detail);
+        let slow = futures::stream::repeat(()).then(|()| async {
+            tokio::time::sleep(PAUSE_MAX - Duration::from_secs(1)).await;
+            Ok::<Bytes, String>(Bytes::from_static(b"x"))
+        });
+        let refused = spool(slow, &place).await.unwrap_err();
+        assert_eq!((refused.reason, refused.detail.contains("600 s")), (Reason::RequestIncomplete, true), "{}", refused.detail);
+        drop(place);
+        let place = Place::take(&files).unwrap();
+        let broken = futures::stream::iter([Ok(Bytes::from_static(b"x")), Err("reset")]);
+        assert_eq!(spool(broken, &place).await.unwrap_err().reason, Reason::RequestIncomplete);
+        let piece = Bytes::from(vec![b'x'; FILE_BYTES_MAX / 2 + 1]);
+        let large = futures::stream::iter([Ok::<Bytes, String>(piece.clone()), Ok(piece)]);
+        assert_eq!(spool(large, &place).await.unwrap_err().reason, Reason::RequestTooLarge);
     }
 
     #[test]

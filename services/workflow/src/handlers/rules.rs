@@ -33,7 +33,7 @@ impl Rulebook {
     pub async fn lock(tx: &mut Tx, changes: &[Uuid]) -> Result<Rulebook, Fault> {
         store::lock_rules(tx).await?;
         store::lock_workflows_of_rules(tx, changes).await?;
-        let mut book = (*tx.rules()).clone();
+        let mut book = tx.rules().without_layers();
         for rules in store::newest_rules(tx).await? {
             let scope = rules.scope.parse().map_err(|rejection: Rejection| Fault::Fatal(rejection.to_string()))?;
             book.put(scope, rules.version, rules.rules);
@@ -212,7 +212,7 @@ pub async fn simulate(
         _ => book.clone(),
     };
     let mut after = before.clone();
-    after.put(scope.clone(), i64::MAX, layer.clone());
+    after.put(scope.clone(), before.version(scope) + 1, layer.clone());
     let (fund_type, fund_id) = above_environment(scope, None);
     let requests = store::past_requests(tx, time, fund_type, fund_id, domain::PAST_REQUESTS_MAX + 1).await?;
     if requests.len() as i64 > domain::PAST_REQUESTS_MAX {

@@ -14,6 +14,7 @@ impl Reason {
             R::MalformedRequest
             | R::IdempotencyKeyMissing
             | R::IdempotencyKeyReused
+            | R::RequestIncomplete
             | R::RequestTooLarge
             | R::UnsupportedMediaType
             | R::UnknownPath

@@ -115,13 +115,24 @@ impl RuleBook {
         RuleBook { environment: environment.to_owned(), ..self.clone() }
     }
 
-    /// Takes a layer in, if it is newer than the one known. Returns whether it was.
-    pub fn put(&mut self, scope: RuleScope, version: i64, layer: RuleLayer) -> bool {
-        let newer = self.layers.get(&scope).is_none_or(|(known, _)| version > *known);
-        if newer {
-            self.layers.insert(scope, (version, layer));
-        }
-        newer
+    /// The same deployment without any layer but the built-in ones.
+    pub fn without_layers(&self) -> RuleBook {
+        RuleBook { layers: BTreeMap::new(), ..self.clone() }
+    }
+
+    /// Puts a layer in the place of the one known.
+    pub fn put(&mut self, scope: RuleScope, version: i64, layer: RuleLayer) {
+        self.layers.insert(scope, (version, layer));
+    }
+
+    /// Takes a layer out: nothing was ever put for its scope.
+    pub fn remove(&mut self, scope: &RuleScope) {
+        self.layers.remove(scope);
+    }
+
+    /// What has a layer that was put.
+    pub fn scopes(&self) -> impl Iterator<Item = &RuleScope> {
+        self.layers.keys()
     }
 
     /// The version of a scope's layer that is in force; 0 for what `deploy/rules` says.
@@ -246,7 +257,7 @@ impl RuleBook {
             RuleScope::Environment(name) => self.for_environment(name),
             _ => self.clone(),
         };
-        book.put(scope.clone(), i64::MAX, layer.clone());
+        book.put(scope.clone(), book.version(scope) + 1, layer.clone());
         let all_types = || std::iter::once(None).chain(book.fund_types().map(Some));
         let types: Vec<Option<&str>> = match scope {
             RuleScope::FundType(name) => vec![Some(name.as_str())],

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::Stack;
+use uuid::Uuid;
 
 use crate::office::{Office, id, items, lines};
 
@@ -169,6 +170,42 @@ async fn readers_follow_an_owner_whose_database_was_set_back() {
         assert!(right, "{service}: {printed}");
     }
     assert_eq!(office.auditor.get("/audit/verify").await.expect(200)["valid"], true);
+}
+
+#[tokio::test]
+async fn rules_that_workflow_has_forgotten_go_out_of_force() {
+    let mut stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (buyout, venture) = ("/rules/fund-type:buyout", "/rules/fund-type:venture");
+    let days = |days: u32| json!({"grace_days": days});
+    office.admin.put(buyout, days(10)).await.expect(200);
+    let copy = stack.folder().join("workflow.dump");
+    let copy = copy.to_str().unwrap();
+    postgres("pg_dump", &["--format=custom", "--schema=workflow", "--file", copy, &stack.settings.database]);
+    office.admin.put(buyout, days(20)).await.expect(200);
+    office.admin.put(venture, days(40)).await.expect(200);
+    let heard = async |stack: &Stack, said: &str, times: usize| {
+        let heard = testkit::wait::until(Duration::from_secs(60), || async { stack.log("capital-calls").matches(said).count() == times });
+        assert!(heard.await, "capital-calls has not heard {said:?} {times} times");
+    };
+    heard(&stack, "rules in force scope=\"fund-type:venture\" version=1 ", 1).await;
+
+    stack.kill("workflow");
+    sqlx::raw_sql("drop schema workflow cascade").execute(&stack.database().await).await.unwrap();
+    postgres("pg_restore", &["--dbname", &stack.settings.database, copy]);
+    let (raised, printed) = run(&stack, "workflow", &["new-epoch"]);
+    assert!(raised, "{printed}");
+    stack.restart("workflow").await;
+
+    heard(&stack, "rules in force scope=\"fund-type:buyout\" version=1 ", 2).await;
+    heard(&stack, "rules out of force scope=fund-type:venture", 1).await;
+    let of_fund = |fund_type: &str| format!("/rules/fund:{}?fund_type={fund_type}", Uuid::nil());
+    office.admin.until(&of_fund("buyout"), |rules| rules["effective"]["grace_days"] == 10).await;
+    office.admin.until(&of_fund("venture"), |rules| rules["sources"]["grace_days"]["version"] == 0).await;
+    assert_eq!(office.admin.put(buyout, days(11)).await.expect(200)["version"], 2, "versions go on from what is known");
+    assert_eq!(office.admin.put(venture, days(12)).await.expect(200)["version"], 1);
+    heard(&stack, "rules in force scope=\"fund-type:buyout\" version=2 ", 2).await;
+    heard(&stack, "rules in force scope=\"fund-type:venture\" version=1 ", 2).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! The page on which a capital call is written, or written anew, with a preview of its lines.
 
 use ::domain::messages::allocation_status::{AllocationDecision, ListAllocations};
-use ::domain::messages::capital_calls::{CallDecision, CallPreview, CapitalCall, LinePreview, PreviewCapitalCall, ShareExplained};
+use ::domain::messages::capital_calls::{
+    ADJUSTMENTS_MAX, CallDecision, CallPreview, CapitalCall, LinePreview, PURPOSES_MAX, PreviewCapitalCall, ShareExplained,
+};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, RawForm};
 use serde_json::{Map, Value};
@@ -11,9 +13,9 @@ use super::money::{known_investors, name_of, parsed};
 use super::*;
 use crate::domain::CALLERS;
 
-/// Rows for purposes, and for investors who are asked for something else, unless more are asked for.
+/// Empty rows for purposes, and for investors who are asked for something else, unless more are asked for.
 const FORM_ROWS: usize = 4;
-/// Most rows of each, unless the call has more: a call has at most as many purposes.
+/// Most empty rows of each.
 const FORM_ROWS_MAX: usize = 50;
 
 /// What is asked of the page.
@@ -27,9 +29,9 @@ fn rows_shown(shown: Result<Query<Shown>, QueryRejection>) -> Result<Option<usiz
     shown.map(|Query(shown)| shown.rows).map_err(|error| Reason::MalformedRequest.with(error.to_string()))
 }
 
-/// Rows of a table: never fewer than what is given takes, so that nothing is lost when the form is sent.
-fn rows_for(asked: Option<usize>, given: usize) -> usize {
-    asked.unwrap_or(FORM_ROWS).min(FORM_ROWS_MAX).max(given)
+/// Rows of a table that takes so many: what is given, so that nothing is lost when the form is sent, and some more to write in.
+fn rows_for(asked: Option<usize>, given: usize, most: usize) -> usize {
+    (given + asked.unwrap_or(FORM_ROWS).min(FORM_ROWS_MAX)).min(most).max(given)
 }
 
 /// What is written: a new call of a fund, or one that is there.
@@ -198,7 +200,7 @@ async fn form_page(visit: &Visit<'_>, written: &Written, given: &Value, rows: Op
         options.push((allocation.id.to_string(), words));
     }
     let investors = known_investors(visit).await?;
-    let rows_of = |list: &str| rows_for(rows, given[list].as_array().map_or(0, Vec::len));
+    let rows_of = |list: &str, most: usize| rows_for(rows, given[list].as_array().map_or(0, Vec::len), most);
     let heading = if written.call.is_none() { "New capital call" } else { "Write the capital call anew" };
     let body = html! {
         h1 { (heading) }
@@ -207,14 +209,14 @@ async fn form_page(visit: &Visit<'_>, written: &Written, given: &Value, rows: Op
         form.written method="post" action=(written.page) {
             input type="hidden" name="key" value=(visit.door.shell.clock.new_id());
             input type="hidden" name="back" value=(written.back);
-            (purposes_table(given, rows_of("purposes"), &options))
+            (purposes_table(given, rows_of("purposes", PURPOSES_MAX), &options))
             p { a href={ (written.page) "?rows=" (FORM_ROWS_MAX) } { "More rows" } " (what is written is lost)" }
             p.votes {
                 label.date { "Due " input type="date" name="due_on" value=(at(given, "/due_on")) required; }
                 (choice("priority", "Priority", &at(given, "/priority"), &words(&[("normal", "Normal"), ("high", "High"), ("urgent", "Urgent")])))
                 (choice("rounding", "Rounding", &at(given, "/rounding"), &words(&[("per_call", "Each call rounded by itself"), ("cumulative", "All calls rounded together")])))
             }
-            (adjustments_table(given, rows_of("adjustments"), &investors))
+            (adjustments_table(given, rows_of("adjustments", ADJUSTMENTS_MAX), &investors))
             @if let Some(call) = &written.call {
                 input type="hidden" name="written_from" value=(written_from(call, given));
                 p { label for="reason" { "Reason" } input #reason type="text" name="reason" maxlength="500" value=(at(given, "/reason")); }
@@ -312,9 +314,9 @@ mod tests {
     #[test]
     fn a_form_has_a_row_for_all_that_a_call_says() {
         for (asked, given, rows) in
-            [(None, 0, FORM_ROWS), (Some(8), 2, 8), (None, 80, 80), (Some(8), 80, 80), (Some(9_999), 0, FORM_ROWS_MAX)]
+            [(None, 0, 4), (Some(8), 2, 10), (None, 80, 84), (Some(8), 80, 88), (None, 99, 100), (Some(9_999), 0, 50), (None, 101, 101)]
         {
-            assert_eq!(rows_for(asked, given), rows, "{asked:?} {given}");
+            assert_eq!(rows_for(asked, given, 100), rows, "{asked:?} {given}");
         }
     }
 }

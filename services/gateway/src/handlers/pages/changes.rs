@@ -21,6 +21,8 @@ enum Act {
 pub struct CallForm {
     key: String,
     act: Act,
+    /// The hash of the content that the page has shown.
+    written_from: String,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -47,6 +49,7 @@ pub fn forms(call: &CapitalCall, actor: &Actor, key: Uuid) -> Markup {
             @if call.amending.is_none() { p { a href={ "/capital-calls/" (call.id) "/edit" } { "Write it anew" } } }
             form.votes method="post" action={ "/capital-calls/" (call.id) "/change" } {
                 input type="hidden" name="key" value=(key);
+                input type="hidden" name="written_from" value=(call.content_hash);
                 input type="text" name="reason" maxlength="500" placeholder="Reason" aria-label="Reason";
                 @for (act, label) in acts { button.quiet name="act" value=(act) { (label) } }
                 @if call.amending.is_none() {
@@ -75,25 +78,28 @@ pub async fn change(
         check_key(&form.key)?;
         Ok((call_id, form))
     });
-    let (call_id, CallForm { key, act, reason, due_on }) = match prepared {
+    let (call_id, CallForm { key, act, written_from, reason, due_on }) = match prepared {
         Ok(prepared) => prepared,
         Err(rejection) => return visit.end(Err(rejection)).await,
     };
-    let amended = || AmendCapitalCall {
-        call_id,
-        purposes: None,
-        due_on,
-        priority: None,
-        adjustments: None,
-        rounding: None,
-        written_from: None,
-        reason: reason.clone(),
-    };
+    let written_from = Some(written_from);
     let done = match act {
-        Act::Submit => visit.command(&key, &SubmitDraft { call_id }).await,
+        Act::Submit => visit.command(&key, &SubmitDraft { call_id, written_from }).await,
         Act::Cancel => visit.command(&key, &CancelCapitalCall { call_id, reason }).await,
         Act::Rescind => visit.command(&key, &RescindCapitalCall { call_id, reason }).await,
-        Act::Amend => visit.command(&key, &amended()).await,
+        Act::Amend => {
+            let due = AmendCapitalCall {
+                call_id,
+                purposes: None,
+                due_on,
+                priority: None,
+                adjustments: None,
+                rounding: None,
+                written_from,
+                reason,
+            };
+            visit.command(&key, &due).await
+        }
     };
     match done {
         Ok(()) => redirect(&format!("/capital-calls/{call_id}")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ::domain::{Actor, ids};
+use ::domain::Actor;
 use axum::extract::RawForm;
 use chrono::NaiveDateTime;
 use serde_json::{Map, Value};
@@ -180,10 +180,10 @@ pub async fn act(
         let mut fields = message(pairs.clone())?;
         fields.extend(path_fields.into_iter().map(|(name, value)| (name, Value::String(value))));
         let message = api::message(&route, Value::Object(fields))?;
-        // what is sent again after a mistake was mended in it is another request; what is sent again as it was is the same
-        Ok((route, message, format!("{key}/{}", ids::derived(&String::from_utf8_lossy(&body), ids::NAMESPACE))))
+        Ok((route, message))
     })();
-    let (route, message, key) = match prepared {
+    // one key for each form that is shown, whichever of its buttons is pressed, however often
+    let (route, message) = match prepared {
         Ok(prepared) => prepared,
         Err(rejection) => return visit.end(Err(rejection)).await,
     };

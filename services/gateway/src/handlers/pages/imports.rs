@@ -3,13 +3,12 @@
 use ::domain::messages::capital_calls::{BankImport, ListColumnMaps};
 use axum::extract::Multipart;
 use axum::extract::multipart::{Field as MultipartField, MultipartError, MultipartRejection};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::forms::{Field, form};
 use super::money::card;
 use super::*;
 use crate::domain::TREASURY;
-use crate::handlers::statements::{About, FILE_BYTES_MAX, in_time, place, take_in};
+use crate::handlers::statements::{About, FILE_BYTES_MAX, Place, take_in};
 
 /// Longest form: its file, and what stands around it.
 pub const FORM_BYTES_MAX: usize = FILE_BYTES_MAX + (64 << 10);
@@ -46,7 +45,7 @@ pub async fn upload(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap,
         check_role(visit.actor(), TREASURY)?;
         let form = form.map_err(|error| Reason::MalformedRequest.with(error.to_string()))?;
         // what comes before the file is held in memory, too
-        let import = import(&visit, form, place(&door)?).await?;
+        let import = import(&visit, form, Place::take(&door.files)?).await?;
         Ok(shell("Bank statement", Some(visit.actor()), told_of(&import)))
     };
     let page = page.await;
@@ -54,12 +53,12 @@ pub async fn upload(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap,
 }
 
 /// Reads the form up to its file, which comes last.
-async fn import(visit: &Visit<'_>, mut form: Multipart, place: OwnedSemaphorePermit) -> Result<BankImport, Rejection> {
+async fn import(visit: &Visit<'_>, mut form: Multipart, place: Place) -> Result<BankImport, Rejection> {
     let (mut key, mut about) = (String::new(), About::default());
-    while let Some(field) = in_time(form.next_field()).await?.map_err(broken)? {
+    while let Some(field) = place.next(form.next_field()).await?.map_err(broken)? {
         match field.name() {
-            Some("key") => key = text(field).await?,
-            Some("column_map") => about.column_map = Some(text(field).await?).filter(|name| !name.is_empty()),
+            Some("key") => key = text(field, &place).await?,
+            Some("column_map") => about.column_map = Some(text(field, &place).await?).filter(|name| !name.is_empty()),
             Some("file") => {
                 check_key(&key)?;
                 about.file_name = field.file_name().map(str::to_owned).filter(|name| !name.is_empty());
@@ -72,13 +71,14 @@ async fn import(visit: &Visit<'_>, mut form: Multipart, place: OwnedSemaphorePer
 }
 
 fn broken(error: MultipartError) -> Rejection {
-    Reason::MalformedRequest.with(error.body_text())
+    let reason = if error.status() == StatusCode::PAYLOAD_TOO_LARGE { Reason::RequestTooLarge } else { Reason::MalformedRequest };
+    reason.with(error.body_text())
 }
 
 /// A short text of the form.
-async fn text(mut field: MultipartField<'_>) -> Result<String, Rejection> {
+async fn text(mut field: MultipartField<'_>, place: &Place) -> Result<String, Rejection> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = in_time(field.chunk()).await?.map_err(broken)? {
+    while let Some(chunk) = place.next(field.chunk()).await?.map_err(broken)? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > TEXT_BYTES_MAX {
             return Err(Reason::MalformedRequest.with(format!("a field of the form has more than {TEXT_BYTES_MAX} bytes")));

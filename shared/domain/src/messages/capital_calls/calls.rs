@@ -60,6 +60,8 @@ pub struct LineAdjustment {
     pub reason: String,
 }
 
+/// Most purposes of one call.
+pub const PURPOSES_MAX: usize = 50;
 /// Most adjustments of one call, so that its events stay small.
 pub const ADJUSTMENTS_MAX: usize = 100;
 
@@ -389,6 +391,9 @@ impl Command for SubmitCapitalCall {
 pub struct SubmitDraft {
     /// The call.
     pub call_id: Uuid,
+    /// The `content_hash` of what was read: it is refused when the call says something else by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_from: Option<String>,
 }
 
 impl Command for SubmitDraft {

@@ -80,10 +80,10 @@ pub struct Payment {
     pub clearing: Clearing,
     /// Who recorded it.
     pub recorded_by: String,
-    /// The system or account that reported it, with `external_reference`.
+    /// The system or account that reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Its name there: the same cash is not recorded twice.
+    /// Its name there: the same cash is not recorded twice. Of the parts of a receipt only the first has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_reference: Option<String>,
     /// The receipt of which it is a part, where one payment paid several lines.
@@ -212,9 +212,10 @@ impl Aggregate for Payment {
 }
 
 /// Records cash received for a line. What is above the outstanding amount becomes unapplied credit; what is short by no more than the
-/// tolerance of the rules is a charge. Cash with the amount and value date of an earlier payment for the line is kept in suspense with a
-/// warning; if it also has its method and reference and finds too little outstanding, it is refused as `duplicate_payment`. Cash with
-/// the source and external reference of an earlier one is that one, and answered with it.
+/// tolerance of the rules is a charge. Cash with the amount and value date of an earlier payment of the investor in the fund is kept in
+/// suspense with a warning, unless the same source has reported both; if it also has its line, method and reference and finds too
+/// little outstanding, it is refused as `duplicate_payment`. Cash with the source and external reference of an earlier one is that
+/// one, and answered with it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecordPayment {
