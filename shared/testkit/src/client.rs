@@ -1,11 +1,17 @@
 //! A client of the HTTP API, as a stranger would write it.
 
+use std::time::{Duration, Instant};
+
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// A service that runs says within this time whether it is ready; one that is stopped or stalled does not.
-const READINESS_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+const READINESS_WITHIN: Duration = Duration::from_secs(2);
+/// How long a request is repeated while it is asked for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two of them.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// An answer of the API.
 #[derive(Clone, Debug)]
@@ -108,6 +114,18 @@ impl Client {
     /// POST with this idempotency key; panics when the connection fails.
     pub async fn post_as(&self, path: &str, key: &str, body: Value) -> Reply {
         self.send("POST", path, Some(key), Some(body.to_string().into_bytes())).await.unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    }
+
+    /// POST with this idempotency key, repeated while the answer asks for that (429 and 503), for a minute at most.
+    pub async fn post_patiently(&self, path: &str, key: &str, body: &Value) -> Reply {
+        let since = Instant::now();
+        loop {
+            let reply = self.post_as(path, key, body.clone()).await;
+            if !matches!(reply.status, 429 | 503) || since.elapsed() > PATIENCE {
+                return reply;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// PUT; panics when the connection fails.

@@ -38,7 +38,10 @@ async fn a_draft_is_revised_submitted_revised_again_and_issued_as_it_was_approve
     office.manager.post(&format!("{call}/amend"), revised.clone()).await.expect(202);
     assert_eq!(office.manager.post(&format!("{call}/amend"), revised).await.refused(422), "nothing_amended");
     office.treasurer.post(&format!("{call}/submit"), json!({})).await.refused(403);
-    office.manager.post(&format!("{call}/submit"), json!({})).await.expect(202);
+    let stale = json!({"written_from": "what the draft said before"});
+    assert_eq!(office.manager.post(&format!("{call}/submit"), stale).await.refused(409), "call_says_otherwise");
+    let read = json!({"written_from": office.manager.get(&call).await.expect(200)["content_hash"]});
+    office.manager.post(&format!("{call}/submit"), read).await.expect(202);
     assert_eq!(office.manager.post(&format!("{call}/submit"), json!({})).await.refused(409), "call_not_draft");
     // one vote, then the content changes: the vote is void, and both must vote on the other content
     let pending = format!("/approvals?status=pending&subject_id={call_id}");

@@ -375,9 +375,44 @@ async fn a_call_is_written_previewed_and_amended_on_the_page() {
     fill(&[("reason", "withdrawn")]).await;
     press("Ask for the change", "//h1[text()='Capital call']").await;
     assert_eq!(office.manager.get(&path).await.expect(200)["adjustments"], json!([]));
+    // what is submitted is what was read
+    by_another("2099-11-28").await;
+    browser.find(Locator::Css("button[value=submit]")).await.click().await.unwrap();
+    browser.find(Locator::XPath("//p[contains(., 'call_says_otherwise')]")).await;
+    page(path.clone()).await;
     browser.find(Locator::Css("button[value=submit]")).await.click().await.unwrap();
     office.manager.until(&path, |call| call["decision"] == "issued").await;
     browser.end().await;
+}
+
+#[tokio::test]
+async fn a_form_is_one_call_whichever_of_its_buttons_is_pressed() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund(2).await;
+    let form = office.manager.page(&format!("/funds/{}/capital-calls/new", fund.id)).await;
+    let key = form.split_once("name=\"key\" value=\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0;
+    let token = testkit::client::token(&stack.settings.jwt_secret, "mia", &["fund_manager"], None, 600);
+    let press = async |pressed: &str, amount: &str| {
+        let body = format!(
+            "key={key}&due_on=2099-12-31&purposes.0.kind=expenses&purposes.0.amount={amount}&purposes.0.inside_commitment=true{pressed}"
+        );
+        let request = reqwest::Client::new().post(format!("{}/act/funds/{}/capital-calls", stack.gateway(), fund.id));
+        let request =
+            request.header("cookie", format!("tranche_token={token}")).header("content-type", "application/x-www-form-urlencoded");
+        let response = request.body(body).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    for _ in 0..2 {
+        let (status, page) = press("&draft=true", "100.00").await;
+        assert!(status < 400, "{status} {page}");
+    }
+    for (pressed, amount) in [("", "100.00"), ("&draft=true", "1000.00")] {
+        let (status, page) = press(pressed, amount).await;
+        assert!(status == 409 && page.contains("idempotency_key_reused"), "{status} {page}");
+    }
+    let calls = office.manager.get(&format!("/capital-calls?fund_id={}", fund.id)).await.expect(200);
+    assert_eq!(crate::office::items(&calls).len(), 1);
 }
 
 #[tokio::test]

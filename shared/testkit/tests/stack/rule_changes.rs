@@ -517,7 +517,8 @@ async fn each_decision_names_rules_that_were_in_force_while_rules_change() {
         let of = |n: usize| json!({"deal_id": deals[n / 20], "fund_id": funds[n % 20], "amount": "2000", "security_type": "equity"});
         let allocations: Vec<Value> = (round * 100..(round + 1) * 100).map(of).collect();
         let analyst = &office.analyst;
-        async move { analyst.post("/allocations/batch", json!({"allocations": allocations})).await }
+        let body = json!({"allocations": allocations});
+        async move { analyst.post_patiently("/allocations/batch", &Uuid::now_v7().to_string(), &body).await }
     };
     let put = |version: u64| {
         let admin = &office.admin;

@@ -466,3 +466,43 @@ async fn a_file_that_is_broken_leaves_nothing_and_one_that_is_sent_again_goes_on
     assert!(imported["entries"].as_i64().unwrap() > 0);
     assert_sums(&stack);
 }
+
+#[tokio::test]
+async fn a_file_that_a_page_sends_is_taken_in_or_refused_as_a_whole_and_gives_its_place_back() {
+    let stack = Stack::start().await;
+    let token = testkit::client::token(&stack.settings.jwt_secret, "tom", &["treasurer"], None, 600);
+    let send = async |fields: &[(&str, &str)]| {
+        let mut body: String =
+            fields.iter().map(|(name, value)| format!("--x\r\ncontent-disposition: form-data; {name}\r\n\r\n{value}\r\n")).collect();
+        body.push_str("--x--\r\n");
+        let request = reqwest::Client::new().post(format!("{}/bank-statements", stack.gateway()));
+        let request = request.header("cookie", format!("tranche_token={token}")).header("content-type", "multipart/form-data; boundary=x");
+        let response = request.body(body).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let file = camt("053", "08", &[Entry::credit("7.00", "page-1", "for nobody")]);
+    let key = ("name=\"key\"", "one-form");
+    let statement = ("name=\"file\"; filename=\"november.xml\"", file.as_str());
+    let long = "x".repeat(1_025);
+    // more often than there are places
+    for _ in 0..3 {
+        for (fields, code) in [
+            (vec![key], "malformed_request"),
+            (vec![statement], "idempotency_key_missing"),
+            (vec![key, ("name=\"column_map\"", long.as_str()), statement], "malformed_request"),
+            (vec![key, ("name=\"other\"", "x"), statement], "malformed_request"),
+            (vec![key, ("name=\"column_map\"", "nowhere"), statement], "unknown_column_map"),
+            (vec![key, ("name=\"file\"; filename=\"a.xml\"", &file[..file.len() / 2])], "statement_unreadable"),
+        ] {
+            let (status, page) = send(&fields).await;
+            assert!((400..500).contains(&status) && page.contains(code), "{code}: {status} {page}");
+        }
+    }
+    let office = Office::of(&stack);
+    assert_eq!(items(&office.treasurer.get("/bank-entries").await.expect(200)).len(), 0);
+    for _ in 0..2 {
+        let (status, page) = send(&[key, statement]).await;
+        assert!(status == 200 && page.contains("november.xml"), "{status} {page}");
+    }
+    assert_eq!(items(&office.treasurer.get("/bank-entries").await.expect(200)).len(), 1, "the same form is the same import");
+}
