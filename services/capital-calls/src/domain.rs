@@ -36,9 +36,9 @@ pub use bank_details::{bank_details_status, check_account, confirm, instructions
 pub use closing::{Earlier, Equalisation, equalise, is_shared_anew, share_anew};
 pub use commitments::{Draw, Recorded, change, commitment_status, draw, effective, enter, excuse, impact, least_unfunded, transfer};
 pub use cover::{Cover, cover};
-pub use late::{LineTerms, check_default, check_failure, depends_on_history, overdue_history, pay_anew, standing};
+pub use late::{LineTerms, check_default, check_failure, depends_on_history, overdue_history, pay_anew, pay_anew_within, standing};
 pub use notice::{NoticeParts, notice};
-pub use open_lines::{OpenLine, OpenLines};
+pub use open_lines::{Member, OpenLine, OpenLines};
 pub use payments::{
     Cash, REFERENCE_CHARACTERS_MAX, check_reference, check_source, derive_payment, pay, payment_status, reverse, settle, turn,
 };

@@ -68,10 +68,10 @@ pub async fn keep_funds(tx: &mut Tx, funds: &[Seen<Fund>], changes: &mut Changes
 /// Keeps the newest version of each commitment and adds the differences.
 pub async fn keep_commitments(tx: &mut Tx, commitments: &[Seen<Commitment>], changes: &mut Changes) -> Result<(), Fault> {
     let rows = sqlx::query(
-        "insert into commitments as known (id, epoch, version, fund_id, investor_id, currency, amount)
-         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::numeric[])
+        "insert into commitments as known (id, epoch, version, fund_id, investor_id, currency, amount, drawn_transferred)
+         select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::numeric[], $8::numeric[])
          on conflict (id) do update
-         set epoch = excluded.epoch, version = excluded.version, is_new = false,
+         set epoch = excluded.epoch, version = excluded.version, is_new = false, drawn_transferred = excluded.drawn_transferred,
              previous_amount = known.amount, amount = excluded.amount
          where (excluded.epoch, excluded.version) > (known.epoch, known.version)
          returning fund_id, currency, is_new, amount - previous_amount as amount",
@@ -83,6 +83,7 @@ pub async fn keep_commitments(tx: &mut Tx, commitments: &[Seen<Commitment>], cha
     .bind(column(commitments, |seen| seen.state.investor_id))
     .bind(column(commitments, |seen| seen.state.currency.code()))
     .bind(column(commitments, |seen| seen.state.amount.decimal()))
+    .bind(column(commitments, |seen| seen.state.drawn_transferred.decimal()))
     .fetch_all(&mut **tx)
     .await?;
     for row in rows {
@@ -320,7 +321,8 @@ pub async fn investor_figures(tx: &mut Tx, investor_id: Uuid) -> Result<Vec<Curr
     let as_of = tx.now().date_naive();
     let figures = sqlx::query(
         "with promised as (
-            select currency, sum(amount) as committed, count(*) as commitments from commitments where investor_id = $1 group by currency
+            select currency, sum(amount) as committed, sum(drawn_transferred) as drawn_transferred, count(*) as commitments
+            from commitments where investor_id = $1 group by currency
          ), asked as (
             select currency, sum(called) as called, sum(paid) as paid_in, sum(impact) as impact, sum(unapplied) as unapplied,
                    count(*) filter (where called > 0) as lines, count(*) filter (where called > 0 and paid >= called) as lines_paid,
@@ -330,7 +332,7 @@ pub async fn investor_figures(tx: &mut Tx, investor_id: Uuid) -> Result<Vec<Curr
             from lines where investor_id = $1 group by currency
          )
          select currency, coalesce(committed, 0) as committed, coalesce(called, 0) as called, coalesce(paid_in, 0) as paid_in,
-                coalesce(impact, 0) as impact, coalesce(unapplied, 0) as unapplied, 0::numeric as allocated,
+                coalesce(impact, 0) - coalesce(drawn_transferred, 0) as impact, coalesce(unapplied, 0) as unapplied, 0::numeric as allocated,
                 coalesce(commitments, 0) as commitments, coalesce(lines, 0) as lines, coalesce(lines_paid, 0) as lines_paid,
                 0::bigint as allocations, coalesce(overdue, 0) as overdue, coalesce(lines_overdue, 0) as lines_overdue,
                 coalesce(due_called, 0) as due_called, coalesce(due_paid_in, 0) as due_paid_in

@@ -196,6 +196,7 @@ pub fn messages() -> Vec<Entry> {
         events::<c::CallLine>(),
         events::<c::Payment>(),
         events::<c::Refund>(),
+        events::<c::BankDetails>(),
         events::<c::BankEntry>(),
         events::<w::Workflow>(),
         events::<w::Approval>(),

@@ -287,12 +287,12 @@ pub fn line_ranges<'a>(references: impl Iterator<Item = &'a String>) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::open_lines::tests::line;
+    use crate::domain::open_lines::tests::{line, member};
 
     /// A line over 100.00 of each of so many investors, and one over 50.00 more of the first.
     fn open(investors: u128) -> OpenLines {
-        let names = (1..=investors).map(|investor| (Uuid::from_u128(investor), format!("Investor {investor}"))).collect();
-        OpenLines::new((1..=investors).map(|at| line(at, at, 10_000)).chain([line(100, 1, 5_000)]), &names)
+        let named: Vec<_> = (1..=investors).map(|investor| member(investor, &format!("Investor {investor}"))).collect();
+        OpenLines::new((1..=investors).map(|at| line(at, at, 10_000)).chain([line(100, 1, 5_000)]), &named)
     }
 
     const FUND: Uuid = Uuid::from_u128(7);

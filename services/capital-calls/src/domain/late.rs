@@ -101,9 +101,15 @@ pub fn accrued(line: &CallLine, payments: &[Payment], as_of: NaiveDate) -> Amoun
 
 /// Has all cash of a line pay again by its value dates, principal before interest: what is called first, then the interest that accrued
 /// until that was paid in full, the rest is credit. Writes whether a failure was cured. The payments are all that count for the line, in
-/// any order. Bank charges count while all of the cash is short by no more; those that count no more are taken off the newest. Returns the
+/// any order. Bank charges count while all of the cash is short by no more; they are those of the payment that came last. Returns the
 /// places of those that changed.
 pub fn pay_anew(line: &mut CallLine, payments: &mut [Payment], today: NaiveDate) -> Vec<usize> {
+    pay_anew_within(line, payments, Amount::ZERO, today)
+}
+
+/// The same, where what is short by no more than a tolerance counts as paid, too: after cash went away the line stands as if that had
+/// never come.
+pub fn pay_anew_within(line: &mut CallLine, payments: &mut [Payment], tolerance: Amount, today: NaiveDate) -> Vec<usize> {
     let parts = |payment: &Payment| (payment.applied, payment.interest, payment.unapplied, payment.charges);
     let before: Vec<(Amount, Amount, Amount, Amount)> = payments.iter().map(parts).collect();
     let zero = line.currency.zero();
@@ -111,8 +117,9 @@ pub fn pay_anew(line: &mut CallLine, payments: &mut [Payment], today: NaiveDate)
     by_value_date.sort_by_key(|place| (payments[*place].received_on, payments[*place].id));
     let cash_of = |payment: &Payment| payment.applied + payment.interest + payment.unapplied - payment.charges;
     let short = line.amount - by_value_date.iter().map(|place| cash_of(&payments[*place])).sum();
-    line.charges = if short.is_positive() && short <= line.charges { short } else { zero };
-    let mut charges_left = line.charges;
+    let has_paid = by_value_date.last().is_some_and(|place| cash_of(&payments[*place]).is_positive());
+    let counts_as_paid = has_paid && short.is_positive() && short <= line.charges.max(tolerance);
+    line.charges = if counts_as_paid { short } else { zero };
     // charges count as paid, and never become credit
     let mut left = line.amount - line.charges;
     (line.paid, line.interest_paid, line.unapplied) = (line.charges, zero, zero);
@@ -120,8 +127,7 @@ pub fn pay_anew(line: &mut CallLine, payments: &mut [Payment], today: NaiveDate)
         let payment = &mut payments[*place];
         let cash = cash_of(payment);
         let part = cash.min(left);
-        payment.charges = payment.charges.min(charges_left);
-        charges_left -= payment.charges;
+        payment.charges = if Some(place) == by_value_date.last() { line.charges } else { zero };
         (payment.applied, payment.interest, payment.unapplied) = (payment.charges + part, zero, cash - part);
         line.paid += part;
         line.unapplied += cash - part;

@@ -1,6 +1,6 @@
 //! The open lines that cash may be for, found by what is outstanding and by who owes it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use ::domain::messages::capital_calls::ReceiptPart;
 use ::domain::{Amount, Currency};
@@ -35,6 +35,17 @@ pub struct OpenLine {
     pub is_rescinded: bool,
 }
 
+/// An investor of a fund.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The fund.
+    pub fund_id: Uuid,
+    /// The investor.
+    pub investor_id: Uuid,
+    /// Its name.
+    pub name: String,
+}
+
 /// What is outstanding in a fund's currency.
 #[derive(Debug, Default)]
 struct Owed {
@@ -54,21 +65,26 @@ type ByWord = HashMap<String, Vec<(Uuid, usize)>>;
 pub struct OpenLines {
     lines: HashMap<Uuid, OpenLine>,
     owed: HashMap<(Uuid, Currency), Owed>,
-    by_name: HashMap<String, Vec<Uuid>>,
+    /// By fund and name, whether they owe anything or not.
+    by_name: HashMap<(Uuid, String), Vec<Uuid>>,
     /// By the numbers of the name and a word of it: who is alike has both.
     by_word: HashMap<BTreeSet<String>, ByWord>,
 }
 
 impl OpenLines {
-    /// Of these lines, and the names of their investors.
-    pub fn new(lines: impl Iterator<Item = OpenLine>, names: &HashMap<Uuid, String>) -> OpenLines {
+    /// Of these lines, and all investors of the funds.
+    pub fn new(lines: impl Iterator<Item = OpenLine>, members: &[Member]) -> OpenLines {
         let mut open = OpenLines::default();
-        for (id, name) in names {
-            open.by_name.entry(written_name(name)).or_default().push(*id);
+        let mut named = HashSet::with_capacity(members.len());
+        for Member { fund_id, investor_id, name } in members {
+            open.by_name.entry((*fund_id, written_name(name))).or_default().push(*investor_id);
+            if !named.insert(*investor_id) {
+                continue;
+            }
             let Name { words, numbers } = Name::of(name);
             let (count, by_word) = (words.len(), open.by_word.entry(numbers).or_default());
             for word in words {
-                by_word.entry(word).or_default().push((*id, count));
+                by_word.entry(word).or_default().push((*investor_id, count));
             }
         }
         open.by_name.values_mut().for_each(|ids| ids.sort_unstable());
@@ -142,7 +158,7 @@ impl OpenLines {
     pub fn named_like(&self, to: (Uuid, Currency), name: &str) -> Vec<Uuid> {
         let Name { words, numbers } = Name::of(name);
         let owes = |id: &Uuid| !self.of_investor(to.0, to.1, *id).is_empty();
-        if let Some(same) = self.by_name.get(&written_name(name)).filter(|_| !words.is_empty()) {
+        if let Some(same) = self.by_name.get(&(to.0, written_name(name))).filter(|_| !words.is_empty()) {
             return same.iter().filter(|id| owes(id)).take(ALIKE_MAX).copied().collect();
         }
         let Some(by_word) = self.by_word.get(&numbers) else { return vec![] };
@@ -224,10 +240,14 @@ pub(super) mod tests {
         }
     }
 
+    pub fn member(investor: u128, name: &str) -> Member {
+        Member { fund_id: FUND, investor_id: Uuid::from_u128(investor), name: name.to_owned() }
+    }
+
     /// Investors who owe 1.00 each.
     fn named(names: &[&str]) -> OpenLines {
-        let named = names.iter().zip(1..).map(|(name, id)| (Uuid::from_u128(id), (*name).to_owned()));
-        OpenLines::new((1..=names.len() as u128).map(|id| line(id, id, 100)), &named.collect())
+        let named = names.iter().zip(1..).map(|(name, id)| member(id, name));
+        OpenLines::new((1..=names.len() as u128).map(|id| line(id, id, 100)), &named.collect::<Vec<_>>())
     }
 
     fn like(open: &OpenLines, name: &str) -> Vec<u128> {
@@ -266,7 +286,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_taken_is_found_no_more_and_the_rest_is() {
         let [one, other] = [1, 2].map(Uuid::from_u128);
-        let mut open = OpenLines::new([line(10, 1, 100), line(11, 1, 50), line(20, 2, 100)].into_iter(), &HashMap::new());
+        let mut open = OpenLines::new([line(10, 1, 100), line(11, 1, 50), line(20, 2, 100)].into_iter(), &[]);
         let of = |amount: i128| usd().from_minor(amount);
         let owing = |open: &OpenLines, amount| open.owing(FUND, usd(), of(amount)).map_or(0, BTreeSet::len);
         let by_others = |open: &OpenLines, amount, but| open.is_owed_by_others((FUND, usd()), of(amount), of(5), but);

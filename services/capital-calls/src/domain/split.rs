@@ -123,7 +123,10 @@ pub fn split_call(terms: Terms<'_>, commitments: &[Commitment], currency: Curren
     let by_commitment = || commitments.iter().map(|commitment| (commitment.investor_id, commitment.amount - commitment.unfunded)).collect();
     let drawn: HashMap<Uuid, Amount> = terms.drawn.cloned().unwrap_or_else(by_commitment);
     for line in &lines {
-        check_unfunded(line.investor_id, line.unfunded_after)?;
+        // who draws nothing with it may have drawn too much before: others must not be kept from a fee for that
+        if line.impact_on_unfunded < Amount::ZERO {
+            check_unfunded(line.investor_id, line.unfunded_after)?;
+        }
         let returned = line.impact_on_unfunded;
         let drawn = drawn.get(&line.investor_id).copied().unwrap_or_default();
         if returned.is_positive() && returned > drawn {

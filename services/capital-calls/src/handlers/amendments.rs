@@ -8,7 +8,7 @@ use ::domain::messages::capital_calls::{
 };
 use ::domain::rejection::check_text;
 use ::domain::rules::Transition;
-use ::domain::{Reason, Rejection, ids};
+use ::domain::{Amount, Reason, Rejection, ids};
 use chassis::row::sorted_ids;
 use chassis::{Answers, Batch, Context, Fault, Handle, Sent, Tx};
 use chrono::NaiveDate;
@@ -227,8 +227,15 @@ fn split_anew(
         }
     }
     let previews = domain::split_call(Terms { drawn: Some(&drawn), ..Terms::of(content) }, &commitments, fund.currency)?;
-    for commitment in commitments.iter().filter(|commitment| !previews.iter().any(|line| line.investor_id == commitment.investor_id)) {
-        domain::check_unfunded(commitment.investor_id, commitment.unfunded)?;
+    // what was returned, and is no more, may have been called again
+    for commitment in &commitments {
+        let lines = taken.get(&commitment.investor_id).into_iter().flatten();
+        let before: Amount = lines.map(|line| line.impact_on_unfunded).sum();
+        let preview = previews.iter().find(|line| line.investor_id == commitment.investor_id);
+        let impact = preview.map(|line| line.impact_on_unfunded).unwrap_or_default();
+        if impact < before {
+            domain::check_unfunded(commitment.investor_id, commitment.unfunded + impact)?;
+        }
     }
     Ok(previews.into_iter().map(|preview| (preview.investor_id, preview)).collect())
 }

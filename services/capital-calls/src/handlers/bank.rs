@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::calls::REASON_CHARACTERS_MAX;
 use super::imports::{fund_of, open_accounts};
-use super::matching::{alias_of, parts_of, settle};
+use super::matching::{alias_of, parts_of, settle, suspended};
 use super::payments::{Desk, Recorded, Reported, publish};
 use crate::domain::{self, FundCopy};
 use crate::{CapitalCalls, store};
@@ -224,7 +224,9 @@ impl Handle<MatchBankEntry> for CapitalCalls {
                     }
                     desk.histories.publish(tx, context)?;
                     let line = payments.first().map(|(_, line)| line.clone());
+                    let note = suspended(&payments);
                     decide(tx, context, entry, payments.into_iter().map(|(recorded, _)| recorded.payment().id).collect(), line.as_ref());
+                    entry.note = note;
                     if let Some(line) = line.filter(|_| body.remember_payer) {
                         remember(tx, context, entry, &line).await?;
                     }

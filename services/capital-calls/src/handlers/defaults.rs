@@ -276,6 +276,9 @@ fn remedy(
         recorded_by: context.actor.user.clone(),
         payment_id,
     };
+    if body.kind != RemedyKind::SetOff && commitment.defaulted_on.is_none() {
+        return Err(Reason::NotInDefault.with(format!("commitment {} has been reinstated", commitment.id)));
+    }
     commitment.remedy = Some(body.kind);
     if body.kind == RemedyKind::Reinstate {
         commitment.defaulted_on = None;

@@ -173,7 +173,7 @@ async fn take_in(
         None => {
             let returned = returned(tx, &slice).await?;
             pay(tx, &context, &funds, &mut slice, &returned).await?;
-            take_back(tx, &context, &mut slice, &returned.originals).await?;
+            take_back(tx, &context, &mut slice, returned).await?;
         }
     }
     for (entry, change) in slice

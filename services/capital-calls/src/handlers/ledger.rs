@@ -131,8 +131,10 @@ impl Ledger {
         }
         let line = self.line(payment.line_id)?;
         domain::settle(line, -Cash::of(&payment), today_of(tx, line));
+        let rules = tx.rules().rules(&line.fund_type, line.fund_id);
+        let tolerance = rules.map(|rules| rules.short_payment_tolerance).unwrap_or_default();
         *self.paid.entry(payment.call_id).or_default() -= payment.applied;
-        let credit_used = self.pay_anew(tx, context, payment.line_id)?;
+        let credit_used = self.pay_anew(tx, context, payment.line_id, tolerance)?;
         let Payment { applied, unapplied, .. } = payment;
         let change = CallLineChange::PaymentReversed { payment_id: id, applied, unapplied, credit_used };
         tx.emit(context, &self.lines[&payment.line_id], change)
@@ -150,7 +152,7 @@ impl Ledger {
         tx.emit(context, &payment, PaymentChange::CreditUsed { payment_id: id, amount: -amount })?;
         let line = self.line(payment.line_id)?;
         domain::settle(line, Cash { unapplied: amount, ..Cash::default() }, today_of(tx, line));
-        self.pay_anew(tx, context, payment.line_id)?;
+        self.pay_anew(tx, context, payment.line_id, Amount::ZERO)?;
         tx.emit(context, &self.lines[&payment.line_id], CallLineChange::CreditUsed { payment_id: id, amount: -amount })
     }
 
@@ -170,27 +172,27 @@ impl Ledger {
         tx.emit(context, &payment, PaymentChange::RefundChanged { refund_id, amount })?;
         let line = self.line(payment.line_id)?;
         domain::settle(line, Cash { unapplied: -amount, ..Cash::default() }, today_of(tx, line));
-        self.pay_anew(tx, context, payment.line_id)?;
+        self.pay_anew(tx, context, payment.line_id, Amount::ZERO)?;
         tx.emit(context, &self.lines[&payment.line_id], CallLineChange::CreditUsed { payment_id, amount })
     }
 
     /// Has what is left on a line pay it anew; returns how much of it was credit before.
-    fn pay_anew(&mut self, tx: &mut Tx, context: &Context, line_id: Uuid) -> Result<Amount, Fault> {
+    fn pay_anew(&mut self, tx: &mut Tx, context: &Context, line_id: Uuid, tolerance: Amount) -> Result<Amount, Fault> {
         let on_line = self.payments.values().filter(|payment| payment.line_id == line_id && payment.reversal.is_none());
         let mut on_line: Vec<Payment> = on_line.cloned().collect();
         self.changed_lines.insert(line_id);
         let line = self.line(line_id)?;
-        let before = line.paid;
-        let changed = domain::pay_anew(line, &mut on_line, today_of(tx, line));
-        let (used, call_id) = (line.paid - before, line.call_id);
-        *self.paid.entry(call_id).or_default() += used;
+        let (before, charges) = (line.paid, line.charges);
+        let changed = domain::pay_anew_within(line, &mut on_line, tolerance, today_of(tx, line));
+        let (paid, charged, call_id) = (line.paid - before, line.charges - charges, line.call_id);
+        *self.paid.entry(call_id).or_default() += paid;
         for place in changed {
             let payment = &on_line[place];
             tx.emit(context, payment, PaymentChange::Reapplied)?;
             self.changed_payments.insert(payment.id);
             self.payments.insert(payment.id, payment.clone());
         }
-        Ok(used)
+        Ok(paid - charged)
     }
 
     /// Stores what was moved.

@@ -32,10 +32,9 @@ pub async fn pay(tx: &mut Tx, context: &Context, funds: &Funds, slice: &mut Slic
     let aliases = store::aliases(tx, &unnamed.clone().filter_map(|entry| alias_of(entry)).collect::<Vec<_>>()).await?;
     let fund_ids = sorted_ids(unnamed.filter_map(|entry| fund_of(funds, &entry.entry)));
     let lines = store::open_lines(tx, &fund_ids, &by_reference.values().copied().collect::<Vec<_>>()).await?;
-    let owing = lines.iter().filter(|line| fund_ids.binary_search(&line.fund_id).is_ok());
-    let names = store::investor_names(tx, &sorted_ids(owing.map(|line| line.investor_id))).await?;
+    let members = store::members(tx, &fund_ids).await?;
     let terms = terms_of(tx, &sorted_ids(waiting.iter().filter_map(|entry| fund_of(funds, &entry.entry)))).await?;
-    let mut open = OpenLines::new(lines.into_iter(), &names);
+    let mut open = OpenLines::new(lines.into_iter(), &members);
     let mut sure: Vec<(usize, ::domain::messages::capital_calls::Suggestion)> = Vec::new();
     for (place, entry) in waiting.iter_mut().enumerate() {
         let fund_id = fund_of(funds, &entry.entry);
@@ -77,6 +76,7 @@ pub async fn pay(tx: &mut Tx, context: &Context, funds: &Funds, slice: &mut Slic
                 entry.decision = BankEntryDecision::Matched;
                 entry.status = entry.decision;
                 (entry.matched_by, entry.sure) = (Some(suggestion.why), Some(suggestion.sure));
+                entry.note = suspended(&payments);
                 entry.payment_ids = payments.into_iter().map(|(recorded, _)| recorded.payment().id).collect();
             }
             Err(rejection) => entry.note = Some(rejection.to_string()),
@@ -125,6 +125,14 @@ pub fn parts_of(of: &BankEntry, parts: &[ReceiptPart]) -> Vec<RecordPayment> {
     parts.iter().enumerate().map(of).collect()
 }
 
+/// What a person should know of payments that an entry has become: some may wait for one.
+pub fn suspended(payments: &[(Recorded, CallLine)]) -> Option<String> {
+    let mut payments = payments.iter().map(|(Recorded::New(payment) | Recorded::Known(payment), _)| payment);
+    let payment = payments.find(|payment| payment.suspended.is_positive())?;
+    let warning = payment.suspense.as_ref().map(|suspense| suspense.warning.as_str()).unwrap_or_default();
+    Some(format!("payment {} is kept in suspense: {warning}", payment.id))
+}
+
 type Settled = Result<Vec<(Recorded, CallLine)>, Rejection>;
 
 /// Records all payments of an entry, or none.
@@ -169,19 +177,33 @@ fn is_to_be_taken_back(entry: &BankEntry) -> bool {
     entry.decision == BankEntryDecision::Unmatched && !entry.entry.credit
 }
 
-/// What the returns of a slice may be of.
-#[derive(Default)]
-pub struct Returned {
-    /// Entries of earlier slices and files, locked.
-    pub originals: Vec<BankEntry>,
-    /// The lines that they paid, and those that their credit has paid.
-    pub line_ids: Vec<Uuid>,
+/// Whether what came back may be the cash of an entry, by what the bank says of both.
+fn is_return_of(back: &ImportedEntry, came: &ImportedEntry) -> bool {
+    let same_id = came.end_to_end_id.is_some() && came.end_to_end_id == back.end_to_end_id;
+    let same_reference = !back.references.is_empty() && came.references == back.references;
+    let same_account = came.account_key.is_some() && came.account_key == back.account_key;
+    same_account && came.amount == back.amount && (same_id || same_reference)
 }
 
-/// Looks up what the returns of a slice may be of.
+/// What the returns of a slice may be of, and what the cash of a slice may have come back with.
+#[derive(Default)]
+pub struct Returned {
+    /// Entries with cash of earlier slices and files, locked.
+    originals: Vec<BankEntry>,
+    /// Returns of earlier slices and files, whose cash was not known then, locked.
+    returns: Vec<BankEntry>,
+    /// The lines that the originals paid, and those that their credit has paid.
+    line_ids: Vec<Uuid>,
+}
+
+/// Looks up what the returns of a slice may be of, and what the cash of a slice may have come back with: files come in any order.
 pub async fn returned(tx: &mut Tx, slice: &Slice) -> Result<Returned, Fault> {
-    let returns: Vec<&ImportedEntry> =
-        slice.new.iter().chain(&slice.booked).filter(|entry| is_to_be_taken_back(entry)).map(|entry| &entry.entry).collect();
+    let all = || slice.new.iter().chain(&slice.booked);
+    let came: Vec<&ImportedEntry> = all().filter(|entry| may_go_back(entry)).map(|entry| &entry.entry).collect();
+    let of: Vec<(&str, Amount)> = came.iter().filter_map(|entry| Some((entry.account_key.as_deref()?, entry.amount))).collect();
+    let mut earlier = store::returns_that_wait(tx, &of).await?;
+    earlier.retain(|back| came.iter().any(|came| is_return_of(&back.entry, came)));
+    let returns: Vec<&ImportedEntry> = all().filter(|entry| is_to_be_taken_back(entry)).chain(&earlier).map(|entry| &entry.entry).collect();
     if returns.is_empty() {
         return Ok(Returned::default());
     }
@@ -197,15 +219,16 @@ pub async fn returned(tx: &mut Tx, slice: &Slice) -> Result<Returned, Fault> {
     originals.extend(by_reference.into_iter().filter(|original| !known.contains(&original.id)));
     let payment_ids = sorted_ids(originals.iter().flat_map(|original| original.payment_ids.iter().copied()));
     let family = store::family(tx, &payment_ids).await?;
-    Ok(Returned { originals, line_ids: sorted_ids(family.into_iter().map(|(_, line_id)| line_id)) })
+    Ok(Returned { originals, returns: earlier, line_ids: sorted_ids(family.into_iter().map(|(_, line_id)| line_id)) })
 }
 
 /// Takes payments back whose cash went away again.
-pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, earlier: &[BankEntry]) -> Result<(), Fault> {
+pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, known: Returned) -> Result<(), Fault> {
+    let Returned { originals: earlier, returns: mut earlier_returns, .. } = known;
     let mut waiting: Vec<(BankEntry, &mut BankEntry)> = Vec::new();
     let here: Vec<BankEntry> = slice.new.iter().chain(&slice.booked).filter(|entry| may_go_back(entry)).cloned().collect();
     let mut returns: Vec<&mut BankEntry> =
-        slice.new.iter_mut().chain(&mut slice.booked).filter(|entry| is_to_be_taken_back(entry)).collect();
+        slice.new.iter_mut().chain(&mut slice.booked).filter(|entry| is_to_be_taken_back(entry)).chain(&mut earlier_returns).collect();
     if returns.is_empty() {
         return Ok(());
     }
@@ -214,14 +237,9 @@ pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, earlie
             entry.note = Some("the bank gives no date for what came back: reverse the payment by hand".into());
             continue;
         }
-        let is_of = |other: &&BankEntry| {
-            let same_id = other.entry.end_to_end_id.is_some() && other.entry.end_to_end_id == entry.entry.end_to_end_id;
-            let same_reference = !entry.entry.references.is_empty() && other.entry.references == entry.entry.references;
-            let same_account = other.entry.account_key.is_some() && other.entry.account_key == entry.entry.account_key;
-            same_account && other.entry.amount == entry.entry.amount && (same_id || same_reference)
-        };
+        let is_of = |other: &&BankEntry| is_return_of(&entry.entry, &other.entry);
         let used = |other: &BankEntry| waiting.iter().any(|(original, _)| original.id == other.id);
-        let mut originals: Vec<&BankEntry> = here.iter().chain(earlier).filter(is_of).filter(|other| !used(other)).collect();
+        let mut originals: Vec<&BankEntry> = here.iter().chain(&earlier).filter(is_of).filter(|other| !used(other)).collect();
         originals.dedup_by_key(|other| other.id);
         match originals.as_slice() {
             [original] => waiting.push(((*original).clone(), entry)),
@@ -266,7 +284,12 @@ pub async fn take_back(tx: &mut Tx, context: &Context, slice: &mut Slice, earlie
         returned_before(entry);
         tx.emit(context, &*entry, BankEntryChange::Returned { entry_id: gone[&entry.id] })?;
     }
-    store::save_bank_entries(tx, &closed.iter().collect::<Vec<_>>()).await?;
+    earlier_returns.retain(|entry| entry.decision == BankEntryDecision::Returned);
+    for entry in &mut earlier_returns {
+        entry.version += 1;
+        tx.emit(context, &*entry, BankEntryChange::TookBack)?;
+    }
+    store::save_bank_entries(tx, &closed.iter().chain(&earlier_returns).collect::<Vec<_>>()).await?;
     ledger.save(tx).await
 }
 
@@ -276,6 +299,7 @@ fn returned_with(entry: &mut BankEntry, fund_id: Option<Uuid>, payment_ids: &[Uu
     entry.status = entry.decision;
     entry.fund_id = fund_id;
     entry.payment_ids = payment_ids.to_vec();
+    entry.note = None;
 }
 
 /// Writes that the cash of an entry that waited for a person has gone back.

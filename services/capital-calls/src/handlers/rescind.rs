@@ -71,8 +71,10 @@ fn may_rescind(tx: &Tx, context: &Context, body: &RescindCapitalCall, call: &Cap
             let fund = books.firm.fund(call.fund_id)?;
             let today = today(tx, fund)?;
             for (investor_id, lines) in domain::by_investor(books.issued.lines(call.id)) {
+                // what was returned may have been called again; what was drawn comes back in any case
                 let impact: Amount = lines.iter().map(|line| line.impact_on_unfunded).sum();
-                if let Some(commitment) = lines.first().and_then(|line| books.commitment_of(line)) {
+                let commitment = lines.first().and_then(|line| books.commitment_of(line));
+                if let Some(commitment) = commitment.filter(|_| impact.is_positive()) {
                     domain::check_unfunded(investor_id, books.firm.least_unfunded(commitment, today) - impact)?;
                 }
             }

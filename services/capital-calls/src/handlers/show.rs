@@ -260,6 +260,7 @@ impl Show<ListPayments> for CapitalCalls {
             line_id: query.line_id,
             call_id: query.call_id,
             fund_id: query.fund_id,
+            in_suspense: query.in_suspense,
         };
         let mut payments = store::list_payments(tx, &filter, before, limit + 1).await?;
         derive_payments(tx, &mut payments).await?;

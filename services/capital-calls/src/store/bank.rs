@@ -12,7 +12,7 @@ use sqlx::types::Json;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
-use crate::domain::OpenLine;
+use crate::domain::{Member, OpenLine};
 
 // ---- imports
 
@@ -275,6 +275,22 @@ pub async fn credited(tx: &mut Tx, of: &[(&str, &str, Amount)]) -> Result<Vec<Ba
     Ok(entries)
 }
 
+/// Returns on the accounts of these keys with these amounts that were of nothing that was known when they came, locked.
+pub async fn returns_that_wait(tx: &mut Tx, of: &[(&str, Amount)]) -> Result<Vec<BankEntry>, Fault> {
+    let entries = sqlx::query(
+        "select * from bank_entries as entry
+         where decision = 'unmatched' and not (entry.entry ->> 'credit')::boolean
+           and (entry.entry ->> 'account_key', amount) in (select * from unnest($1::text[], $2::numeric[]))
+         order by id for no key update of entry",
+    )
+    .bind(column(of, |(account, _)| *account))
+    .bind(decimals(of, |(_, amount)| *amount))
+    .try_map(|row| bank_entry(&row))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(entries)
+}
+
 /// Entries with one of these amounts that have paid these lines, locked; what was taken back is not among them.
 pub async fn credited_to_lines(tx: &mut Tx, line_ids: &[Uuid], amounts: &[Amount]) -> Result<Vec<BankEntry>, Fault> {
     if line_ids.is_empty() {
@@ -392,6 +408,21 @@ pub async fn open_lines(tx: &mut Tx, fund_ids: &[Uuid], ids: &[Uuid]) -> Result<
     .fetch_all(&mut **tx)
     .await?;
     Ok(lines)
+}
+
+/// All who have or had a commitment to these funds.
+pub async fn members(tx: &mut Tx, fund_ids: &[Uuid]) -> Result<Vec<Member>, Fault> {
+    let members = sqlx::query(
+        "select fund_id, investor_id, name from commitments join investors on investors.id = investor_id
+         where fund_id = any($1) order by fund_id, investor_id",
+    )
+    .bind(fund_ids)
+    .try_map(|row: PgRow| {
+        Ok(Member { fund_id: row.try_get("fund_id")?, investor_id: row.try_get("investor_id")?, name: row.try_get("name")? })
+    })
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(members)
 }
 
 /// The names of investors.

@@ -317,12 +317,20 @@ pub struct PaymentFilter<'a> {
     pub call_id: Option<Uuid>,
     /// Of this fund.
     pub fund_id: Option<Uuid>,
+    /// Kept in suspense.
+    pub in_suspense: bool,
 }
 
 /// Payments, newest first, before an id.
 pub async fn list_payments(tx: &mut Tx, filter: &PaymentFilter<'_>, before: Uuid, limit: i64) -> Result<Vec<Payment>, Fault> {
     let only_scope = filter.scope.is_some() && filter.line_id.or(filter.call_id).or(filter.fund_id).is_none();
-    let statement = if only_scope {
+    let statement = if filter.in_suspense {
+        // few, whatever else is asked
+        "select * from payments
+         where suspended > 0 and reversal is null and ($1::uuid[] is null or fund_id = any($1)) and ($2::uuid is null or line_id = $2)
+           and ($3::uuid is null or call_id = $3) and ($4::uuid is null or fund_id = $4) and id < $5
+         order by id desc limit $6"
+    } else if only_scope {
         // the newest of each fund: a walk over all payments would be long where the funds have few
         "select newest.*
          from (select distinct unnest($1::uuid[]) as fund_id) as scope

@@ -25,7 +25,8 @@ pub struct Figures {
     pub outstanding: Amount,
     /// Outstanding of lines whose due date is before `as_of`.
     pub overdue: Amount,
-    /// `committed` plus the lines' impact on unfunded.
+    /// `committed` plus the lines' impact on unfunded; of an investor, less what was drawn before of interests that were transferred to it,
+    /// and plus that of those it gave away.
     pub unfunded: Amount,
     /// Cash received above what was outstanding.
     pub unapplied: Amount,

@@ -109,6 +109,11 @@ async fn a_transfer_moves_both_sides_or_none() {
     let moved = office.admin.post(&path, transfer("500000.00", Some("100000.00"), buyer)).await.expect(200);
     assert_eq!(figures(&moved["from"]), ["500000.00", "200000.00", "400000.00"]);
     assert_eq!(figures(&moved["to"]), ["500000.00", "0.00", "400000.00"]);
+    // what was drawn of the interest before is unfunded with neither
+    for (investor, called) in [(buyer, "0.00"), (fund.investors[0], "200000.00")] {
+        let is_told = |metrics: &Value| metrics["items"][0]["called"] == called && metrics["items"][0]["unfunded"] == "400000.00";
+        office.manager.until(&format!("/investors/{investor}/metrics"), is_told).await;
+    }
     for (amount, drawn, to, expected) in [
         ("400000.01", None, buyer, "commitment_drawn"),
         ("500000.01", None, buyer, "transfer_mismatch"),
@@ -132,6 +137,50 @@ async fn a_transfer_moves_both_sides_or_none() {
     // the next call is split by who holds what now
     let call = issue(&office, fund.id, expenses("200.00", "2099-07-31")).await;
     assert_eq!(lines(&call).len(), 3);
+    assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn a_call_is_taken_back_while_a_later_one_draws_on_what_is_promised_later() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund_of("100000000", 1, "1000.00").await;
+    let raised = commitment_of(&office, fund.id, fund.investors[0]).await;
+    let first = issue(&office, fund.id, expenses("100.00", "2099-06-01")).await;
+    let more = json!({"kind": "increase", "amount": "1000.00", "effective_on": "2099-06-06", "reason": "agreed"});
+    office.admin.post(&format!("/commitments/{}/changes", id(&raised, "id")), more).await.expect(200);
+    issue(&office, fund.id, expenses("1500.00", "2099-06-07")).await;
+    office.manager.post(&format!("/capital-calls/{}/rescind", id(&first, "id")), json!({"reason": "not needed"})).await.expect(200);
+    let commitment = commitment_of(&office, fund.id, fund.investors[0]).await;
+    assert_eq!(figures(&commitment), ["2000.00", "1500.00", "500.00"]);
+    assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn a_fee_outside_the_commitments_is_called_whoever_has_drawn_to_the_last() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let fund = office.fund_of("100000000", 1, "1000.00").await;
+    issue(&office, fund.id, expenses("1000.00", "2026-01-15")).await;
+    let fee = |amount: &str| json!({"kind": "management_fee", "amount": amount, "inside_commitment": false});
+    let returned = json!({"kind": "recallable_return", "amount": "1.00", "inside_commitment": true});
+    let netted = issue(&office, fund.id, json!({"purposes": [fee("5.00"), returned], "due_on": "2099-06-20"})).await;
+    let commitment = id(&commitment_of(&office, fund.id, fund.investors[0]).await, "id");
+    let less = json!({"kind": "reduction", "amount": "0.50", "effective_on": "2026-06-01", "reason": "agreed"});
+    office.admin.post(&format!("/commitments/{commitment}/changes"), less).await.expect(200);
+    let before = issue(&office, fund.id, json!({"purposes": [fee("500.00")], "due_on": "2026-02-01"})).await;
+    // and says something else later, but for what would be drawn
+    let amend = format!("/capital-calls/{}/amend", id(&before, "id"));
+    office.manager.post(&amend, json!({"purposes": [fee("400.00")], "reason": "less"})).await.expect(202);
+    office.manager.until(&format!("/capital-calls/{}", id(&before, "id")), |call| call["amount"] == "400.00").await;
+    // half of what was returned was promised no more since: it stays returned
+    let less = json!([fee("5.00"), {"kind": "recallable_return", "amount": "0.40", "inside_commitment": true}]);
+    let amend = format!("/capital-calls/{}/amend", id(&netted, "id"));
+    let refused = office.manager.post(&amend, json!({"purposes": less, "reason": "less"})).await;
+    assert_eq!(refused.refused(409), "call_exceeds_unfunded");
+    let inside = json!({"purposes": [{"kind": "expenses", "amount": "0.01", "inside_commitment": true}], "due_on": "2026-02-01"});
+    let refused = office.manager.post(&format!("/funds/{}/capital-calls/preview", fund.id), inside).await;
+    assert_eq!(refused.refused(409), "call_exceeds_unfunded");
     assert_sums(&stack);
 }
 

@@ -149,6 +149,7 @@ async fn a_failure_is_noticed_may_be_cured_and_ends_in_default_only_by_a_person(
     let mut reinstated = remedy("reinstate", None);
     reinstated["effective_on"] = line["default"]["declared_on"].clone();
     assert_eq!(act(failed, "remedies", reinstated).await.expect(201)["commitment"]["status"], "active");
+    assert_eq!(act(failed, "remedies", remedy("forfeit", Some("1.00"))).await.refused(409), "not_in_default", "any more");
     let listed = office.auditor.get(&format!("/call-lines/{failed}/remedies")).await.expect(200);
     let kinds: Vec<&str> = listed["items"].as_array().unwrap().iter().map(|remedy| remedy["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["set_off", "sale", "forfeit", "reinstate"]);

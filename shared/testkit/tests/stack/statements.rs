@@ -9,6 +9,7 @@ use crate::office::{Fund, Office, assert_sums, id, items, lines};
 const ACCOUNT: &str = "DE89370400440532013000";
 
 /// An entry of a camt file.
+#[derive(Clone, Copy)]
 struct Entry<'a> {
     amount: &'a str,
     credit: bool,
@@ -505,4 +506,52 @@ async fn a_file_that_a_page_sends_is_taken_in_or_refused_as_a_whole_and_gives_it
         assert!(status == 200 && page.contains("november.xml"), "{status} {page}");
     }
     assert_eq!(items(&office.treasurer.get("/bank-entries").await.expect(200)).len(), 1, "the same form is the same import");
+}
+
+#[tokio::test]
+async fn cash_that_went_back_in_an_earlier_file_is_taken_back_when_it_is_seen() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (_, call) = firm(&stack, &office, "300.00").await;
+    let line = &lines(&call)[0];
+    let credit = Entry { end_to_end_id: "E2E-1", ..Entry::credit("100.00", "came", line["reference"].as_str().unwrap()) };
+    let back = Entry { credit: false, return_code: Some("AC04"), remittance: "", ..Entry { reference: "went", ..credit } };
+    let unmatched = import(&office, camt("053", "08", std::slice::from_ref(&back))).await;
+    assert_eq!(counts(&unmatched), [("unmatched", 1)]);
+    let matched = import(&office, camt("054", "08", std::slice::from_ref(&credit))).await;
+    assert_eq!(counts(&matched), [("matched", 1)]);
+    let path = format!("/call-lines/{}", id(line, "id"));
+    let line = office.treasurer.get(&path).await.expect(200);
+    assert_eq!((&line["paid"], &line["outstanding"]), (&json!("0.00"), &json!("100.00")));
+    let entries = office.treasurer.get("/bank-entries").await.expect(200);
+    let returned = items(&entries).iter().find(|entry| entry["credit"] == false).unwrap();
+    assert_eq!((&returned["decision"], &returned["note"], &returned["version"]), (&json!("returned"), &Value::Null, &json!(2)));
+    let payment = office.treasurer.get(&format!("/payments/{}", returned["payment_ids"][0].as_str().unwrap())).await.expect(200);
+    assert_eq!(payment["reversal"]["reason"], "returned by the bank: AC04");
+    // what comes again with another id is cash that stays
+    let again = Entry { end_to_end_id: "E2E-2", reference: "again", ..credit };
+    assert_eq!(counts(&import(&office, camt("053", "08", std::slice::from_ref(&again))).await), [("matched", 1)]);
+    assert_eq!(office.treasurer.get(&path).await.expect(200)["outstanding"], "0.00");
+    assert_sums(&stack);
+}
+
+#[tokio::test]
+async fn an_entry_says_that_its_payment_waits_and_payments_that_wait_are_found() {
+    let stack = Stack::start().await;
+    let office = Office::of(&stack);
+    let (fund, call) = firm(&stack, &office, "300.00").await;
+    let line = &lines(&call)[0];
+    let typed = crate::office::payment_on("40.00", "typed in", "2026-11-02");
+    office.treasurer.post(&format!("/call-lines/{}/payments", id(line, "id")), typed).await.expect(201);
+    import(&office, camt("053", "08", &[Entry::credit("40.00", "came", line["reference"].as_str().unwrap())])).await;
+    let entry = items(&office.treasurer.get("/bank-entries").await.expect(200))[0].clone();
+    assert!(entry["note"].as_str().unwrap().contains("is kept in suspense: payment"), "{entry:#}");
+    let waiting = |fund: Uuid| format!("/payments?in_suspense=true&fund_id={fund}");
+    let found = office.treasurer.get(&waiting(fund.id)).await.expect(200);
+    assert_eq!(items(&found).iter().map(|payment| &payment["id"]).collect::<Vec<_>>(), [&entry["payment_ids"][0]]);
+    assert!(items(&office.treasurer.get(&waiting(Uuid::nil())).await.expect(200)).is_empty());
+    assert!(office.treasurer.page("/bank-entries").await.contains("Payments in suspense"));
+    let released = format!("/payments/{}/release", entry["payment_ids"][0].as_str().unwrap());
+    office.treasurer.post(&released, json!({"reason": "another payment"})).await.expect(200);
+    assert!(items(&office.treasurer.get(&waiting(fund.id)).await.expect(200)).is_empty());
 }

@@ -137,12 +137,11 @@ fn what_is_returned_is_netted_and_may_be_called_again() {
 }
 
 #[test]
-fn what_was_returned_and_called_again_is_not_called_twice() {
+fn who_has_drawn_too_much_draws_no_more_and_pays_what_is_outside() {
     let mut commitments = three();
-    // a return that was called again and is taken back now
     commitments[0].unfunded = usd(-100);
-    let refused = split(&[purpose(PurposeKind::Expenses, 400, false)], &commitments).unwrap_err();
-    assert_eq!(refused.reason, Reason::CallExceedsUnfunded, "{refused}");
+    assert_eq!(amounts(&split(&[purpose(PurposeKind::Expenses, 400, false)], &commitments).unwrap()), [(1, 100), (2, 100), (3, 200)]);
+    assert_eq!(amounts(&split(&[purpose(PurposeKind::Expenses, 300, true)], &commitments).unwrap()), [(2, 100), (3, 200)]);
     let more_than_was_called = [purpose(PurposeKind::Expenses, 4_000, false), purpose(PurposeKind::RecallableReturn, 40, true)];
     assert_eq!(split(&more_than_was_called, &three()).unwrap_err().reason, Reason::PurposeMismatch);
 }

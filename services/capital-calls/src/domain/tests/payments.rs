@@ -67,6 +67,29 @@ fn charges_never_become_credit() {
 }
 
 #[test]
+fn a_line_stands_as_if_what_went_back_had_never_come_and_charges_are_those_of_what_came_last() {
+    let today = date("2026-03-09");
+    let short = |on: &str, id, amount: i128| Payment { received_on: date(on), ..changes::payment(id, amount, amount) };
+    let standing = |payments: &mut [Payment], tolerance: i128| {
+        let mut line = line(10_000);
+        pay_anew_within(&mut line, payments, usd(tolerance), today);
+        let charges: Vec<Amount> = payments.iter().map(|payment| payment.charges).collect();
+        (line.charges, line.outstanding, charges)
+    };
+    let mut one = [short("2026-03-01", 1, 9_990)];
+    assert_eq!(standing(&mut one, 10), (usd(10), usd(0), vec![usd(10)]));
+    assert_eq!(standing(&mut one.clone(), 9), (usd(0), usd(10), vec![usd(0)]));
+    for mut two in [[("2026-03-01", 1, 9_000), ("2026-03-05", 2, 990)], [("2026-03-01", 2, 9_000), ("2026-03-05", 1, 990)]] {
+        let mut payments = two.map(|(on, id, amount)| short(on, id, amount));
+        assert_eq!(standing(&mut payments, 10), (usd(10), usd(0), vec![usd(0), usd(10)]), "whichever was recorded first");
+        two.reverse();
+        let mut payments = two.map(|(on, id, amount)| short(on, id, amount));
+        assert_eq!(standing(&mut payments, 10), (usd(10), usd(0), vec![usd(10), usd(0)]));
+    }
+    assert_eq!(standing(&mut [], 10_000), (usd(0), usd(10_000), vec![]), "nothing has come");
+}
+
+#[test]
 fn cash_pays_lines_in_the_order_of_the_rules() {
     use ::domain::rules::ApplicationOrder;
     let of = |id: u128, due: &str, issued: &str, outstanding: i128| CallLine {

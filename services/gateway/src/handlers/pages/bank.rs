@@ -1,9 +1,10 @@
 //! The page of bank entries: what waits for a person, with what it may be for.
 
-use ::domain::messages::capital_calls::{BankEntry, BankEntryDecision, ListBankEntries, Suggestion};
+use ::domain::messages::capital_calls::{BankEntry, BankEntryDecision, ListBankEntries, ListPayments, Suggestion};
 
 use super::forms::{Field, form};
 use super::imports::upload_form;
+use super::money::payments_table;
 use super::*;
 
 /// Bank entries that wait for a person.
@@ -15,6 +16,8 @@ pub async fn entries(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap
             visit.ask(&query).await.map(|page| page.items)
         };
         let (suggested, unmatched) = (waiting(BankEntryDecision::Suggested).await?, waiting(BankEntryDecision::Unmatched).await?);
+        let query = ListPayments { in_suspense: true, limit: Some(ROWS), ..Default::default() };
+        let suspended = visit.ask(&query).await?.items;
         let key = || door.shell.clock.new_id();
         let upload = upload_form(&visit).await?;
         let body = html! {
@@ -24,6 +27,7 @@ pub async fn entries(State(door): State<Arc<Door>>, uri: Uri, headers: HeaderMap
             (table(&suggested, visit.actor(), &key))
             h2 { "In suspense" }
             (table(&unmatched, visit.actor(), &key))
+            @if !suspended.is_empty() { h2 { "Payments in suspense" } (payments_table(&suspended)) }
         };
         Ok(shell("Bank entries", Some(visit.actor()), body))
     };

@@ -199,7 +199,7 @@ fn line_body(view: &CallLineView) -> Markup {
     }
 }
 
-fn payments_table(payments: &[Payment]) -> Markup {
+pub fn payments_table(payments: &[Payment]) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Payments" { table {
             thead { tr { th scope="col" { "Value date" } th.number scope="col" { "Amount" } th.number scope="col" { "Applied" } th.number scope="col" { "Interest" } th.number scope="col" { "Credit" } th scope="col" { "Method" } th scope="col" { "Reference" } th scope="col" { "Status" } } }

@@ -327,6 +327,8 @@ pub enum BankEntryChange {
         /// The entry with which it went.
         entry_id: Uuid,
     },
+    /// What it takes back was seen after it.
+    TookBack,
 }
 
 impl Aggregate for BankEntry {
@@ -350,6 +352,7 @@ impl Aggregate for BankEntry {
             BankEntryChange::Rejected { .. } => "rejected",
             BankEntryChange::Reopened { .. } => "reopened",
             BankEntryChange::Returned { .. } => "returned",
+            BankEntryChange::TookBack => "took_back",
         }
     }
 }

@@ -425,6 +425,9 @@ pub struct ListPayments {
     /// Of this fund only.
     #[serde(default)]
     pub fund_id: Option<Uuid>,
+    /// Only those that are kept in suspense until a person releases or reverses them.
+    #[serde(default)]
+    pub in_suspense: bool,
     /// Where the page starts.
     #[serde(default)]
     pub cursor: Option<String>,
