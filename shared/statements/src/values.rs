@@ -1,6 +1,6 @@
 //! Numbers and dates as the formats write them.
 
-use chrono::{Datelike, NaiveDate};
+use chrono::{Datelike, NaiveDate, NaiveTime};
 use domain::{Amount, Currency};
 
 use crate::limits::YEARS;
@@ -56,7 +56,12 @@ pub(crate) fn currency(code: &str, place: Place) -> Result<Currency, Unreadable>
 
 /// The date of an ISO 8601 date or time: what is written, whatever the offset.
 pub(crate) fn iso_date(text: &str, place: Place) -> Result<NaiveDate, Unreadable> {
-    let ends = |rest: &str| rest.is_empty() || rest.starts_with(['T', 'Z', '+', '-']);
+    // the time of a day says nothing, and yet it is one (ISO 8601; midnight may end a day)
+    let is_time = |time: &str| time == "24:00:00" || NaiveTime::parse_from_str(time, "%H:%M:%S").is_ok();
+    let ends = |rest: &str| match rest.strip_prefix('T') {
+        Some(time) => time.get(..8).is_some_and(is_time),
+        None => rest.is_empty() || rest.starts_with(['Z', '+', '-']),
+    };
     match (text.get(..10), text.get(10..)) {
         (Some(date), Some(rest)) if ends(rest) => date_by(date, "%Y-%m-%d", place),
         _ => Err(place.unreadable(Cause::InvalidDate, format!("{:?} is not a date", excerpt(text)))),

@@ -213,9 +213,15 @@ fn amounts_and_dates_are_read_strictly() {
     for bad in ["2026-13-01", "20261102", "02.11.2026", "9999-01-01", "2026-02-30", "2026-11-02x"] {
         assert_eq!(refused(&camt053("08", &ntry("1.00", "CRDT", "").replace("2026-11-02", bad))).cause, Cause::InvalidDate, "{bad}");
     }
-    for missing in ["<CdtDbtInd>CRDT</CdtDbtInd>", "<Sts><Cd>BOOK</Cd></Sts>", "<Amt Ccy=\"EUR\">1.00</Amt>"] {
-        let error = refused(&camt053("08", &ntry("1.00", "CRDT", "").replace(missing, "")));
-        assert_eq!((error.cause, error.line), (Cause::Malformed, 4), "{missing}");
+    for (time, reads) in [("23:59:59", true), ("24:00:00", true), ("00:00:00.5+01:00", true), ("25:61:00", false), ("noon", false)] {
+        let dated = ntry("1.00", "CRDT", "").replace("<BookgDt><Dt>2026-11-02</Dt>", &format!("<BookgDt><DtTm>2026-11-02T{time}</DtTm>"));
+        assert_eq!(entries(None, &camt053("08", &dated)).is_ok(), reads, "{time}");
+    }
+    for once in ["<CdtDbtInd>CRDT</CdtDbtInd>", "<Sts><Cd>BOOK</Cd></Sts>", "<Amt Ccy=\"EUR\">1.00</Amt>"] {
+        for times in [0, 2] {
+            let error = refused(&camt053("08", &ntry("1.00", "CRDT", "").replace(once, &once.repeat(times))));
+            assert_eq!((error.cause, error.line), (Cause::Malformed, 4), "{once} {times} times");
+        }
     }
 }
 

@@ -13,6 +13,14 @@ use crate::xml::{Step, Xml};
 /// What stands where a reference is mandatory and there is none (EPC rule books, SWIFT usage, banks).
 const NOT_PROVIDED: [&str; 4] = ["NOTPROVIDED", "NONREF", "NOREF", "NOTAVAILABLE"];
 
+/// Keeps what an element says that stands once: where it stands twice nobody knows which is meant.
+pub(super) fn once<T>(slot: &mut Option<T>, value: T, name: &str, xml: &Xml<'_>) -> Result<(), Unreadable> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => malformed(xml, format!("{name} stands twice")),
+    }
+}
+
 /// An amount in its currency.
 pub(super) type Sum = (Amount, Currency);
 
@@ -210,9 +218,9 @@ pub(super) fn balance(xml: &mut Xml<'_>) -> Result<Option<Balance>, Unreadable> 
                     }
                 }
             }
-            "Amt" => sum = Some(amount(xml)?),
-            "CdtDbtInd" => credit = Some(direction(xml)?),
-            "Dt" => on = Some(date(xml)?),
+            "Amt" => once(&mut sum, amount(xml)?, &name, xml)?,
+            "CdtDbtInd" => once(&mut credit, direction(xml)?, &name, xml)?,
+            "Dt" => once(&mut on, date(xml)?, &name, xml)?,
             _ => xml.skip()?,
         }
     }

@@ -2,7 +2,7 @@
 
 use domain::{Amount, Currency};
 
-use super::parts::{Sum, amount, charges, direction, party_account, party_name, reference, repeated, total};
+use super::parts::{Sum, amount, charges, direction, once, party_account, party_name, reference, repeated, total};
 use crate::entry::{ReturnReason, Transaction};
 use crate::unreadable::Unreadable;
 use crate::values::some;
@@ -26,8 +26,8 @@ impl TransactionDraft {
         while let Some(name) = xml.child()? {
             match name.as_str() {
                 "Refs" => draft.references(xml)?,
-                "Amt" => draft.amount = Some(amount(xml)?),
-                "CdtDbtInd" => draft.credit = Some(direction(xml)?),
+                "Amt" => once(&mut draft.amount, amount(xml)?, &name, xml)?,
+                "CdtDbtInd" => once(&mut draft.credit, direction(xml)?, &name, xml)?,
                 "AmtDtls" => draft.amounts(xml)?,
                 "Chrgs" => charges(xml, &mut draft.charges)?,
                 "RltdPties" => draft.parties(xml)?,

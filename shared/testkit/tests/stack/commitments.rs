@@ -178,8 +178,9 @@ async fn a_fee_outside_the_commitments_is_called_whoever_has_drawn_to_the_last()
     let amend = format!("/capital-calls/{}/amend", id(&netted, "id"));
     let refused = office.manager.post(&amend, json!({"purposes": less, "reason": "less"})).await;
     assert_eq!(refused.refused(409), "call_exceeds_unfunded");
-    let inside = json!({"purposes": [{"kind": "expenses", "amount": "0.01", "inside_commitment": true}], "due_on": "2026-02-01"});
-    let refused = office.manager.post(&format!("/funds/{}/capital-calls/preview", fund.id), inside).await;
+    let inside = json!([{"kind": "expenses", "amount": "0.01", "inside_commitment": true}]);
+    let inside = json!({"fund_id": fund.id, "purposes": inside, "due_on": "2026-02-01"});
+    let refused = office.manager.post("/capital-calls/preview", inside).await;
     assert_eq!(refused.refused(409), "call_exceeds_unfunded");
     assert_sums(&stack);
 }

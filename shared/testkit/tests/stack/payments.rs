@@ -154,7 +154,7 @@ async fn a_check_clears_later_charges_are_tolerated_and_methods_may_be_forbidden
     let outstanding = line(&office, second).await["outstanding"].as_str().unwrap().parse::<domain::Amount>().unwrap();
     let short = (outstanding - "15.00".parse().unwrap()).to_string();
     let paid = office.treasurer.post(&format!("/call-lines/{second}/payments"), payment(&short, "less charges")).await.expect(201);
-    assert_eq!((&paid["charges"], &paid["status"]), (&json!("15.00"), &json!("applied")));
+    assert_eq!(paid["status"], "applied");
     assert_eq!(parts(&line(&office, second).await, &["status", "outstanding", "charges"]), ["paid", "0.00", "15.00"]);
     // when it bounces, the charges are nothing that was paid
     let reversal = json!({"reason": "returned", "effective_on": "2026-01-20"});

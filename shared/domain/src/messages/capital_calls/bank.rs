@@ -194,7 +194,7 @@ pub struct BankImport {
     pub known: i32,
     /// Entries that are pending.
     pub pending: i32,
-    /// Entries that pay lines.
+    /// Entries that became payments, in suspense or not.
     pub matched: i32,
     /// Entries for which a person chooses.
     pub suggested: i32,

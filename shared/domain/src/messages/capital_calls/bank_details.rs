@@ -211,7 +211,7 @@ impl Command for ConfirmBankDetails {
     type Reply = BankDetails;
 }
 
-/// Rejects bank details that are not used yet: proposed ones, or confirmed ones before their cooling-off time is over.
+/// Rejects bank details: proposed ones, confirmed ones, and those in use, which leaves none in use.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectBankDetails {
@@ -256,7 +256,7 @@ impl Query for GetBankDetails {
     type Reply = BankDetails;
 }
 
-/// Bank details, masked, newest first.
+/// Bank details of a fund or of an investor, one of which is given, masked, newest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListBankDetails {
@@ -288,7 +288,8 @@ pub struct RevealBankDetails {
 }
 
 /// Where cash is sent, with what proves it: the hash is SHA-256, in hexadecimal, of the salt and, after it, the instructions as JSON with the fields
-/// in the order of [`PaymentInstructions`] and no blanks between them. Without the salt nobody can guess an account from its hash.
+/// `account_name`, `account`, `bank_name`, `bic`, `routing_number`, `intermediary_bic` and `further_credit`, in this order, each there (null where
+/// there is none), and no blanks between them. Without the salt nobody can guess an account from its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RevealedBankDetails {
     /// The bank details.

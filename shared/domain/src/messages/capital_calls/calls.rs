@@ -73,8 +73,8 @@ pub enum Rounding {
     #[default]
     PerCall,
     /// What each investor has been called inside its commitment in all: largest remainder of the sum to date, less what was called
-    /// before, so that many calls do not drift. It makes up for rounding only: where somebody was excused or paid for another, or a
-    /// commitment has changed since, the call is rounded by itself.
+    /// before, so that many calls do not drift. It makes up for rounding only, and for less than three units of an investor: where
+    /// somebody was excused or paid for another, a commitment has changed since, or many calls were rounded by themselves, this one is, too.
     Cumulative,
 }
 
