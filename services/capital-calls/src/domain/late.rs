@@ -117,8 +117,8 @@ pub fn pay_anew_within(line: &mut CallLine, payments: &mut [Payment], tolerance:
     by_value_date.sort_by_key(|place| (payments[*place].received_on, payments[*place].id));
     let cash_of = |payment: &Payment| payment.applied + payment.interest + payment.unapplied - payment.charges;
     let short = line.amount - by_value_date.iter().map(|place| cash_of(&payments[*place])).sum();
-    let has_paid = by_value_date.last().is_some_and(|place| cash_of(&payments[*place]).is_positive());
-    let counts_as_paid = has_paid && short.is_positive() && short <= line.charges.max(tolerance);
+    let last = by_value_date.iter().rfind(|place| cash_of(&payments[**place]).is_positive()).copied();
+    let counts_as_paid = last.is_some() && short.is_positive() && short <= line.charges.max(tolerance);
     line.charges = if counts_as_paid { short } else { zero };
     // charges count as paid, and never become credit
     let mut left = line.amount - line.charges;
@@ -127,7 +127,7 @@ pub fn pay_anew_within(line: &mut CallLine, payments: &mut [Payment], tolerance:
         let payment = &mut payments[*place];
         let cash = cash_of(payment);
         let part = cash.min(left);
-        payment.charges = if Some(place) == by_value_date.last() { line.charges } else { zero };
+        payment.charges = if Some(*place) == last { line.charges } else { zero };
         (payment.applied, payment.interest, payment.unapplied) = (payment.charges + part, zero, cash - part);
         line.paid += part;
         line.unapplied += cash - part;

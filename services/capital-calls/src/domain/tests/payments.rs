@@ -86,6 +86,8 @@ fn a_line_stands_as_if_what_went_back_had_never_come_and_charges_are_those_of_wh
         let mut payments = two.map(|(on, id, amount)| short(on, id, amount));
         assert_eq!(standing(&mut payments, 10), (usd(10), usd(0), vec![usd(10), usd(0)]));
     }
+    let refunded = Payment { applied: usd(0), refunded: usd(5), ..short("2026-03-05", 2, 5) };
+    assert_eq!(standing(&mut [one[0].clone(), refunded], 10), (usd(10), usd(0), vec![usd(10), usd(0)]), "what is there");
     assert_eq!(standing(&mut [], 10_000), (usd(0), usd(10_000), vec![]), "nothing has come");
 }
 
