@@ -144,9 +144,18 @@ impl Tables {
             let found = (row.try_get("id")?, row.try_get("fund_id")?, row.try_get("cents")?);
             tables.allocations.entry(row.try_get("deal_id")?).or_default().push(found);
         }
-        let withdrawals = "select distinct state -> 'withdrawal' ->> 'reason' as reason, state -> 'withdrawal' ->> 'workflow_id', aggregate_id
-             from (select aggregate_id, body::jsonb -> 'state' as state from allocation_status.event_log where aggregate = 'allocation') as log
-             where state -> 'withdrawal' ->> 'reason' is not null";
+        // one that was not decided yet is cancelled at once: so is one whose decision was forgotten
+        let withdrawals = "with log as (
+                select aggregate_id, body::jsonb -> 'state' -> 'withdrawal' as withdrawal, body::jsonb -> 'change' as change
+                from allocation_status.event_log where aggregate = 'allocation'
+             ), asked as (
+                select distinct withdrawal ->> 'reason' as reason, withdrawal ->> 'workflow_id', aggregate_id
+                from log where withdrawal ->> 'reason' is not null
+             )
+             select reason, aggregate_id from asked
+             union all
+             select distinct change ->> 'reason', aggregate_id
+             from log where change ->> 'kind' = 'cancelled' and change ->> 'reason' not in (select reason from asked)";
         for row in sqlx::query(withdrawals).fetch_all(database).await? {
             tables.withdrawals.entry(row.try_get("reason")?).or_default().push(row.try_get("aggregate_id")?);
         }
